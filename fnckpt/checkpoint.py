@@ -1,0 +1,288 @@
+"""A pytree as named leaves in a ``.ckpt`` file, and back."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path
+
+from fnckpt import ckpt
+from fnckpt.errors import CheckpointMismatch
+from fnckpt.files import replacing
+from fnckpt.restoring import Wanted, is_key, wanted
+
+_MOST_GUESSES = 10_000  # pairs of names compared to suggest close ones, at 20 µs each
+
+Leaf = jax.Array | np.ndarray | np.generic | bool | int | float | complex | str
+
+
+def leaves(tree: Any) -> list[tuple[str, Any]]:
+    """(name, leaf) of each leaf of ``tree``, in JAX's order.
+
+    The name is the leaf's path joined by ``.``: dictionary keys, attribute names, positions. A
+    tree that is itself a leaf is called ``""``. None is no leaf.
+
+    Raises:
+      ValueError: two leaves have one name.
+
+    >>> leaves({"params": {"w": 1.0}, "opt": (2.0, None, [3.0])})
+    [('opt.0', 2.0), ('opt.2.0', 3.0), ('params.w', 1.0)]
+    """
+    flat = tree_flatten_with_path(tree)[0]
+    named = [(keystr(path, simple=True, separator="."), leaf) for path, leaf in flat]
+    if len({name for name, _ in named}) < len(named):
+        raise ValueError(_collisions([path for path, _ in flat]))
+    return named
+
+
+def _collisions(paths: list[tuple[Any, ...]]) -> str:
+    holders: dict[str, list[str]] = {}
+    for path in paths:
+        holders.setdefault(keystr(path, simple=True, separator="."), []).append(keystr(path))
+    lines = [
+        f"  {name!r} is the name of {' and '.join(places)}"
+        for name, places in holders.items()
+        if len(places) > 1
+    ]
+    return "\n".join(["tree: leaves share a name; rename one of each:", *lines])
+
+
+# ----------------------------------------------------------------------------------------- saving
+
+
+def save_checkpoint(
+    tree: Any, path: str | os.PathLike[str], *, crc: bool = False, portable: bool = True
+) -> Path:
+    """Write the leaves of ``tree`` to the ``.ckpt`` file ``path``, which is whole or as it was.
+
+    Arrays are written straight from their memory, one after the other. A Python bool, int or
+    float becomes a tensor of rank 0 (Bool, Int64, Float64); a PRNG key array its ``key_data``
+    (UInt32), which ``load_checkpoint(like=...)`` makes a key again; None takes no room.
+
+    Args:
+      tree: any pytree of jax or NumPy arrays, Python scalars and texts.
+      path: the file; MindSpore loads only names that end in ``.ckpt``. Its directory exists.
+      crc: end the file with MindSpore's CRC-32, which loading verifies.
+      portable: refuse what the real ``mindspore.load_checkpoint`` cannot read: complex, float8,
+        int4 and the like. False writes them for fnckpt alone; MindSpore refuses such a file.
+
+    Returns:
+      ``path``.
+
+    Raises:
+      TypeError: leaves that no ``.ckpt`` holds, all of them named.
+      ValueError: leaves share a name, or there is no leaf, or a global array of which this
+        process sees only a part.
+      OSError: the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = save_checkpoint({"w": np.ones((2, 3)), "step": 7}, f"{directory}/a.ckpt")
+    ...     load_checkpoint(path, like={"w": np.zeros((2, 3)), "step": 0})["step"]
+    7
+    """
+    path = Path(path)
+    named = leaves(tree)
+    if not named:
+        raise ValueError(f"{path}: the tree has no leaf; MindSpore refuses an empty checkpoint")
+    check_leaves(named, where=str(path), portable=portable)
+    return write_leaves(((name, host(leaf)) for name, leaf in named), path, crc=crc)
+
+
+def write_leaves(named: Iterable[tuple[str, np.ndarray]], path: Path, *, crc: bool = False) -> Path:
+    """Write checked host arrays (``check_leaves``, ``host``) to ``path``, whole or not at all."""
+    with replacing(path) as file:
+        ckpt.write(file, named, crc=crc)
+    return path
+
+
+def check_leaves(
+    named: Iterable[tuple[str, Any]], *, where: str = "tree", portable: bool = True
+) -> None:
+    """Raise, naming every leaf that cannot be stored; nothing is copied from a device.
+
+    Raises:
+      TypeError: leaves that no ``.ckpt`` holds or, with ``portable``, that MindSpore cannot read.
+      ValueError: a global array of which this process sees only a part.
+    """
+    faults = [f"  {name}: {fault}" for name, leaf in named if (fault := _fault(leaf, portable))]
+    if faults:
+        raise TypeError("\n".join([f"{where}: leaves that cannot be saved:", *faults]))
+
+
+def _fault(leaf: Any, portable: bool) -> str | None:
+    """Why ``leaf`` cannot be stored; None if it can."""
+    if isinstance(leaf, str):
+        return _fault_of_text(leaf)
+    if isinstance(leaf, jax.Array):
+        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            return "a global array, sharded over other processes; gather it first"
+        if is_key(leaf):
+            return None
+    if isinstance(leaf, bool | int | float | complex):
+        if isinstance(leaf, int) and not -(1 << 63) <= leaf < 1 << 64:
+            return f"the int {leaf} is wider than 64 bits"
+        leaf = np.asarray(leaf)
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
+        return f"a {kind} is no array, number or text"
+    return _fault_of_dtype(np.dtype(leaf.dtype), portable)
+
+
+def _fault_of_text(leaf: str) -> str | None:
+    if leaf.endswith("\0"):
+        return "a text that ends in NUL, which the format drops"
+    return "a text with lone surrogates" if not _encodes(leaf) else None
+
+
+def _encodes(leaf: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in leaf)
+
+
+def _fault_of_dtype(dtype: np.dtype, portable: bool) -> str | None:
+    if dtype.kind == "U":
+        return "an array of texts; a checkpoint holds single ones"
+    kind = ckpt.TYPE_OF.get(dtype.newbyteorder("="))
+    if kind is None:
+        return f"the dtype {dtype} is not one of the format's"
+    if portable and kind not in ckpt.PORTABLE:
+        return f"MindSpore cannot load {dtype}; convert it, or save with portable=False"
+    return None
+
+
+def host(leaf: Leaf) -> np.ndarray:
+    """``leaf`` as it is stored: a NumPy array, of rank 0 for a scalar or a text.
+
+    On the CPU it shares the memory of the jax array.
+
+    >>> host(7)
+    array(7)
+    """
+    if isinstance(leaf, jax.Array) and is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
+
+
+# ---------------------------------------------------------------------------------------- loading
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How a checkpoint and a tree differ; false when they do not.
+
+    Attributes:
+      missing: names of the tree that the file lacks, each with the closest names of the file.
+      extra: names of the file that the tree lacks.
+      unlike: name -> what is expected and what was found, where shape or dtype differ.
+    """
+
+    missing: dict[str, list[str]]
+    extra: list[str]
+    unlike: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.extra or self.unlike)
+
+    def __str__(self) -> str:
+        lines = [f"  {name}: {text}" for name, text in self.unlike.items()]
+        for name, close in self.missing.items():
+            hint = f"; close: {', '.join(close)}" if close else ""
+            lines.append(f"  {name}: missing in the file{hint}")
+        lines.extend(f"  {name}: in the file, not in the tree" for name in self.extra)
+        return "\n".join(lines)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    like: Any = None,
+    *,
+    strict: bool = True,
+    mmap: bool = False,
+    verify: bool = True,
+) -> Any:
+    """The tensors of the ``.ckpt`` file ``path``, as written by ``save_checkpoint`` or MindSpore.
+
+    Args:
+      path: the file.
+      like: None, or a pytree that says what is expected. Each leaf comes back as its kind: a jax
+        array (or ``jax.ShapeDtypeStruct``) with its sharding and weak type, a PRNG key array, a
+        NumPy array, a Python scalar or text. Names, shapes and dtypes must agree.
+      strict: raise on any difference. False loads what fits, keeps the leaves of ``like`` where
+        nothing does, and tells the differences in a UserWarning; ``differences`` returns them.
+      mmap: NumPy leaves are read-only views of the file, fetched when they are looked at; the
+        file must not be truncated in place while they live. Tensors over 512 MiB, which the
+        format cuts, are read at once.
+      verify: compare the CRC-32 where the file has one (with ``mmap`` that reads the whole file).
+
+    Returns:
+      Without ``like`` a dict, name -> NumPy array, in the file's order; a text is an array of
+      rank 0 and dtype ``U``. Otherwise a pytree of the structure of ``like``.
+
+    Raises:
+      FormatError: the file is damaged or no ``.ckpt``; names the byte and the tensor.
+      CheckpointMismatch: it does not fit ``like``; names every leaf.
+      OSError: it cannot be read.
+    """
+    with ckpt.opened(path, verify=verify) as file:
+        read = file.view if mmap else file.array
+        if like is None:
+            return {name: read(entry) for name, entry in file.entries.items()}
+        expected = [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
+        found = _differences(file.entries, expected)
+        if found and strict:
+            raise CheckpointMismatch(_told(path, found, "load with strict=False to keep the rest"))
+        if found:
+            warnings.warn(_told(path, found, "the rest was loaded"), UserWarning, stacklevel=2)
+        restored = _restored(path, file.entries, expected, found, read)
+        return jax.tree.unflatten(jax.tree.structure(like), restored)
+
+
+def differences(path: str | os.PathLike[str], like: Any) -> Differences:
+    """How the file ``path`` differs from the pytree ``like``; only headers are read."""
+    expected = [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
+    with ckpt.opened(path, verify=False) as file:
+        return _differences(file.entries, expected)
+
+
+def _restored(
+    path: str | os.PathLike[str],
+    entries: dict[str, ckpt.Entry],
+    expected: list[tuple[str, Wanted]],
+    found: Differences,
+    read: Callable[[ckpt.Entry], np.ndarray],
+) -> Iterator[Any]:
+    for name, target in expected:
+        if name in found.missing or name in found.unlike:
+            yield target.like
+            continue
+        stored = read(entries[name])
+        try:
+            yield target.restore(stored)
+        except OverflowError:
+            raise CheckpointMismatch(
+                f"{os.fspath(path)}: {name}: expected {target}, {stored} does not fit in it"
+            ) from None
+
+
+def _differences(entries: dict[str, ckpt.Entry], expected: list[tuple[str, Wanted]]) -> Differences:
+    names = {name for name, _ in expected}
+    extra = [name for name in entries if name not in names]
+    absent = [name for name, _ in expected if name not in entries]
+    guesses = extra if len(absent) * len(extra) <= _MOST_GUESSES else []
+    missing = {name: get_close_matches(name, guesses, n=3) for name in absent}
+    unlike = {
+        name: f"expected {target}, found {entries[name].dtype} {entries[name].shape}"
+        for name, target in expected
+        if name in entries and not target.accepts(entries[name].dtype, entries[name].shape)
+    }
+    return Differences(missing, extra, unlike)
+
+
+def _told(path: str | os.PathLike[str], found: Differences, remedy: str) -> str:
+    return f"{os.fspath(path)}: the checkpoint does not fit the tree; {remedy}:\n{found}"

@@ -1,0 +1,244 @@
+"""From a JAX function and its parameters to a file of another world."""
+
+import inspect
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import jax
+import jax.core
+import numpy as np
+from jax.extend.core import Var
+
+from fnckpt.errors import UnsupportedError
+from fnckpt.files import replacing
+from fnckpt.ir.graph import Aval, FuncGraph, Parameter
+from fnckpt.ir.lowering import NotLowered, Problem, lower
+from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
+from fnckpt.ir.passes.pipeline import optimized
+from fnckpt.ir.targets import target
+from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized
+from fnckpt.signature import function_name, input_names, leaf_names
+
+PyTree = object
+
+
+@dataclass(frozen=True)
+class ExportResult(os.PathLike[str]):
+    """A file that was written, and what is in it. It can stand wherever a path can.
+
+    Attributes:
+      path: the main file.
+      file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``.
+      inputs: name, dtype and shape of each input, in the order of ``sample_input``'s leaves.
+      outputs: the same of each output.
+      nodes: the number of operators in the file.
+      parameters: the number of trained numbers in the file, and
+      parameter_bytes: what they take.
+      bytes: the size of the file.
+      seconds: from the call to the renamed file.
+    """
+
+    path: Path
+    file_format: str
+    inputs: tuple[ValueSummary, ...]
+    outputs: tuple[ValueSummary, ...]
+    nodes: int
+    parameters: int
+    parameter_bytes: int
+    bytes: int
+    seconds: float
+    graph: FuncGraph = field(repr=False, compare=False)
+
+    def __fspath__(self) -> str:
+        """The path of the main file."""
+        return str(self.path)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What the result shows of itself, as (name, value)."""
+        return [
+            ("file", str(self.path)),
+            ("format", self.file_format),
+            ("inputs", ", ".join(map(str, self.inputs))),
+            ("outputs", ", ".join(map(str, self.outputs))),
+            ("nodes", f"{self.nodes:,}"),
+            ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
+            ("bytes", f"{self.bytes:,}"),
+            ("seconds", f"{self.seconds:.2f}"),
+        ]
+
+    def __repr__(self) -> str:
+        """One line a fact."""
+        lines = "\n".join(f"  {name:<11}{value}" for name, value in self.rows())
+        return f"ExportResult\n{lines}"
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self.rows()
+        )
+        return f"<table>{cells}</table>"
+
+
+def export(
+    params: PyTree,
+    apply_fn: Callable[..., PyTree],
+    sample_input: PyTree,
+    file_format: str,
+    *,
+    file_name: str | os.PathLike[str] | None = None,
+    max_unroll: int = DEFAULT_MAX_UNROLL,
+    optimize: bool = True,
+    **options: int | str,
+) -> ExportResult:
+    """Write the function ``apply_fn(params, *inputs)`` as a file that other runtimes run.
+
+    Args:
+      params: a pytree; its arrays become the named weights of the file, called by their path
+        (``params.Conv_0.kernel``), and its other leaves are passed to ``apply_fn`` as they are.
+      apply_fn: a pure function.
+      sample_input: an array or ``jax.ShapeDtypeStruct`` that says shape and dtype of the one
+        input, or a tuple of them for several; each may be a pytree.
+      file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``, in any case.
+      file_name: where to write; the format's suffix is added when missing. None takes the name
+        of ``apply_fn``.
+      max_unroll: loops of known length are written out up to so many iterations.
+      optimize: False writes the function as it was traced, operator by operator.
+      options: of the format: ``opset`` (an int) of ONNX.
+
+    Returns:
+      What was written.
+
+    Raises:
+      UnsupportedError: something in the function cannot be said in the format. The message names
+        every such place with the source line that made it. No file was written.
+      ValueError: an unknown format, or an option that it does not have.
+      OSError: the file cannot be written; what was there before is still there.
+
+    >>> import jax, tempfile
+    >>> net = lambda params, x: jax.nn.relu(x @ params["w"])
+    >>> params = {"w": jax.numpy.ones((3, 2))}
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     result = export(
+    ...         params, net, jax.numpy.ones((1, 3)), "ONNX", file_name=f"{directory}/net"
+    ...     )
+    ...     print(result.path.name, result.nodes, result.parameters)
+    net.onnx 2 6
+    """
+    start = time.perf_counter()
+    goal = target(file_format)
+    name = function_name(apply_fn)
+    path = _destination(file_name, name, goal.suffix)
+    inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
+    try:
+        graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
+        graph = optimized(graph) if optimize else graph
+        graph = legalized(graph, goal)
+        encoded = _encode(goal, graph, options)
+    except NotLowered as error:
+        raise UnsupportedError(_message(name, goal, error.problems)) from None
+    except Refused as error:
+        raise UnsupportedError(_message(name, goal, _problems(error))) from None
+    with replacing(path) as file:
+        file.writelines(encoded.parts)
+    weights = graph.weights()
+    return ExportResult(
+        path=path,
+        file_format=goal.name,
+        inputs=tuple(_summary(p.name, p.aval) for p in graph.inputs),
+        outputs=tuple(
+            _summary(n, node.aval)
+            for n, node in zip(graph.output_names, graph.outputs, strict=True)
+        ),
+        nodes=encoded.nodes,
+        parameters=sum(p.aval.size for p in weights),
+        parameter_bytes=sum(p.aval.size * p.aval.dtype.itemsize for p in weights),
+        bytes=path.stat().st_size,
+        seconds=time.perf_counter() - start,
+        graph=graph,
+    )
+
+
+def trace(
+    params: PyTree,
+    apply_fn: Callable[..., PyTree],
+    inputs: Sequence[PyTree],
+    *,
+    name: str,
+    max_unroll: int = DEFAULT_MAX_UNROLL,
+) -> FuncGraph:
+    """The graph of ``apply_fn(params, *inputs)`` as it was traced, without any pass.
+
+    Raises:
+      NotLowered: naming every equation that has no rule.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    is_weight = [is_array(leaf) for leaf in leaves]
+    arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
+
+    def apply(given: Sequence[jax.Array], args: Sequence[PyTree]) -> PyTree:
+        rest = iter(given)
+        values = [next(rest) if w else leaf for leaf, w in zip(leaves, is_weight, strict=True)]
+        return apply_fn(jax.tree.unflatten(structure, values), *args)
+
+    closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
+    count = len(arrays)
+    names = [n for n, weight in zip(leaf_names(params), is_weight, strict=True) if weight]
+    weights = list(map(_weight, names, arrays, closed.jaxpr.invars[:count]))
+    avals = [aval_of_var(var) for var in closed.jaxpr.invars[count:]]
+    given = list(map(Parameter, input_names(apply_fn, inputs), avals))
+    return lower(
+        closed,
+        weights,
+        given,
+        name=name,
+        output_names=leaf_names(shapes, "output"),
+        max_unroll=max_unroll,
+    )
+
+
+def is_array(leaf: object) -> bool:
+    """Whether a leaf holds numbers that belong into the file."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+
+
+def _weight(name: str, leaf: object, var: Var) -> Parameter:
+    """The leaf as a named weight; a PRNG key has no value that a file could hold."""
+    if is_extended(var):
+        return Parameter(name, Aval((), np.dtype(np.uint32)), path=name)
+    value = np.asarray(leaf, aval_of_var(var).dtype)
+    return Parameter(name, aval_of_var(var), value, path=name)
+
+
+def _destination(file_name: str | os.PathLike[str] | None, name: str, suffix: str) -> Path:
+    path = Path(name if file_name is None else file_name)
+    return path if path.suffix == suffix else path.with_name(path.name + suffix)
+
+
+def _encode(goal: Target, graph: FuncGraph, options: dict[str, int | str]) -> Encoded:
+    known = list(inspect.signature(goal.encode).parameters)[1:]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        has = ", ".join(known) or "none"
+        raise ValueError(f"{goal.name} has no option {', '.join(unknown)}; its options are: {has}")
+    return goal.encode(graph, **options)
+
+
+def _problems(error: Refused) -> list[Problem]:
+    return [Problem(node.op, node.origin.line(), reason) for node, reason in error.places]
+
+
+def _message(name: str, goal: Target, problems: Sequence[Problem]) -> str:
+    """All the places, each with the user's line and the reason below it."""
+    lines = [f"{name} cannot be exported to {goal.name}, nothing was written:"]
+    for problem in dict.fromkeys(problems):
+        lines += [f"  {problem.primitive}: {problem.line}", f"    {problem.reason}"]
+    return "\n".join(lines)
+
+
+def _summary(name: str, aval: Aval) -> ValueSummary:
+    return ValueSummary(name, aval.dtype.name, aval.shape)

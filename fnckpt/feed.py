@@ -1,0 +1,138 @@
+"""The batches of each epoch, from the start or from the middle."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class Positioned(Protocol):
+    """Data, or an iterator over it, that can say where it stands (torchdata's way)."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+@runtime_checkable
+class Repositioned(Protocol):
+    """An iterator that can say where it stands (grain's way)."""
+
+    def get_state(self) -> Any: ...
+
+    def set_state(self, state: Any, /) -> Any: ...
+
+
+Data = Iterable[Any] | Callable[[int], Iterable[Any]]
+
+
+@dataclass
+class Feed:
+    """The data of a training; ``batches`` opens an epoch.
+
+    Args:
+      data: an iterable that is iterated anew every epoch, or a callable ``epoch -> iterable``.
+    """
+
+    data: Data
+    _source: Any = None
+
+    def check(self, epochs: int) -> None:
+        """Refuse what cannot give ``epochs`` epochs.
+
+        Raises:
+          TypeError: it is neither an iterable nor a callable.
+          ValueError: it can be read only once, and is needed more often.
+        """
+        kind = type(self.data).__qualname__
+        if not (isinstance(self.data, Iterable) or callable(self.data)):
+            raise TypeError(
+                f"data: must be an iterable or a callable epoch -> iterable, got a {kind}"
+            )
+        if isinstance(self.data, Iterator) and epochs > 1:
+            raise ValueError(
+                f"data: a {kind} can be read only once, {epochs} epochs were asked for; give a "
+                "list, a dataset, or a function epoch -> iterable"
+            )
+
+    def batches(self, epoch: int, *, skip: int = 0, position: Any = None) -> Iterator[Any]:
+        """The batches of ``epoch`` (from 1), without the first ``skip``.
+
+        Args:
+          position: what ``position`` gave after ``skip`` batches; None reads over them.
+
+        Raises:
+          ValueError: there is no batch, or there are fewer than ``skip``.
+        """
+        iterable = self.data if isinstance(self.data, Iterable) else self.data(epoch)
+        restored = position is not None and _restore(iterable, position)
+        iterator = iter(iterable)
+        self._source = next((each for each in (iterator, iterable) if _has_position(each)), None)
+        if position is not None and not restored:
+            restored = _restore(iterator, position)
+        if skip and restored:
+            return iterator
+        return self._read_over(iterator, epoch, skip)
+
+    def position(self) -> Any:
+        """Where the open epoch stands; None where the data cannot tell, or not in JSON."""
+        if isinstance(self._source, Positioned):
+            return self._source.state_dict()
+        return self._source.get_state() if isinstance(self._source, Repositioned) else None
+
+    def _read_over(self, iterator: Iterator[Any], epoch: int, skip: int) -> Iterator[Any]:
+        read = sum(1 for _ in islice(iterator, skip))
+        if read < skip:
+            raise ValueError(
+                f"data: epoch {epoch} has {read} batches, the checkpoint was saved after {skip}; "
+                "resume with the data that it was trained on"
+            )
+        if skip:
+            return iterator
+        for first in iterator:
+            return chain([first], iterator)
+        raise ValueError(
+            f"data: epoch {epoch} has no batch; give data that is not empty and can be read anew "
+            "every epoch"
+        )
+
+
+def packed(position: Any) -> np.ndarray | None:
+    """A position as the bytes of JSON; None where JSON cannot hold it."""
+    if position is None:
+        return None
+    plain = {"bytes": position.hex()} if isinstance(position, bytes) else {"json": position}
+    try:
+        text = json.dumps(plain)
+    except TypeError:
+        return None
+    if json.loads(text) != plain:  # tuples, keys that are no text
+        return None
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def unpacked(stored: np.ndarray | None) -> Any:
+    """The position that ``packed`` stored."""
+    if stored is None:
+        return None
+    plain = json.loads(stored.tobytes())
+    return bytes.fromhex(plain["bytes"]) if "bytes" in plain else plain["json"]
+
+
+def _has_position(source: Any) -> bool:
+    return isinstance(source, Positioned | Repositioned)
+
+
+def _restore(source: Any, position: Any) -> bool:
+    """Move ``source`` to ``position``; False where it cannot be moved."""
+    if isinstance(source, Positioned):
+        source.load_state_dict(position)
+    elif isinstance(source, Repositioned):
+        source.set_state(position)
+    else:
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""When to save a checkpoint and which ones to keep: decisions only, no clock and no disk.
+
+The meaning of the four numbers is the MindSpore r1.1 tutorial's ("CheckPoint配置策略") and, where
+the tutorial is silent, that of ``CheckpointConfig`` and ``ModelCheckpoint`` in
+mindspore/train/callback/_checkpoint.py, 2.10. docs/policy.md states every boundary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """When ``train`` saves, and which of the run's files stay.
+
+    The step strategy wins: while ``step`` is set, ``seconds`` is ignored; while ``keep_max`` is
+    set, ``keep_per_n_minutes`` is. ``None`` or 0 gives a setting up. With both keep settings given
+    up only the newest file stays, as in MindSpore.
+
+    Args:
+      step: save after every ``step``-th step, counted over all epochs
+        (``save_checkpoint_steps``).
+      seconds: save when more than this many seconds have passed since the last save
+        (``save_checkpoint_seconds``).
+      keep_max: keep the newest ``keep_max`` files (``keep_checkpoint_max``).
+      keep_per_n_minutes: keep one file of every n minutes for good, and besides those the newest
+        one (``keep_checkpoint_per_n_minutes``).
+
+    Raises:
+      TypeError: a field is neither an int nor None.
+      ValueError: a field is negative.
+
+    >>> policy = CheckpointPolicy(step=32, keep_max=10)
+    >>> [step for step in range(1, 100) if policy.should_save(step=step, now=0.0, last_save=0.0)]
+    [32, 64, 96]
+    """
+
+    step: int | None = 1
+    seconds: int | None = 0
+    keep_max: int | None = 5
+    keep_per_n_minutes: int | None = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, where = getattr(self, field.name), f"{type(self).__name__}.{field.name}"
+            if value is not None and type(value) is not int:  # True is no number of steps
+                raise TypeError(
+                    f"{where}: must be an int or None, got {value!r} of type "
+                    f"{type(value).__name__}; give a whole number, None gives the setting up"
+                )
+            if value is not None and value < 0:
+                raise ValueError(
+                    f"{where}: must be at least 0, got {value}; 0 or None gives the setting up"
+                )
+
+    def should_save(self, *, step: int, now: float, last_save: float) -> bool:
+        """Whether to save after a step.
+
+        Args:
+          step: the number of steps trained, over all epochs, from 1.
+          now: seconds on any monotonic clock.
+          last_save: the same clock at the last save, or at the start of training.
+        """
+        if self.step:
+            return step % self.step == 0
+        return bool(self.seconds) and now - last_save > self.seconds
+
+    def should_save_at_end(self, *, step: int, last_saved_step: int) -> bool:
+        """Whether to save once more at a normal end after ``step`` steps in all.
+
+        Args:
+          step: as in ``should_save``; 0 where nothing was trained.
+          last_saved_step: the step of the newest checkpoint, 0 where there is none.
+        """
+        return bool(self.step or self.seconds) and step != last_saved_step
+
+    def to_delete(self, saved_at: Sequence[float]) -> list[int]:
+        """The positions in ``saved_at`` of the checkpoints to delete, oldest first.
+
+        Args:
+          saved_at: for each file of this run that is present, oldest first, the seconds on a
+            monotonic clock at which it was saved. The last one is the newest and never deleted.
+
+        >>> CheckpointPolicy(keep_max=2).to_delete([0.0, 1.0, 2.0, 3.0])
+        [0, 1]
+        >>> CheckpointPolicy(keep_max=None, keep_per_n_minutes=1).to_delete([0.0, 59.0, 60.0, 61.0])
+        [1]
+        """
+        if not self.keep_max and self.keep_per_n_minutes:
+            kept = _one_of_every(60 * self.keep_per_n_minutes, saved_at)
+            return [at for at in range(len(saved_at) - 1) if at not in kept]
+        return list(range(len(saved_at) - (self.keep_max or 1)))
+
+
+def _one_of_every(seconds: int, saved_at: Sequence[float]) -> set[int]:
+    """The positions kept for good: the first, then each at least ``seconds`` after the last kept.
+
+    Deleting the others does not change the answer for those that stay, so that what is kept for
+    good needs no record beside the files.
+    """
+    kept: list[int] = []
+    for at, when in enumerate(saved_at):
+        if not kept or when - saved_at[kept[-1]] >= seconds:
+            kept.append(at)
+    return set(kept)

@@ -1,0 +1,113 @@
+"""Writing checkpoints beside the training: one at a time, in order, no error lost."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnckpt import checkpoint, store
+from fnckpt.policy import CheckpointPolicy
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint of this run: its place in training, and the second at which it was saved."""
+
+    file: store.Checkpoint
+    at: float
+
+
+@dataclass
+class Saver:
+    """Writes the checkpoints of ``run`` and deletes what the policy gives up.
+
+    One save is in flight at most. Its error is raised by the next ``poll``, ``save`` or ``wait``.
+
+    Args:
+      run: whose names to use.
+      policy: says which files to delete, once the new one is durable.
+      asynchronous: write on a thread, from a copy of the tree on the host.
+      crc: write MindSpore's CRC trailer.
+      done: called with each path once its file is durable, by the thread that calls ``poll``,
+        ``save`` or ``wait``.
+      saved: the files of this run, oldest first.
+    """
+
+    run: store.Run
+    policy: CheckpointPolicy
+    asynchronous: bool
+    crc: bool
+    done: Callable[[Path], None]
+    saved: list[Saved] = field(default_factory=list)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "fnckpt"))
+    _flight: Future[Saved] | None = None
+
+    def save(self, tree: Mapping[str, Any], saved: Saved) -> None:
+        """Save ``tree``; the caller may overwrite its arrays as soon as this returns.
+
+        Raises:
+          OSError: this save (when not asynchronous) or an earlier one failed.
+        """
+        self.wait()
+        if self.asynchronous:
+            self._flight = self._pool.submit(self._write, on_host(tree), saved)
+        else:
+            self._land(self._write(tree, saved))
+
+    def poll(self) -> None:
+        """Note the save in flight if it has ended; does not wait."""
+        if self._flight is not None and self._flight.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the save in flight, if any."""
+        if self._flight is not None:
+            flight, self._flight = self._flight, None
+            self._land(flight.result())
+
+    def close(self) -> None:
+        """Let the thread end, after the save in flight."""
+        self._pool.shutdown()
+
+    def paths(self) -> list[Path]:
+        """The checkpoints of this run that are on disk, oldest first."""
+        return [self.run.path(saved.file) for saved in self.saved]
+
+    def _land(self, saved: Saved) -> None:
+        """Enter a durable file, delete what the policy gives up, tell the caller."""
+        self.done(self.run.path(saved.file))
+
+    def _write(self, tree: Mapping[str, Any], saved: Saved) -> Saved:
+        path = checkpoint.save_checkpoint(tree, self.run.path(saved.file), crc=self.crc)
+        present = set(self.run.checkpoints())  # a file that the user deleted counts no more
+        kept = [earlier for earlier in self.saved if earlier.file in present - {saved.file}]
+        kept.append(saved)
+        given_up = [kept[at] for at in self.policy.to_delete([each.at for each in kept])]
+        store.delete([self.run.path(each.file) for each in given_up])
+        self.saved = [each for each in kept if each not in given_up]
+        assert path == self.run.path(saved.file)
+        return saved
+
+
+def on_host(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the arrays of ``tree`` that no later computation touches.
+
+    ``np.asarray`` of a JAX array on the CPU is a view of the buffer that the next step, to which
+    the state is donated, would overwrite.
+    """
+    arrays = [leaf for leaf in tree.values() if isinstance(leaf, jax.Array)]
+    for array in arrays:
+        array.copy_to_host_async()
+    return {name: _copy(leaf) for name, leaf in tree.items()}
+
+
+def _copy(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf.copy()
+        return np.array(leaf)
+    return leaf

@@ -1,0 +1,175 @@
+"""What a training checkpoint holds beside the state, so that training can go on from it."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnckpt import checkpoint, feed, store
+from fnckpt.errors import FormatError
+from fnckpt.history import Recorder
+from fnckpt.saver import Saved
+
+RESERVED = "fnckpt."  # begins the names of all that is not the user's state
+
+
+@dataclass(frozen=True)
+class Place:
+    """A moment between two steps of a training.
+
+    Attributes:
+      epoch: of the last step, from 1.
+      step: of the last step within its epoch, from 1.
+      global_step: the number of steps trained in all.
+      seconds: of training so far, over all its processes.
+    """
+
+    epoch: int = 1
+    step: int = 0
+    global_step: int = 0
+    seconds: float = 0.0
+
+    @property
+    def file(self) -> store.Checkpoint:
+        """The name of a checkpoint that is saved here."""
+        return store.Checkpoint(self.epoch, self.step)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint that was read: all that training needs to go on."""
+
+    run: store.Run
+    place: Place
+    state: Any
+    recorder: Recorder
+    saved: list[Saved]
+    position: Any
+
+
+def check_names(state: Any) -> None:
+    """Refuse a state with leaves that have no name, or a name of ours.
+
+    Raises:
+      TypeError, ValueError: naming the leaves; also for dtypes that no checkpoint holds.
+    """
+    named = checkpoint.leaves(state)
+    if not named:
+        raise ValueError("state: has no leaf, there is nothing to train; give a tree of arrays")
+    taken = [name for name, _ in named if name.startswith(RESERVED)]
+    if taken:
+        raise ValueError(
+            f"state: names that begin with {RESERVED!r} are reserved, found {', '.join(taken)}; "
+            "rename them"
+        )
+    checkpoint.check_leaves(named, where="state")
+
+
+def entries(
+    state: Any,
+    place: Place,
+    *,
+    prefix: str,
+    recorder: Recorder,
+    saved: Sequence[Saved],
+    position: Any,
+) -> dict[str, Any]:
+    """All that a checkpoint at ``place`` holds, by name.
+
+    Args:
+      saved: the earlier checkpoints of this run.
+      position: of the data; see ``feed.Feed.position``.
+    """
+    rows = [(each.file.epoch, each.file.step, each.at) for each in saved]
+    own: dict[str, Any] = {
+        "prefix": prefix,
+        "epoch": np.int64(place.epoch),
+        "step": np.int64(place.step),
+        "global_step": np.int64(place.global_step),
+        "seconds": np.float64(place.seconds),
+        "saved": np.array([*rows, (place.epoch, place.step, place.seconds)], np.float64),
+    }
+    own |= {f"history.{name}": values for name, values in recorder.entries().items()}
+    packed = feed.packed(position)
+    if packed is not None:
+        own["data"] = packed
+    return dict(_named(state)) | {RESERVED + name: value for name, value in own.items()}
+
+
+def newest(directory: Path, prefix: str, like: Any) -> Snapshot | None:
+    """The newest checkpoint of ``prefix`` that loads: of its latest run, the farthest.
+
+    A damaged file is passed over with a UserWarning.
+
+    Args:
+      like: the state as it should come back.
+
+    Raises:
+      CheckpointMismatch: it does not fit ``like``.
+      FormatError: there are checkpoints, but none of them loads.
+    """
+    failed: list[Path] = []
+    for run in reversed(store.runs(directory, prefix)):
+        for file in reversed(run.checkpoints()):
+            try:
+                own = _reserved(run.path(file))
+            except (FormatError, OSError) as error:
+                failed.append(run.path(file))
+                told = f"{run.path(file)}: cannot be read and is passed over: {error}"
+                warnings.warn(told, UserWarning, stacklevel=4)
+                continue
+            if str(own["prefix"]) == prefix:  # else it is run 1 of "a_2", not run 2 of "a"
+                return _snapshot(run, run.path(file), own, like)
+    if failed:
+        raise FormatError(
+            f"{directory}: none of the {len(failed)} checkpoints of {prefix!r} can be read, the "
+            f"newest is {failed[0].name}; move them away to start afresh"
+        )
+    return None
+
+
+def _named(state: Any) -> list[tuple[str, Any]]:
+    return [(name or "state", leaf) for name, leaf in checkpoint.leaves(state)]
+
+
+def _reserved(path: Path) -> dict[str, np.ndarray]:
+    """The entries of ``path`` that are not state, without the beginning of their names."""
+    stored = checkpoint.load_checkpoint(path, mmap=True)
+    own = {
+        name.removeprefix(RESERVED): np.array(value)
+        for name, value in stored.items()
+        if name.startswith(RESERVED)
+    }
+    missing = {"prefix", "epoch", "step", "global_step", "seconds", "saved"} - own.keys()
+    if missing:
+        raise FormatError(
+            f"{path}: was not saved by train, {RESERVED}{min(missing)} is missing; load it with "
+            "fnckpt.load_checkpoint and give its arrays as the state"
+        )
+    return own
+
+
+def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: Any) -> Snapshot:
+    template = dict(_named(like)) | {RESERVED + name: value for name, value in own.items()}
+    template[RESERVED + "prefix"] = ""
+    restored = checkpoint.load_checkpoint(path, like=template)
+    leaves = [restored[name] for name, _ in _named(like)]
+    history = {
+        name.removeprefix("history."): value
+        for name, value in own.items()
+        if name.startswith("history.")
+    }
+    return Snapshot(
+        run=run,
+        place=Place(
+            int(own["epoch"]), int(own["step"]), int(own["global_step"]), float(own["seconds"])
+        ),
+        state=jax.tree.unflatten(jax.tree.structure(like), leaves),
+        recorder=Recorder.restored(history),
+        saved=[Saved(store.Checkpoint(int(e), int(s)), float(at)) for e, s, at in own["saved"]],
+        position=feed.unpacked(own.get("data")),
+    )

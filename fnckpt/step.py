@@ -1,0 +1,123 @@
+"""``step_fn`` compiled: its state owned and donated, what it returns checked while it is traced."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from fnckpt import checkpoint
+
+StepFn = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A compiled training step.
+
+    Attributes:
+      run: ``(state, batch) -> (state, metrics)``; the state given is used up when ``donated``.
+      state: the initial state on the devices, nobody else's.
+      graph: the step as a jaxpr.
+      names: of the arguments of ``graph``: the leaves of state and batch.
+    """
+
+    run: StepFn
+    state: Any
+    graph: ClosedJaxpr
+    names: list[str]
+
+
+def owned(state: Any) -> Any:
+    """A copy of ``state`` on the devices; a Python scalar becomes a weakly typed array.
+
+    Raises:
+      TypeError: naming the leaves that are no arrays.
+    """
+    faults = [
+        f"  {name}: a {type(leaf).__module__}.{type(leaf).__qualname__}"
+        for name, leaf in checkpoint.leaves(state)
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+    ]
+    if faults:
+        remedy = "state: leaves that are no arrays; keep them in step_fn or in static fields:"
+        raise TypeError("\n".join([remedy, *faults]))
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+
+
+def compile_step(step_fn: StepFn, state: Any, batch: Any, *, donated: bool) -> Step:
+    """Trace ``step_fn`` once for ``state``, which must be ``owned``, and ``batch``.
+
+    Raises:
+      TypeError, ValueError: ``step_fn`` returns something else than a state of the same structure,
+        shapes and dtypes and a tree of scalars; all differences are named.
+    """
+
+    @wraps(step_fn)
+    def checked(state: Any, batch: Any) -> tuple[Any, Any]:
+        returned = step_fn(state, batch)
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise TypeError(
+                f"step_fn: must return (state, metrics), returned a {type(returned).__qualname__}"
+            )
+        _check_state(state, returned[0])
+        _check_metrics(returned[1])
+        return jax.tree.map(_as_strong_as, state, returned[0]), returned[1]
+
+    run = jax.jit(checked, donate_argnums=(0,) if donated else ())
+    traced = run.trace(state, batch)
+    settled = jax.tree.map(_as_strong_as, traced.out_info[0], state)
+    if _weak(settled) != _weak(state):  # as lax.scan does with its carry
+        state, traced = settled, run.trace(settled, batch)
+    names = [f"state.{name}" for name, _ in checkpoint.leaves(state)]
+    names += [f"batch.{name}" if name else "batch" for name, _ in checkpoint.leaves(batch)]
+    return Step(run, state, traced.jaxpr, names)
+
+
+def _as_strong_as(model: Any, leaf: Any) -> Any:
+    """``leaf`` strongly typed where ``model`` is: else the next call would compile once more."""
+    if jnp.asarray(leaf).weak_type and not model.weak_type:
+        return jax.lax.convert_element_type(leaf, model.dtype)
+    return leaf
+
+
+def _weak(state: Any) -> list[bool]:
+    return [leaf.weak_type for leaf in jax.tree.leaves(state)]
+
+
+def _check_state(before: Any, after: Any) -> None:
+    old, new = dict(checkpoint.leaves(before)), dict(checkpoint.leaves(after))
+    faults = [
+        f"  {name}: expected {_kind(leaf)}, returned {_kind(new[name])}"
+        for name, leaf in old.items()
+        if name in new and _kind(leaf) != _kind(new[name])
+    ]
+    faults += [f"  {name}: {_kind(old[name])}, not returned" for name in old if name not in new]
+    faults += [f"  {name}: returned {_kind(new[name])}, not expected" for name in new - old.keys()]
+    if not faults and jax.tree.structure(before) != jax.tree.structure(after):
+        faults = [
+            f"  expected {jax.tree.structure(before)}",
+            f"  returned {jax.tree.structure(after)}",
+        ]
+    if faults:
+        told = "step_fn: the state it returns differs from the state it was given; return one of "
+        raise TypeError("\n".join([told + "the same structure, shapes and dtypes:", *faults]))
+
+
+def _check_metrics(metrics: Any) -> None:
+    faults = [
+        f"  {name or 'metrics'}: {_kind(leaf)}"
+        for name, leaf in checkpoint.leaves(metrics)
+        if jnp.shape(leaf) != () or not jnp.issubdtype(jnp.result_type(leaf), np.generic)
+    ]
+    if faults:
+        told = "step_fn: metrics must be scalars; reduce them, for example with jnp.mean:"
+        raise TypeError("\n".join([told, *faults]))
+
+
+def _kind(leaf: Any) -> str:
+    return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"

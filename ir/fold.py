@@ -1,0 +1,30 @@
+"""Constants computed at export instead of at every run."""
+
+import numpy as np
+
+from fnckpt.ir.evaluate import compute
+from fnckpt.ir.graph import CNode, Constant, Node
+
+MOST_BYTES = (
+    4 << 20
+)  # a bool mask of 2048 x 2048; what is larger is cheaper to compute than to ship
+ALWAYS_BYTES = 1 << 10
+
+
+def folded(node: Node) -> Node:
+    """``node``, or the constant it is, where all its inputs are constants.
+
+    The file must not swell: a result that is larger than its inputs is computed only up to a
+    kilobyte, and nothing over 4 MiB.
+    """
+    if not isinstance(node, CNode) or len(node.results) != 1:
+        return node
+    inputs = [n.value for n in node.inputs if isinstance(n, Constant)]
+    if len(inputs) < len(node.inputs) or not inputs:
+        return node
+    size = node.aval.size * node.aval.dtype.itemsize
+    if size > MOST_BYTES or size > max(ALWAYS_BYTES, 2 * sum(value.nbytes for value in inputs)):
+        return node
+    value = compute(node, inputs)
+    assert isinstance(value, np.ndarray)
+    return Constant(value)

@@ -1,0 +1,94 @@
+"""Convolution: any dimension numbers, groups, dilation and padding, channels first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jax.lax import ConvDimensionNumbers
+
+from fnckpt.ir.graph import Node
+from fnckpt.ir.lowering.registry import Site, lowers
+from fnckpt.ir.lowering.shape import dilate, pad
+
+Ints = tuple[int, ...]
+Pads = Sequence[tuple[int, int]]
+
+
+@lowers("conv_general_dilated")
+def lower_conv(
+    site: Site,
+    x: Node,
+    w: Node,
+    *,
+    window_strides: Ints,
+    padding: Pads,
+    lhs_dilation: Ints,
+    rhs_dilation: Ints,
+    dimension_numbers: ConvDimensionNumbers,
+    feature_group_count: int,
+    batch_group_count: int,
+    preferred_element_type: np.dtype | None,
+) -> Node:
+    """Operands are turned to channels first, and the result back."""
+    x, w = site.cast(x, site.aval.dtype), site.cast(w, site.aval.dtype)
+    x = site.transpose(x, dimension_numbers.lhs_spec)
+    w = site.transpose(w, dimension_numbers.rhs_spec)
+    if batch_group_count > 1:
+        x = batch_groups_as_features(site, x, batch_group_count)
+    groups = feature_group_count * batch_group_count
+    if any(step > 1 for step in lhs_dilation) and all(step == 1 for step in window_strides):
+        result = transposed(site, x, w, padding, lhs_dilation, rhs_dilation, groups)
+    else:
+        zero = site.constant(0, x)
+        x = dilate(site, x, zero, (0, 0, *(step - 1 for step in lhs_dilation)))
+        x, pads = without_negative_pads(site, x, padding)
+        result = site.apply(
+            "Conv",
+            x,
+            w,
+            strides=tuple(window_strides),
+            pads=pads,
+            dilation=tuple(rhs_dilation),
+            groups=groups,
+        )
+    return site.transpose(result, tuple(np.argsort(dimension_numbers.out_spec).tolist()))
+
+
+def without_negative_pads(
+    site: Site, x: Node, pads: Pads
+) -> tuple[Node, tuple[tuple[int, int], ...]]:
+    """``x`` cut where a pad is negative, and the pads that are left."""
+    cut = [(0, 0), (0, 0), *((min(0, low), min(0, high)) for low, high in pads)]
+    left = tuple((max(0, low), max(0, high)) for low, high in pads)
+    if any(low or high for low, high in cut):
+        return pad(site, x, site.constant(0, x), cut), left
+    return x, left
+
+
+def batch_groups_as_features(site: Site, x: Node, groups: int) -> Node:
+    """``[groups * N, C, ...]`` as ``[N, groups * C, ...]``: a part is a group."""
+    batch, channels, *spatial = x.aval.shape
+    split = site.reshape(x, (groups, batch // groups, channels, *spatial))
+    axes = (1, 0, *range(2, len(x.aval.shape) + 1))
+    return site.reshape(site.transpose(split, axes), (batch // groups, groups * channels, *spatial))
+
+
+def transposed(
+    site: Site, x: Node, w: Node, padding: Pads, steps: Ints, dilation: Ints, groups: int
+) -> Node:
+    """A convolution over ``x`` with zeros between its elements paints the mirrored kernel.
+
+    The kernel ``[O, I / groups, ...]`` becomes ``[I, O / groups, ...]``.
+    """
+    outputs, inputs, *window = w.aval.shape
+    mirrored = site.apply("Reverse", w, axes=tuple(range(2, len(w.aval.shape))))
+    split = site.reshape(mirrored, (groups, outputs // groups, inputs, *window))
+    axes = (0, 2, 1, *range(3, len(window) + 3))
+    kernel = site.reshape(
+        site.transpose(split, axes), (groups * inputs, outputs // groups, *window)
+    )
+    reach = [(size - 1) * step for size, step in zip(window, dilation, strict=True)]
+    pads = tuple((low - n, high - n) for (low, high), n in zip(padding, reach, strict=True))
+    return site.apply(
+        "ConvTranspose", x, kernel, strides=tuple(steps), pads=pads, dilation=tuple(dilation),
+        groups=groups,
+    )  # fmt: skip

@@ -1,0 +1,313 @@
+"""Reading and writing at computed places: dynamic slices, gather and scatter in general form."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from jax.lax import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
+
+from fnckpt.ir.graph import Constant, Node
+from fnckpt.ir.lowering.registry import Site, lowers
+from fnckpt.ir.lowering.shape import broadcast_in_dim
+from fnckpt.ir.operators import constant
+
+Ints = tuple[int, ...]
+INT32 = np.dtype(np.int32)
+
+
+@lowers("dynamic_slice")
+def lower_dynamic_slice(site: Site, x: Node, *starts: Node, slice_sizes: Ints) -> Node:
+    if not starts:
+        return x
+    return site.apply("DynamicSlice", x, clamped(site, x, starts, slice_sizes), sizes=slice_sizes)
+
+
+@lowers("dynamic_update_slice")
+def lower_dynamic_update_slice(site: Site, x: Node, update: Node, *starts: Node) -> Node:
+    if not starts:
+        return update
+    return site.apply("DynamicUpdateSlice", x, update, clamped(site, x, starts, update.aval.shape))
+
+
+def clamped(site: Site, x: Node, starts: Sequence[Node], sizes: Ints) -> Node:
+    """The starts as one int32 vector, moved so that the whole slice lies inside, as JAX does."""
+    vectors = [site.reshape(as_index(site, start), (1,)) for start in starts]
+    vector = vectors[0] if len(vectors) == 1 else site.apply("Concat", *vectors, axis=0)
+    last = np.array([n - size for n, size in zip(x.aval.shape, sizes, strict=True)], INT32)
+    return clamp(site, vector, last)
+
+
+def as_index(site: Site, x: Node) -> Node:
+    """An index as int32; what int32 cannot hold lies outside every array, and stays outside."""
+    if x.aval.dtype.itemsize >= 4 and x.aval.dtype != INT32:
+        most = np.iinfo(INT32).max
+        x = site.apply("Minimum", x, site.constant(most, x))
+        if x.aval.dtype.kind == "i":
+            x = site.apply("Maximum", x, site.constant(-most, x))
+    return site.cast(x, INT32)
+
+
+def clamp(site: Site, x: Node, last: np.ndarray) -> Node:
+    """``x`` between 0 and ``last``."""
+    low = site.apply("Maximum", x, site.constant(0, x))
+    return site.apply("Minimum", low, constant(last, INT32))
+
+
+@lowers("gather")
+def lower_gather(
+    site: Site,
+    x: Node,
+    indices: Node,
+    *,
+    dimension_numbers: GatherDimensionNumbers,
+    slice_sizes: Ints,
+    mode: GatherScatterMode,
+    fill_value: float | None,
+) -> Node:
+    """Clamped reads; where ``mode`` fills, what lay outside is replaced afterwards."""
+    d = dimension_numbers
+    indices = as_index(site, indices)
+    last = np.array([x.aval.shape[i] - slice_sizes[i] for i in d.start_index_map], INT32)
+    inside = clamp(site, indices, last)
+    result = _direct(site, x, inside, d, slice_sizes)
+    if result is None:
+        result = _general(site, x, inside, d, slice_sizes)
+    if mode != GatherScatterMode.FILL_OR_DROP:
+        return result
+    valid = _valid(site, indices, last)
+    if isinstance(valid, Constant) and valid.value.all():
+        return result
+    batch = tuple(i for i in range(len(site.aval.shape)) if i not in d.offset_dims)
+    sizes = {axis: site.aval.shape[axis] for axis in batch}
+    shape = tuple(sizes.get(axis, 1) for axis in range(len(site.aval.shape)))
+    fill = constant(_fill(site.aval.dtype, fill_value))
+    return site.apply("Select", site.reshape(valid, shape), result, fill)
+
+
+def _fill(dtype: np.dtype, value: float | None) -> np.ndarray:
+    """What JAX reads outside: NaN, the least signed or greatest unsigned integer, or True."""
+    if value is not None:
+        return np.asarray(value, dtype)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return np.asarray(info.min if dtype.kind == "i" else info.max, dtype)
+    return np.asarray(True if dtype.kind == "b" else np.nan, dtype)
+
+
+def _valid(site: Site, indices: Node, last: np.ndarray) -> Node:
+    """Which rows of ``indices`` lie inside, as bools without the last axis."""
+    least = site.apply("GreaterEqual", indices, site.constant(0, indices))
+    most = site.apply("LessEqual", indices, constant(last, INT32))
+    both = site.apply("LogicalAnd", least, most)
+    rows, width = both.aval.shape[:-1], both.aval.shape[-1]
+    if width == 1:
+        return site.reshape(both, rows)
+    return site.apply("ReduceAll", both, axes=(len(rows),), keepdims=False)
+
+
+def _direct(
+    site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, sizes: Ints
+) -> Node | None:
+    """One Gather along an axis, or one slice, where that is all that is asked for."""
+    rank, rows = len(sizes), indices.aval.shape[:-1]
+    if not d.operand_batching_dims and not rows and indices.aval.shape[-1]:
+        return _one_slice(site, x, indices, d, sizes)
+    if len(d.start_index_map) != 1:
+        return None
+    (axis,) = d.start_index_map
+    if d.operand_batching_dims:
+        others = tuple(i for i in range(rank) if i != axis)
+        same = d.operand_batching_dims == others == d.start_indices_batching_dims
+        if same and not d.offset_dims and len(rows) == rank:
+            places = site.reshape(indices, rows)
+            return site.apply("GatherElements", x, places, axis=axis)
+        return None
+    if sizes != tuple(1 if i == axis else n for i, n in enumerate(x.aval.shape)):
+        return None
+    taken = site.apply("Gather", x, site.reshape(indices, rows), axis=axis)
+    kept = [i for i in range(rank) if i not in d.collapsed_slice_dims]
+    return _arranged(site, taken, axis, rows, d.offset_dims, sizes, kept)
+
+
+def _arranged(
+    site: Site, taken: Node, axis: int, rows: Ints, offsets: Ints, sizes: Ints, kept: list[int]
+) -> Node:
+    """A Gather's ``[before, rows, after]`` as JAX's order of rows and slice axes."""
+    places = [i for i in range(len(site.aval.shape)) if i not in offsets]
+    source = dict(zip(places, range(axis, axis + len(rows)), strict=True))
+    for place, i in zip(offsets, kept, strict=True):
+        source[place] = -1 if i == axis else i if i < axis else i - 1 + len(rows)
+    perm = [source[i] for i in range(len(source)) if source[i] >= 0]
+    return site.reshape(site.transpose(taken, perm), site.aval.shape)
+
+
+def _one_slice(site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, sizes: Ints) -> Node:
+    """A gather of a single slice is a dynamic slice."""
+    row = dict(zip(d.start_index_map, range(len(d.start_index_map)), strict=True))
+    parts = [
+        site.apply("Slice", indices, start=(row[i],), limit=(row[i] + 1,), strides=(1,))
+        if i in row
+        else constant(np.zeros(1, INT32))
+        for i in range(len(sizes))
+    ]
+    starts = parts[0] if len(parts) == 1 else site.apply("Concat", *parts, axis=0)
+    cut = site.apply("DynamicSlice", x, starts, sizes=tuple(sizes))
+    return site.reshape(cut, site.aval.shape)
+
+
+def _general(site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, sizes: Ints) -> Node:
+    """GatherNd over every axis that is not taken whole, with the windows' offsets added."""
+    rank, rows = len(sizes), indices.aval.shape[:-1]
+    partial_axes = [i for i in range(rank) if sizes[i] != x.aval.shape[i]]
+    indexed = sorted({*d.start_index_map, *d.operand_batching_dims, *partial_axes})
+    rest = [i for i in range(rank) if i not in indexed]
+    hidden = {*d.collapsed_slice_dims, *d.operand_batching_dims}
+    windows = [i for i in indexed if i not in hidden]
+    places = full_indices(
+        site, indices, indexed, d.start_index_map, d.operand_batching_dims,
+        d.start_indices_batching_dims, windows, [sizes[i] for i in windows],
+    )  # fmt: skip
+    read = site.apply("GatherNd", site.transpose(x, (*indexed, *rest)), places)
+    # read is [rows, windows, rest]; JAX wants the slice axes in x's order at offset_dims.
+    order = {i: len(rows) + n for n, i in enumerate((*windows, *rest))}
+    source = dict(zip(d.offset_dims, (order[i] for i in sorted(order)), strict=True))
+    free = iter(range(len(rows)))
+    perm = [source[i] if i in source else next(free) for i in range(len(site.aval.shape))]
+    return site.transpose(read, perm)
+
+
+def full_indices(
+    site: Site,
+    indices: Node,
+    indexed: Sequence[int],
+    start_map: Sequence[int],
+    batching: Sequence[int],
+    indices_batching: Sequence[int],
+    windows: Sequence[int],
+    window_sizes: Sequence[int],
+) -> Node:
+    """``[rows, windows, len(indexed)]``: where each element of each window is, on each axis."""
+    rows = indices.aval.shape[:-1]
+    shape = (*rows, *window_sizes)
+    columns: list[Node] = []
+    for axis in indexed:
+        column: Node = constant(np.zeros((1,) * len(shape), INT32))
+        if axis in start_map:
+            at = start_map.index(axis)
+            start = (0,) * len(rows)
+            part = site.apply(
+                "Slice", indices, start=(*start, at), limit=(*rows, at + 1),
+                strides=(1,) * (len(rows) + 1),
+            )  # fmt: skip
+            column = site.reshape(part, (*rows, *(1 for _ in window_sizes)))
+        if axis in batching:
+            column = _counting(indices_batching[batching.index(axis)], shape)
+        if axis in windows:
+            offsets = _counting(len(rows) + windows.index(axis), shape)
+            column = site.apply("Add", column, offsets)
+        columns.append(broadcast_in_dim(site, column, shape, tuple(range(len(shape)))))
+    stacked = [site.reshape(column, (*shape, 1)) for column in columns]
+    if not stacked:
+        return constant(np.zeros((*shape, 0), INT32))
+    return stacked[0] if len(stacked) == 1 else site.apply("Concat", *stacked, axis=len(shape))
+
+
+def _counting(axis: int, shape: Ints) -> Constant:
+    sizes = tuple(n if i == axis else 1 for i, n in enumerate(shape))
+    return constant(np.arange(shape[axis], dtype=INT32).reshape(sizes))
+
+
+WRITES = {
+    "scatter": "",
+    "scatter-add": "add",
+    "scatter-max": "max",
+    "scatter-min": "min",
+    "scatter-mul": "mul",
+    "scatter-sub": "sub",
+}
+
+
+def lower_scatter(
+    reduction: str,
+    site: Site,
+    x: Node,
+    indices: Node,
+    updates: Node,
+    *,
+    dimension_numbers: ScatterDimensionNumbers,
+    mode: GatherScatterMode,
+    update_jaxpr: object,
+    update_consts: object,
+) -> Node:
+    """Writes over every indexed axis at once; an update that lies outside goes to a spare row."""
+    if reduction == "sub":
+        reduction, updates = "add", site.apply("Neg", updates)
+    d, rank = dimension_numbers, len(x.aval.shape)
+    hidden = {*d.inserted_window_dims, *d.operand_batching_dims}
+    shown = [i for i in range(rank) if i not in hidden]
+    sizes = {i: updates.aval.shape[a] for i, a in zip(shown, d.update_window_dims, strict=True)}
+    touched = {*d.scatter_dims_to_operand_dims, *d.operand_batching_dims}
+    touched |= {i for i in shown if sizes[i] != x.aval.shape[i]}
+    indexed = sorted(touched)
+    rest = [i for i in range(rank) if i not in touched]
+    windows = [i for i in indexed if i in sizes]
+    indices = as_index(site, indices)
+    last = np.array(
+        [x.aval.shape[i] - sizes.get(i, 1) for i in d.scatter_dims_to_operand_dims], INT32
+    )
+    valid = None
+    if mode == GatherScatterMode.CLIP:
+        indices = clamp(site, indices, last)
+    else:
+        valid, indices = _valid(site, indices, last), clamp(site, indices, last)
+    places = full_indices(
+        site, indices, indexed, d.scatter_dims_to_operand_dims, d.operand_batching_dims,
+        d.scatter_indices_batching_dims, windows, [sizes[i] for i in windows],
+    )  # fmt: skip
+    order = [i for i in range(len(updates.aval.shape)) if i not in d.update_window_dims]
+    axis_of = dict(zip(shown, d.update_window_dims, strict=True))
+    moved = site.transpose(updates, (*order, *(axis_of[i] for i in (*windows, *rest))))
+    turned = site.transpose(x, (*indexed, *rest))
+    result = _write(site, turned, places, moved, valid, len(indexed), reduction)
+    return site.transpose(result, tuple(np.argsort((*indexed, *rest)).tolist()))
+
+
+def _write(
+    site: Site, x: Node, places: Node, updates: Node, valid: Node | None, indexed: int,
+    reduction: str,
+) -> Node:  # fmt: skip
+    if valid is None or (isinstance(valid, Constant) and valid.value.all()):
+        return site.apply("ScatterNd", x, places, updates, reduction=reduction)
+    shape = x.aval.shape
+    rows, rest = math.prod(shape[:indexed]), shape[indexed:]
+    strides = [math.prod(shape[i + 1 : indexed]) for i in range(indexed)]
+    weighted = site.apply("Mul", places, constant(np.array(strides, INT32)))
+    axis = len(places.aval.shape) - 1
+    flat = site.apply("ReduceSum", weighted, axes=(axis,), keepdims=True)
+    wide = (*valid.aval.shape, *(1 for _ in flat.aval.shape[len(valid.aval.shape) :]))
+    aimed = site.apply("Select", site.reshape(valid, wide), flat, constant(np.int32(rows)))
+    table = site.reshape(x, (rows, *rest))
+    none, one = (0,) * len(table.aval.shape), (1, *(0 for _ in rest))
+    spare = site.apply("Pad", table, site.constant(0, x), low=none, high=one)
+    written = site.apply("ScatterNd", spare, aimed, updates, reduction=reduction)
+    limit = (rows, *rest)
+    kept = site.apply("Slice", written, start=none, limit=limit, strides=(1,) * len(limit))
+    return site.reshape(kept, shape)
+
+
+for _primitive, _reduction in WRITES.items():
+    lowers(_primitive)(partial(lower_scatter, _reduction))
+
+
+@lowers("top_k")
+def lower_top_k(site: Site, x: Node, *, k: int, axis: int = -1) -> tuple[Node, Node]:
+    """The greatest of the last axis, after moving ``axis`` there and back."""
+    rank = len(x.aval.shape)
+    axis %= rank
+    to_last = (*(i for i in range(rank) if i != axis), axis)
+    found = site.apply("TopK", site.transpose(x, to_last), k=k)
+    back = tuple(np.argsort(to_last).tolist())
+    values, places = (site.apply("TupleGetItem", found, index=i) for i in (0, 1))
+    turned = site.transpose(values, back), site.transpose(places, back)
+    return turned[0], site.cast(turned[1], site.results[1].dtype)

@@ -1,0 +1,227 @@
+"""The operators of neural networks: products, convolution, pooling, normalization.
+
+Layout is channels first: ``[N, C, spatial...]``, kernels ``[O, I / groups, spatial...]``.
+``pads`` holds ``(before, after)`` for each spatial axis.
+"""
+
+import math
+
+import numpy as np
+
+from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.reduction import least_and_greatest
+from fnckpt.ir.operators.table import operator
+
+Ints = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+
+def _matrix(shape: Ints, transpose: bool) -> tuple[int, int]:
+    rows, columns = shape[-2:]
+    return (columns, rows) if transpose else (rows, columns)
+
+
+def _matmul_aval(a: Aval, b: Aval, *, transpose_a: bool, transpose_b: bool) -> Aval:
+    (rows, inner), (inner_b, columns) = (
+        _matrix(a.shape, transpose_a),
+        _matrix(b.shape, transpose_b),
+    )
+    if inner != inner_b or a.dtype != b.dtype:
+        raise ValueError(f"{a} and {b} cannot be multiplied")
+    return Aval((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), a.dtype)
+
+
+@operator("MatMul", _matmul_aval)
+def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool) -> np.ndarray:
+    """The product over the last two axes, each first transposed where asked; others broadcast."""
+    left = np.swapaxes(a, -1, -2) if transpose_a else a
+    right = np.swapaxes(b, -1, -2) if transpose_b else b
+    return np.asarray(np.matmul(left, right)).astype(a.dtype)
+
+
+def _windows(size: int, window: int, stride: int, pad: tuple[int, int], dilation: int = 1) -> int:
+    return max(0, (size + sum(pad) - ((window - 1) * dilation + 1)) // stride + 1)
+
+
+def _conv_aval(
+    x: Aval,
+    w: Aval,
+    *bias: Aval,
+    strides: Ints,
+    pads: Pads,
+    dilation: Ints,
+    groups: int,
+) -> Aval:
+    if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+        raise ValueError(f"{x} cannot be convolved with {w} in {groups} groups")
+    spatial = map(_windows, x.shape[2:], w.shape[2:], strides, pads, dilation)
+    return Aval((x.shape[0], w.shape[0], *spatial), x.dtype)
+
+
+def _patches(
+    x: np.ndarray,
+    window: Ints,
+    strides: Ints,
+    pads: Pads,
+    dilation: Ints,
+    fill: np.generic,
+) -> np.ndarray:
+    """``[N, C, out..., window...]``: what each window of the padded ``x`` sees."""
+    padded = np.pad(x, ((0, 0), (0, 0), *pads), constant_values=fill)
+    reach = tuple((size - 1) * step + 1 for size, step in zip(window, dilation, strict=True))
+    axes = tuple(range(2, x.ndim))
+    views = np.lib.stride_tricks.sliding_window_view(padded, reach, axes)
+    every = tuple(slice(None, None, step) for step in (*strides, *dilation))
+    return views[(slice(None), slice(None), *every)]
+
+
+@operator("Conv", _conv_aval)
+def conv(
+    x: np.ndarray,
+    w: np.ndarray,
+    *bias: np.ndarray,
+    strides: Ints,
+    pads: Pads,
+    dilation: Ints,
+    groups: int,
+) -> np.ndarray:
+    """The cross-correlation of ``x`` with ``w``, plus ``bias[O]`` where given."""
+    spatial = x.ndim - 2
+    patches = _patches(x, w.shape[2:], strides, pads, dilation, x.dtype.type(0))
+    outputs = [
+        np.tensordot(
+            part,
+            kernel,
+            ((1, *range(2 + spatial, 2 + 2 * spatial)), tuple(range(1, 2 + spatial))),
+        )
+        for part, kernel in zip(np.split(patches, groups, 1), np.split(w, groups, 0), strict=True)
+    ]
+    result = np.moveaxis(np.concatenate(outputs, -1), -1, 1)
+    return result + bias[0].reshape(-1, *(1,) * spatial) if bias else result
+
+
+def _conv_transpose_aval(
+    x: Aval,
+    w: Aval,
+    *,
+    strides: Ints,
+    pads: Pads,
+    dilation: Ints,
+    groups: int,
+) -> Aval:
+    spatial = tuple(
+        (size - 1) * stride + (window - 1) * step + 1 + before + after
+        for size, window, stride, (before, after), step in zip(
+            x.shape[2:], w.shape[2:], strides, pads, dilation, strict=True
+        )
+    )
+    return Aval((x.shape[0], w.shape[1] * groups, *spatial), x.dtype)
+
+
+@operator("ConvTranspose", _conv_transpose_aval)
+def conv_transpose(
+    x: np.ndarray,
+    w: np.ndarray,
+    *,
+    strides: Ints,
+    pads: Pads,
+    dilation: Ints,
+    groups: int,
+) -> np.ndarray:
+    """The gradient of a convolution by its input: every element of ``x`` paints ``w``.
+
+    ``w`` is ``[C, O / groups, spatial...]``. ``pads`` are added to the full result where
+    positive (zeros) and cut from it where negative.
+    """
+    full_pads = tuple((0, 0) for _ in strides)
+    full = _conv_transpose_aval(
+        Aval(x.shape, x.dtype), Aval(w.shape, w.dtype),
+        strides=strides, pads=full_pads, dilation=dilation, groups=groups,
+    )  # fmt: skip
+    result = np.zeros(full.shape, x.dtype)
+    for place in np.ndindex(*w.shape[2:]):
+        parts = zip(np.split(x, groups, 1), np.split(w[(..., *place)], groups, 0), strict=True)
+        painted = [np.moveaxis(np.tensordot(a, b, ((1,), (0,))), -1, 1) for a, b in parts]
+        starts = [at * step for at, step in zip(place, dilation, strict=True)]
+        at = tuple(
+            slice(start, start + (size - 1) * stride + 1, stride)
+            for start, size, stride in zip(starts, x.shape[2:], strides, strict=True)
+        )
+        result[(slice(None), slice(None), *at)] += np.concatenate(painted, 1)
+    return _cut_or_pad(result, pads)
+
+
+def _cut_or_pad(x: np.ndarray, pads: Pads) -> np.ndarray:
+    cut = tuple(
+        slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape[2:], pads, strict=True)
+    )
+    grown = tuple((max(0, before), max(0, after)) for before, after in pads)
+    return np.pad(x[(slice(None), slice(None), *cut)], ((0, 0), (0, 0), *grown))
+
+
+def _pool_aval(x: Aval, *, window: Ints, strides: Ints, pads: Pads) -> Aval:
+    return Aval((*x.shape[:2], *map(_windows, x.shape[2:], window, strides, pads)), x.dtype)
+
+
+@operator("MaxPool", _pool_aval)
+def max_pool(x: np.ndarray, *, window: Ints, strides: Ints, pads: Pads) -> np.ndarray:
+    """The greatest element of each window; padding is less than every element."""
+    least = least_and_greatest(x.dtype)[0]
+    patches = _patches(x, window, strides, pads, (1,) * len(window), least)
+    return patches.max(tuple(range(x.ndim, patches.ndim)))
+
+
+@operator("AvgPool", lambda x, *, count_padding, **window: _pool_aval(x, **window))
+def avg_pool(
+    x: np.ndarray, *, window: Ints, strides: Ints, pads: Pads, count_padding: bool
+) -> np.ndarray:
+    """The mean of each window; padding is 0, and counts as elements with ``count_padding``."""
+    ones = (1,) * len(window)
+    axes = tuple(range(x.ndim, x.ndim + len(window)))
+    total = _patches(x, window, strides, pads, ones, x.dtype.type(0)).sum(axes, dtype=x.dtype)
+    if count_padding:
+        return total / np.asarray(math.prod(window), x.dtype)
+    there = _patches(np.ones_like(x), window, strides, pads, ones, x.dtype.type(0))
+    return total / there.sum(axes, dtype=x.dtype)
+
+
+@operator("BatchNorm", lambda x, *_, axis, epsilon: x)
+def batch_norm(
+    x: np.ndarray,
+    scale: np.ndarray,
+    bias: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    *,
+    axis: int,
+    epsilon: float,
+) -> np.ndarray:
+    """``(x - mean) / sqrt(variance + epsilon) * scale + bias``, each a vector along ``axis``."""
+    shape = tuple(-1 if i == axis else 1 for i in range(x.ndim))
+    factor = scale / np.sqrt(variance + x.dtype.type(epsilon))
+    return (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+
+
+@operator("LayerNorm", lambda x, *_, epsilon: x)
+def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: float) -> np.ndarray:
+    """``x`` with mean 0 and variance 1 over the last axis, times ``scale`` plus ``bias``."""
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(-1, keepdims=True)
+    variance = np.square(centred).mean(-1, keepdims=True)
+    return (centred / np.sqrt(variance + epsilon) * scale + bias).astype(x.dtype)
+
+
+@operator("Softmax", lambda x, *, axis: x)
+def softmax(x: np.ndarray, *, axis: int) -> np.ndarray:
+    """``exp(x)`` divided by its sum along ``axis``."""
+    with np.errstate(all="ignore"):
+        powers = np.exp(x - x.max(axis, keepdims=True))
+    return powers / powers.sum(axis, keepdims=True)
+
+
+@operator("LogSoftmax", lambda x, *, axis: x)
+def log_softmax(x: np.ndarray, *, axis: int) -> np.ndarray:
+    """The logarithm of the softmax along ``axis``."""
+    with np.errstate(all="ignore"):
+        shifted = x - x.max(axis, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))

@@ -1,0 +1,83 @@
+"""Operators that move elements, and compute nothing."""
+
+import numpy as np
+
+from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.table import operator
+
+Ints = tuple[int, ...]
+
+
+def _reshape_aval(x: Aval, *, shape: Ints) -> Aval:
+    if np.prod(shape, dtype=np.int64) != x.size:
+        raise ValueError(f"{x} has not the number of elements of shape {shape}")
+    return Aval(shape, x.dtype)
+
+
+@operator("Reshape", _reshape_aval, moves=True)
+def reshape(x: np.ndarray, *, shape: Ints) -> np.ndarray:
+    """The elements in row-major order as another shape, each size written out."""
+    return x.reshape(shape)
+
+
+@operator(
+    "Transpose",
+    lambda x, *, perm: Aval(tuple(x.shape[p] for p in perm), x.dtype),
+    moves=True,
+)
+def transpose(x: np.ndarray, *, perm: Ints) -> np.ndarray:
+    """Axis ``i`` of the result is axis ``perm[i]`` of ``x``."""
+    return x.transpose(perm)
+
+
+def _broadcast_aval(x: Aval, *, shape: Ints) -> Aval:
+    if np.broadcast_shapes(x.shape, shape) != shape:
+        raise ValueError(f"{x} does not broadcast to {shape}")
+    return Aval(shape, x.dtype)
+
+
+@operator("BroadcastTo", _broadcast_aval, moves=True)
+def broadcast_to(x: np.ndarray, *, shape: Ints) -> np.ndarray:
+    """``x`` repeated to ``shape``, axes aligned at the right as in numpy."""
+    return np.broadcast_to(x, shape)
+
+
+def _concat_aval(*xs: Aval, axis: int) -> Aval:
+    sizes = sum(x.shape[axis] for x in xs)
+    return Aval((*xs[0].shape[:axis], sizes, *xs[0].shape[axis + 1 :]), xs[0].dtype)
+
+
+@operator("Concat", _concat_aval, moves=True)
+def concat(*xs: np.ndarray, axis: int) -> np.ndarray:
+    """The inputs one after the other along ``axis``, which is not negative."""
+    return np.concatenate(xs, axis)
+
+
+def _pad_aval(x: Aval, fill: Aval, *, low: Ints, high: Ints) -> Aval:
+    if fill.shape or fill.dtype != x.dtype:
+        raise ValueError(f"the fill value of a pad of {x} is {fill}")
+    shape = zip(x.shape, low, high, strict=True)
+    return Aval(tuple(size + before + after for size, before, after in shape), x.dtype)
+
+
+@operator("Pad", _pad_aval, moves=True)
+def pad(x: np.ndarray, fill: np.ndarray, *, low: Ints, high: Ints) -> np.ndarray:
+    """``low`` copies of the scalar ``fill`` before and ``high`` after each axis; none negative."""
+    return np.pad(x, tuple(zip(low, high, strict=True)), constant_values=fill)
+
+
+def _slice_aval(x: Aval, *, start: Ints, limit: Ints, strides: Ints) -> Aval:
+    parts = zip(start, limit, strides, strict=True)
+    return Aval(tuple(max(0, -(-(end - begin) // step)) for begin, end, step in parts), x.dtype)
+
+
+@operator("Slice", _slice_aval, moves=True)
+def slice_(x: np.ndarray, *, start: Ints, limit: Ints, strides: Ints) -> np.ndarray:
+    """Every ``strides``-th element from ``start`` to before ``limit``, all inside the array."""
+    return x[tuple(map(slice, start, limit, strides))]
+
+
+@operator("Reverse", lambda x, *, axes: x, moves=True)
+def reverse(x: np.ndarray, *, axes: Ints) -> np.ndarray:
+    """The elements backwards along ``axes``."""
+    return np.flip(x, axes)

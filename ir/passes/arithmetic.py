@@ -1,0 +1,121 @@
+"""Identities of arithmetic, and reductions brought to one form."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.operators import OPERATORS, apply, constant
+from fnckpt.ir.operators.reduction import REDUCTIONS
+from fnckpt.ir.passes.reshape import reshaped
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
+
+Ints = tuple[int, ...]
+
+x = Any_("x")
+
+
+def is_float(node: Node) -> bool:
+    """Whether the elements are floating-point numbers, bfloat16 among them."""
+    return node.aval.dtype.kind not in "biuc"
+
+
+@rewrites(Op("Maximum", x, Scalar(value=-np.inf)))
+def drop_maximum(root: CNode, x: Node) -> Node | None:
+    """max(x, -inf) is x, NaN included."""
+    return x if x.aval == root.aval else None
+
+
+@rewrites(Op("Minimum", x, Scalar(value=np.inf)))
+def drop_minimum(root: CNode, x: Node) -> Node | None:
+    """min(x, inf) is x, NaN included."""
+    return x if x.aval == root.aval else None
+
+
+@rewrites(Op("Mul", x, Scalar(value=1.0)))
+def drop_mul(root: CNode, x: Node) -> Node | None:
+    """x * 1 is x."""
+    return x if x.aval == root.aval else None
+
+
+@rewrites(Op("Div", x, Scalar(value=1.0)))
+def drop_div(root: CNode, x: Node) -> Node | None:
+    """x / 1 is x."""
+    return x if x.aval == root.aval else None
+
+
+@rewrites(Op("Div", Op("Mul", x, Scalar("factor")), Scalar("divisor")))
+def cancel_factor(root: CNode, x: Node, factor: float, divisor: float) -> Node | None:
+    """x * c / c is x within rounding, for a c that cannot overflow what x comes from.
+
+    Only over AvgPool, where the factor undoes its division.
+    """
+    pool = isinstance(x, CNode) and x.op == "AvgPool"
+    return x if pool and factor == divisor and x.aval == root.aval else None
+
+
+@rewrites(Op("Div", Op("ReduceSum", x, attrs={"axes": "axes", "keepdims": "keep"}), Scalar("n")))
+def recognize_mean(root: CNode, x: Node, axes: Ints, keep: bool, n: float) -> Node | None:
+    """sum(x) / count is mean(x)."""
+    if not is_float(root) or n != math.prod(x.aval.shape[i] for i in axes) or not n:
+        return None
+    return apply("ReduceMean", x, origin=root.origin, axes=axes, keepdims=keep)
+
+
+def _keep_dimensions(root: CNode) -> Node | None:
+    """reduce(x) is reduce(x, keepdims) reshaped; the reshape then moves on and often cancels."""
+    if root.attrs["keepdims"]:
+        return None
+    kept = apply(root.op, *root.inputs, origin=root.origin, axes=root.attrs["axes"], keepdims=True)
+    return reshaped(kept, root.aval.shape, root)
+
+
+@rewrites(Op("Reshape", attrs={"shape": "shape"}))
+def drop_dimensions(root: CNode, shape: Ints) -> Node | None:
+    """reduce(x, keepdims) reshaped to what is left is reduce(x): the reverse, at the end."""
+    (reduced,) = root.inputs
+    if not isinstance(reduced, CNode) or reduced.op not in REDUCTIONS:
+        return None
+    axes = reduced.attrs["axes"]
+    assert isinstance(axes, tuple)
+    left = tuple(n for i, n in enumerate(reduced.aval.shape) if i not in axes)
+    if not reduced.attrs["keepdims"] or left != shape:
+        return None
+    return apply(reduced.op, *reduced.inputs, origin=reduced.origin, axes=axes, keepdims=False)
+
+
+def _reshape_later(root: CNode) -> Node | None:
+    """f(reshape(a), reshape(b), c) is reshape(f(a, b, c)) for equal shapes a, b and a scalar c."""
+    moved = [n for n in root.inputs if isinstance(n, CNode) and n.op == "Reshape"]
+    if not moved or not root.aval.shape:
+        return None
+    shape = moved[0].inputs[0].aval.shape
+    inputs: list[Node] = []
+    for node in root.inputs:
+        if node in moved and node.aval.shape == root.aval.shape:
+            (source,) = node.inputs if isinstance(node, CNode) else (node,)
+            if source.aval.shape != shape:
+                return None
+            inputs.append(source)
+        elif (number := scalar_of(node)) is not None:
+            inputs.append(constant(number, node.aval.dtype))
+        else:
+            return None
+    result = replace(root, inputs=tuple(inputs), results=(replace(root.aval, shape=shape),))
+    return reshaped(result, root.aval.shape, root)
+
+
+ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
+
+KEEP = tuple(Rule(Op(op), _keep_dimensions) for op in REDUCTIONS)
+LATER = tuple(Rule(Op(op), _reshape_later) for op in ELEMENTWISE)
+
+RULES = (
+    drop_maximum,
+    drop_minimum,
+    drop_mul,
+    drop_div,
+    cancel_factor,
+    recognize_mean,
+)

@@ -1,0 +1,223 @@
+"""Recognition: the operators of neural networks in what the libraries write them with."""
+
+import math
+
+from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.operators import apply
+from fnckpt.ir.passes.arithmetic import is_float
+from fnckpt.ir.passes.reshape import reshaped
+from fnckpt.ir.passes.rewrite import Any_, Op, Scalar, Weight, rewrites
+
+Ints = tuple[int, ...]
+
+x = Any_("x")
+
+
+@rewrites(Op("Maximum", x, Scalar(value=0.0)))
+def fuse_relu(root: CNode, x: Node) -> Node | None:
+    """max(x, 0) is relu(x)."""
+    return _of(root, "Relu", x)
+
+
+@rewrites(Op("Mul", x, Op("Sigmoid", x)))
+def fuse_silu(root: CNode, x: Node) -> Node | None:
+    """x * sigmoid(x) is silu(x)."""
+    return _of(root, "Silu", x)
+
+
+_CUBE = Op("Mul", x, Op("Square", x))
+_INNER = Op(
+    "Mul",
+    Scalar(value=math.sqrt(2 / math.pi)),
+    Op("Add", x, Op("Mul", Scalar(value=0.044715), _CUBE)),
+)
+_ONE_PLUS = Op("Add", Scalar(value=1.0), Op("Tanh", _INNER))
+
+
+@rewrites(Op("Mul", x, Op("Mul", Scalar(value=0.5), _ONE_PLUS)))
+def fuse_gelu_tanh(root: CNode, x: Node) -> Node | None:
+    """x * (0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))) is gelu(x) by tanh."""
+    return _of(root, "Gelu", x, approximate=True)
+
+
+_HALF = math.sqrt(0.5)
+
+
+@rewrites(
+    Op(
+        "Mul",
+        Op("Mul", Scalar(value=0.5), x),
+        Op("Erfc", Op("Mul", Op("Neg", x), Scalar(value=_HALF))),
+    )
+)
+def fuse_gelu_erfc(root: CNode, x: Node) -> Node | None:
+    """0.5 * x * erfc(-x * sqrt(0.5)) is gelu(x)."""
+    return _of(root, "Gelu", x, approximate=False)
+
+
+def _of(root: CNode, op: str, x: Node, **attrs: bool) -> Node | None:
+    """``op`` of ``x`` in place of ``root``, for floats of the result's own shape."""
+    if not is_float(x) or x.aval != root.aval:
+        return None
+    return apply(op, x, origin=root.origin, **attrs)
+
+
+def _reduced(op: str, of: Any_ | Op, axes: str, users: int = 1) -> Op:
+    return Op(op, of, attrs={"axes": axes, "keepdims": f"keep_{axes}"}, users=users)
+
+
+_POWERS = Op("Exp", Op("Sub", x, _reduced("ReduceMax", x, "a")), users=2, name="powers")
+
+
+@rewrites(Op("Div", Any_("powers"), _reduced("ReduceSum", _POWERS, "b")))
+def fuse_softmax(
+    root: CNode, x: Node, powers: Node, a: Ints, b: Ints, keep_a: bool, keep_b: bool
+) -> Node | None:
+    """exp(x - max(x)) / sum(exp(x - max(x))) is softmax(x)."""
+    if not (len(a) == 1 and a == b and keep_a and keep_b and is_float(x)):
+        return None
+    return apply("Softmax", x, origin=root.origin, axis=a[0])
+
+
+_SHIFTED = Op("Sub", x, _reduced("ReduceMax", x, "a"), users=2, name="shifted")
+
+
+@rewrites(Op("Sub", Any_("shifted"), Op("Log", _reduced("ReduceSum", Op("Exp", _SHIFTED), "b"))))
+def fuse_log_softmax(
+    root: CNode, x: Node, shifted: Node, a: Ints, b: Ints, keep_a: bool, keep_b: bool
+) -> Node | None:
+    """x - max(x) - log(sum(exp(x - max(x)))) is log_softmax(x)."""
+    if not (len(a) == 1 and a == b and keep_a and keep_b and is_float(x)):
+        return None
+    return apply("LogSoftmax", x, origin=root.origin, axis=a[0])
+
+
+@rewrites(
+    Op(
+        "Add",
+        Op(
+            "Mul",
+            Op("Sub", x, Weight("mean")),
+            Op("Mul", Op("Rsqrt", Op("Add", Weight("variance"), Scalar("eps"))), Weight("scale")),
+        ),
+        Weight("bias"),
+    )
+)
+def fuse_batch_norm(
+    root: CNode, x: Node, mean: Node, variance: Node, scale: Node, bias: Node, eps: float
+) -> Node | None:
+    """(x - mean) * (rsqrt(variance + eps) * scale) + bias, vectors along one axis."""
+    axis = common_axis(root, mean, variance, scale, bias)
+    if axis is None or x.aval != root.aval:
+        return None
+    size = (x.aval.shape[axis],)
+    vectors = (reshaped(node, size, root) for node in (scale, bias, mean, variance))
+    return apply("BatchNorm", x, *vectors, origin=root.origin, axis=axis, epsilon=eps)
+
+
+def common_axis(root: CNode, *vectors: Node) -> int | None:
+    """The one axis of ``root`` along which all ``vectors`` lie whole, else None."""
+    axes: set[int] = set()
+    for vector in vectors:
+        rank, ndim = len(vector.aval.shape), len(root.aval.shape)
+        wide = (1,) * (ndim - rank) + vector.aval.shape
+        axes |= {i for i, n in enumerate(wide) if n != 1}
+        if vector.aval.size == 1:
+            return None
+    if len(axes) != 1:
+        return None
+    (axis,) = axes
+    whole = all(v.aval.size == root.aval.shape[axis] for v in vectors)
+    return axis if whole else None
+
+
+_FAST = Op(
+    "Sub",
+    _reduced("ReduceMean", Op("Square", x), "b"),
+    Op("Square", Op("ReduceMean", x, name="mean", users=2)),
+)
+_FACTOR_FAST = Op(
+    "Mul",
+    Op("Rsqrt", Op("Add", Op("Maximum", _FAST, Scalar(value=0.0)), Scalar("eps"))),
+    Weight("scale"),
+)
+
+
+@rewrites(Op("Add", Op("Mul", Op("Sub", x, Any_("mean")), _FACTOR_FAST), Weight("bias")))
+def fuse_layer_norm_fast(
+    root: CNode, x: Node, mean: CNode, b: Ints, keep_b: bool, scale: Node, bias: Node, eps: float
+) -> Node | None:
+    """(x - m) * (rsqrt(max(mean(x^2) - m^2, 0) + eps) * scale) + bias, with m = mean(x)."""
+    if mean.attrs["axes"] != b or not (keep_b and mean.attrs["keepdims"]):
+        return None
+    return _layer_norm(root, x, b, scale, bias, eps)
+
+
+_CENTRED = Op("Sub", x, _reduced("ReduceMean", x, "a", users=0), users=0, name="centred")
+_EXACT = Op(
+    "Mul",
+    Op("Rsqrt", Op("Add", _reduced("ReduceMean", Op("Square", _CENTRED), "b"), Scalar("eps"))),
+    Weight("scale"),
+)
+
+
+@rewrites(Op("Add", Op("Mul", Op("Sub", x, Any_("mean")), _EXACT), Weight("bias")))
+def fuse_layer_norm_exact(
+    root: CNode,
+    x: Node,
+    mean: Node,
+    centred: Node,
+    a: Ints,
+    b: Ints,
+    keep_a: bool,
+    keep_b: bool,
+    scale: Node,
+    bias: Node,
+    eps: float,
+) -> Node | None:
+    """(x - m) * (rsqrt(mean((x - m)^2) + eps) * scale) + bias, with m = mean(x)."""
+    assert isinstance(centred, CNode)
+    if a != b or not (keep_a and keep_b) or centred.inputs[1] is not mean:
+        return None
+    return _layer_norm(root, x, b, scale, bias, eps)
+
+
+def _layer_norm(
+    root: CNode, x: Node, axes: Ints, scale: Node, bias: Node, eps: float
+) -> Node | None:
+    last = len(x.aval.shape) - 1
+    if axes != (last,) or x.aval != root.aval or common_axis(root, scale, bias) != last:
+        return None
+    size = (x.aval.shape[last],)
+    return apply(
+        "LayerNorm",
+        x,
+        reshaped(scale, size, root),
+        reshaped(bias, size, root),
+        origin=root.origin,
+        epsilon=eps,
+    )
+
+
+@rewrites(Op("Add", Op("Conv", name="conv"), Weight("bias")))
+def fuse_conv_bias(root: CNode, conv: CNode, bias: Node) -> Node | None:
+    """conv(x, w) + b is conv(x, w, b), for a b along the channels."""
+    channels = conv.aval.shape[1]
+    along = common_axis(root, bias) == 1 or (bias.aval.size == 1 == channels)
+    if len(conv.inputs) != 2 or not along or conv.aval != root.aval:
+        return None
+    vector = reshaped(bias, (channels,), root)
+    return apply("Conv", *conv.inputs, vector, origin=conv.origin, **conv.attrs)
+
+
+RULES = (
+    fuse_silu,
+    fuse_gelu_tanh,
+    fuse_gelu_erfc,
+    fuse_softmax,
+    fuse_log_softmax,
+    fuse_batch_norm,
+    fuse_layer_norm_fast,
+    fuse_layer_norm_exact,
+    fuse_conv_bias,
+)

@@ -1,0 +1,171 @@
+"""Algebra of what only moves elements: reshapes, transposes, broadcasts, and weights under them."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from fnckpt.ir.fold import folded
+from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
+from fnckpt.ir.operators import OPERATORS, apply
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
+
+Ints = tuple[int, ...]
+
+x = Any_("x")
+
+
+def reshaped(x: Node, shape: Ints, like: CNode) -> Node:
+    """``x`` as ``shape``, made where ``like`` was."""
+    if x.aval.shape == shape:
+        return x
+    return apply("Reshape", x, origin=like.origin, shape=shape)
+
+
+def transposed(x: Node, perm: Ints, like: CNode) -> Node:
+    """``x`` with its axes as ``perm``, made where ``like`` was; a reshape where that is enough."""
+    if perm == tuple(range(len(perm))):
+        return x
+    if keeps_order(x.aval.shape, perm):
+        return reshaped(x, tuple(x.aval.shape[p] for p in perm), like)
+    return apply("Transpose", x, origin=like.origin, perm=perm)
+
+
+def keeps_order(shape: Ints, perm: Ints) -> bool:
+    """Whether a transpose moves only axes of one element, so that the elements stay in order."""
+    moved = [p for p in perm if shape[p] != 1]
+    return moved == sorted(moved)
+
+
+def inverse(perm: Ints) -> Ints:
+    """The permutation that undoes ``perm``."""
+    return tuple(np.argsort(perm).tolist())
+
+
+@rewrites(Op("Reshape", Op("Reshape", x, users=0), attrs={"shape": "shape"}))
+def merge_reshapes(root: CNode, x: Node, shape: Ints) -> Node:
+    """reshape(reshape(x, s), t) is reshape(x, t)."""
+    return reshaped(x, shape, root)
+
+
+@rewrites(Op("Reshape", x, attrs={"shape": "shape"}))
+def drop_reshape(root: CNode, x: Node, shape: Ints) -> Node | None:
+    """reshape(x, shape of x) is x."""
+    return x if x.aval.shape == shape else None
+
+
+@rewrites(
+    Op("Transpose", Op("Transpose", x, attrs={"perm": "inner"}, users=0), attrs={"perm": "outer"})
+)
+def merge_transposes(root: CNode, x: Node, inner: Ints, outer: Ints) -> Node:
+    """transpose(transpose(x, p), q) is transpose(x, [p[i] for i in q])."""
+    return transposed(x, tuple(inner[i] for i in outer), root)
+
+
+@rewrites(Op("Transpose", x, attrs={"perm": "perm"}))
+def drop_transpose(root: CNode, x: Node, perm: Ints) -> Node | None:
+    """A transpose that moves only axes of one element is a reshape."""
+    return transposed(x, perm, root) if keeps_order(x.aval.shape, perm) else None
+
+
+@rewrites(Op("BroadcastTo", x, attrs={"shape": "shape"}))
+def drop_broadcast(root: CNode, x: Node, shape: Ints) -> Node | None:
+    """broadcast(x, shape of x) is x."""
+    return x if x.aval.shape == shape else None
+
+
+@rewrites(Op("BroadcastTo", Op("BroadcastTo", x, users=0), attrs={"shape": "shape"}))
+def merge_broadcasts(root: CNode, x: Node, shape: Ints) -> Node:
+    """broadcast(broadcast(x, s), t) is broadcast(x, t)."""
+    return apply("BroadcastTo", x, origin=root.origin, shape=shape)
+
+
+@rewrites(Op("Identity", x))
+def drop_identity(root: CNode, x: Node) -> Node:
+    """identity(x) is x."""
+    return x
+
+
+@rewrites(Op("Cast", x, attrs={"dtype": "dtype"}))
+def drop_cast(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
+    """cast(x, dtype of x) is x."""
+    return x if x.aval.dtype == dtype else None
+
+
+@rewrites(Op("Reshape", Weight("weight"), attrs={"shape": "shape"}))
+def reshape_weight(root: CNode, weight: Node, shape: Ints) -> Node:
+    """A reshape of a weight is done at export; the weight keeps its name."""
+    return with_value(weight, value_of(weight).reshape(shape))
+
+
+@rewrites(Op("Transpose", Weight("weight"), attrs={"perm": "perm"}))
+def transpose_weight(root: CNode, weight: Node, perm: Ints) -> Node:
+    """A transpose of a weight is done at export; the weight keeps its name."""
+    return with_value(weight, value_of(weight).transpose(perm))
+
+
+@rewrites(Op("Reverse", Weight("weight"), attrs={"axes": "axes"}))
+def reverse_weight(root: CNode, weight: Node, axes: Ints) -> Node:
+    """A weight is reversed at export; it keeps its name."""
+    return with_value(weight, np.flip(value_of(weight), axes))
+
+
+def value_of(weight: Node) -> np.ndarray:
+    """The array of a constant or of a parameter with a value."""
+    assert isinstance(weight, Constant | Parameter)
+    assert weight.value is not None
+    return weight.value
+
+
+def with_value(weight: Node, value: np.ndarray) -> Node:
+    """``weight`` holding ``value`` instead."""
+    if isinstance(weight, Parameter):
+        return replace(weight, value=value, aval=Aval(value.shape, weight.aval.dtype))
+    return Constant(value)
+
+
+def _absorb_broadcasts(root: CNode) -> Node | None:
+    """f(broadcast(x), y) is f(x, y), where y alone gives the result its shape."""
+    inputs = tuple(_unbroadcast(n) for n in root.inputs)
+    if inputs == root.inputs:
+        return None
+    shapes = [n.aval.shape for n in inputs]
+    if np.broadcast_shapes(*shapes) == root.aval.shape:
+        return replace(root, inputs=inputs)
+    # Not all can go: one at a time, as long as the shape stays.
+    for i in range(len(inputs)):
+        some = (*root.inputs[:i], inputs[i], *root.inputs[i + 1 :])
+        same = np.broadcast_shapes(*(n.aval.shape for n in some)) == root.aval.shape
+        if some[i] is not root.inputs[i] and same:
+            return replace(root, inputs=some)
+    return None
+
+
+def _unbroadcast(node: Node) -> Node:
+    return node.inputs[0] if isinstance(node, CNode) and node.op == "BroadcastTo" else node
+
+
+def _fold(root: CNode) -> Node | None:
+    """f(constants) is a constant."""
+    result = folded(root)
+    return None if result is root else result
+
+
+ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
+
+ABSORB = tuple(Rule(Op(op), _absorb_broadcasts) for op in ELEMENTWISE)
+FOLD = tuple(Rule(Op(op), _fold) for op in OPERATORS)
+
+RULES = (
+    merge_reshapes,
+    drop_reshape,
+    merge_transposes,
+    drop_transpose,
+    drop_broadcast,
+    merge_broadcasts,
+    drop_identity,
+    drop_cast,
+    reshape_weight,
+    transpose_weight,
+    reverse_weight,
+    *ABSORB,
+)

@@ -1,0 +1,238 @@
+"""Rewrites: patterns that match a part of a graph, and the driver that walks and replaces.
+
+A rule states an equation: it gets the node that its pattern matched and what the pattern's names
+are bound to, and returns an equal node, or None to decline. It never walks and never mutates.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fnckpt.ir.graph import (
+    CNode,
+    Constant,
+    FuncGraph,
+    Node,
+    Parameter,
+    use_counts,
+)
+from fnckpt.ir.operators import OPERATORS
+
+Bindings = dict[str, object]
+Uses = Mapping[int, int]
+
+MOST_WALKS = 100
+
+
+@dataclass(frozen=True)
+class Any_:
+    """Matches every node and binds it to ``name``; a second time only that same node."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """Matches a constant whose elements are all one number, and binds it as a float to ``name``.
+
+    With ``value`` it matches that number alone, within float32's rounding.
+    """
+
+    name: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Matches a constant or a parameter that has a value, and binds the node to ``name``."""
+
+    name: str
+
+
+class Op:
+    """Matches an operator whose inputs match ``inputs``, in either order where it is commutative.
+
+    Args:
+      op: the operator's name.
+      inputs: one pattern an input; none at all match any inputs.
+      attrs: which attribute is bound to which name.
+      name: what the node itself is bound to.
+      users: how many users inside the pattern the node has; one more, and the pattern does not
+        match, because the node would be computed twice. 0 allows any number: right only where
+        that costs nothing.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        *inputs: "Pattern",
+        attrs: Mapping[str, str] | None = None,
+        name: str = "",
+        users: int = 1,
+    ) -> None:
+        self.op, self.inputs, self.attrs = op, inputs, dict(attrs or {})
+        self.name, self.users = name, users
+
+
+Pattern = Any_ | Scalar | Weight | Op
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern with the function that states what equals it."""
+
+    pattern: Op
+    rewrite: Callable[..., Node | None]
+
+    @property
+    def name(self) -> str:
+        """The function's name, as ``optimize=`` and reports show it."""
+        return self.rewrite.__name__
+
+    def __call__(self, node: CNode, uses: Uses) -> Node | None:
+        """The node that replaces ``node``, or None where the rule does not apply."""
+        found = _match(self.pattern, node, {}, uses, root=True)
+        return None if found is None else self.rewrite(node, **found)
+
+
+def rewrites(pattern: Op | str) -> Callable[[Callable[..., Node | None]], Rule]:
+    """Make the decorated function the rule of ``pattern``; a string is an operator's name."""
+    wanted = Op(pattern) if isinstance(pattern, str) else pattern
+    return lambda rewrite: Rule(wanted, rewrite)
+
+
+def scalar_of(node: Node) -> float | None:
+    """The one number that a constant holds everywhere, else None."""
+    if not isinstance(node, Constant) or node.value.size == 0 or node.value.dtype.kind == "c":
+        return None
+    first = node.value.flat[0]
+    if node.value.size > 1 and not np.all(node.value == first):
+        return None
+    return float(first)
+
+
+def _match_scalar(pattern: Scalar, node: Node, bound: Bindings) -> Bindings | None:
+    number = scalar_of(node)
+    if number is None:
+        return None
+    if pattern.value is not None:
+        near = np.isclose(number, pattern.value, rtol=1e-6, atol=0.0)
+        return bound if near or number == pattern.value else None
+    return bound | {pattern.name: number} if pattern.name else bound
+
+
+def _match_name(name: str, node: Node, bound: Bindings) -> Bindings | None:
+    if name in bound:
+        return bound if bound[name] is node else None
+    return bound | {name: node}
+
+
+def _match(
+    pattern: Pattern, node: Node, bound: Bindings, uses: Uses, root: bool = False
+) -> Bindings | None:
+    """The bindings under which ``node`` is an instance of ``pattern``, or None."""
+    match pattern:
+        case Any_(name):
+            return _match_name(name, node, bound)
+        case Scalar():
+            return _match_scalar(pattern, node, bound)
+        case Weight(name):
+            known = isinstance(node, Constant) or (
+                isinstance(node, Parameter) and node.value is not None
+            )
+            return _match_name(name, node, bound) if known else None
+        case Op():
+            return _match_op(pattern, node, bound, uses, root)
+
+
+def _match_op(pattern: Op, node: Node, bound: Bindings, uses: Uses, root: bool) -> Bindings | None:
+    if not isinstance(node, CNode) or node.op != pattern.op:
+        return None
+    if not (root or not pattern.users or uses.get(id(node), 1) <= pattern.users):
+        return None
+    start = bound | {name: node.attrs[attr] for attr, name in pattern.attrs.items()}
+    if pattern.name:
+        start[pattern.name] = node
+    if not pattern.inputs:
+        return start
+    for inputs in _orders(node):
+        found = _match_inputs(pattern.inputs, inputs, start, uses)
+        if found is not None:
+            return found
+    return None
+
+
+def _orders(node: CNode) -> Iterable[tuple[Node, ...]]:
+    yield node.inputs
+    if OPERATORS[node.op].commutative:
+        yield node.inputs[::-1]
+
+
+def _match_inputs(
+    patterns: tuple[Pattern, ...], inputs: tuple[Node, ...], bound: Bindings, uses: Uses
+) -> Bindings | None:
+    if len(patterns) != len(inputs):
+        return None
+    found: Bindings | None = bound
+    for pattern, node in zip(patterns, inputs, strict=True):
+        found = _match(pattern, node, found, uses)
+        if found is None:
+            return None
+    return found
+
+
+def rewrite(graph: FuncGraph, rules: Iterable[Rule]) -> FuncGraph:
+    """``graph`` with every rule applied until none applies.
+
+    Each walk goes from the inputs to the outputs, so that what a rule moves towards the outputs
+    goes all the way in one walk. Names are kept by the graph: an output is only replaced by
+    another node.
+    """
+    by_op: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_op.setdefault(rule.pattern.op, []).append(rule)
+    for _ in range(MOST_WALKS):
+        walked = _walk(graph, by_op)
+        if walked is graph:
+            return graph
+        graph = walked
+    raise AssertionError(f"the rules {sorted(by_op)} rewrite {graph.name} for ever")
+
+
+def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
+    uses = use_counts(graph)
+    new: dict[int, Node] = {}
+    alive: list[Node] = []  # an id is only good for as long as its node lives
+    for node in graph.nodes():
+        result = rebuilt(node, new)
+        uses[id(result)] = uses.get(id(node), 0)
+        while isinstance(result, CNode):
+            better = _first(by_op.get(result.op, ()), result, uses)
+            if better is None:
+                break
+            uses[id(better)] = uses.get(id(better), 0) + uses[id(result)]
+            alive.append(result)
+            result = better
+        new[id(node)] = result
+    if all(new[id(node)] is node for node in graph.outputs):
+        return graph
+    return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+
+
+def _first(rules: Iterable[Rule], node: CNode, uses: Uses) -> Node | None:
+    for rule in rules:
+        better = rule(node, uses)
+        if better is not None:
+            return better
+    return None
+
+
+def rebuilt(node: Node, new: Mapping[int, Node]) -> Node:
+    """``node`` on top of what its inputs became; itself where nothing changed."""
+    if not isinstance(node, CNode):
+        return node
+    inputs = tuple(new[id(n)] for n in node.inputs)
+    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+        return node
+    return replace(node, inputs=inputs)

@@ -1,0 +1,1 @@
+"""AIR: the files that Ascend's graph engine (GE) compiles; docs/air.md."""

@@ -1,0 +1,127 @@
+"""A legalized graph as the bytes of an AIR file: one ``ModelDef``, weights as views."""
+
+import sys
+
+import numpy as np
+
+from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, use_counts
+from fnckpt.ir.targets.air.codes import descriptor
+from fnckpt.ir.targets.air.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.air.writer import Ref, Writer, Written, unknown_dtype
+from fnckpt.ir.targets.names import value_names
+from fnckpt.ir.targets.target import Encoded, Part, Refused, emit_all
+from fnckpt.proto.ge_ir_pb2 import GraphDef, ModelDef
+from fnckpt.wire import field, size, text
+
+MOST_BYTES = 2147483647  # measured: the loader reads 1.9 GB and refuses 2147483800 bytes
+COUNTERS = (
+    "memory_size", "p2p_memory_size", "stream_num", "event_num", "label_num", "weight_size",
+)  # fmt: skip
+MODEL_GRAPH, GRAPH_OP, OP_ATTR, ENTRY_KEY, ENTRY_VALUE = 7, 6, 10, 1, 2
+ATTR_TENSOR, TENSOR_DESC, TENSOR_DATA = 12, 1, 2
+
+
+def encode(graph: FuncGraph) -> Encoded:
+    """The file of ``graph``, which holds only what ``EMITTERS`` can write.
+
+    Raises:
+      Refused: an operator, or a type of one, has no prototype; all such places at once.
+      ValueError: the file would be larger than GE can read.
+    """
+    biases = biased_products(graph)
+    writer = Writer(value_names(graph), biases)
+    check_inputs(graph)
+    for index, parameter in enumerate(graph.inputs):
+        writer.data(parameter, index)
+    taken_up = {id(product) for product, _ in biases.values()}
+    nodes = [n for n in graph.cnodes() if n.op != "TupleGetItem" and id(n) not in taken_up]
+    emit_all(nodes, EMITTERS, CANNOT, writer)
+    outputs = output_refs(graph, writer)
+    parts = model_parts(graph.name, writer.written, outputs)
+    total = size(parts)
+    if total > MOST_BYTES:
+        raise ValueError(
+            f"{graph.name}: an AIR file holds at most {MOST_BYTES} bytes, this one has {total}; "
+            "export it in parts, or with float16 weights"
+        )
+    return Encoded(parts, sum(each.op.type not in ("Data", "Const") for each in writer.written))
+
+
+def check_inputs(graph: FuncGraph) -> None:
+    """Inputs and weights have no emitter that would refuse their types; their users are named."""
+    places = [
+        (node, f"its input {used.name} is {used.aval}: {unknown_dtype(used.aval)}")
+        for node in graph.cnodes()
+        for used in node.inputs
+        if isinstance(used, Parameter) and unknown_dtype(used.aval)
+    ]
+    if places:
+        raise Refused(places)
+    for used in graph.inputs:
+        if unknown_dtype(used.aval):
+            raise ValueError(f"input {used.name} is {used.aval}: {unknown_dtype(used.aval)}")
+
+
+def biased_products(graph: FuncGraph) -> dict[int, tuple[CNode, Node]]:
+    """The sums of a matrix product and a vector: MatMulV2 takes the vector as its bias."""
+    uses = use_counts(graph)
+    found: dict[int, tuple[CNode, Node]] = {}
+    for node in graph.cnodes():
+        if node.op != "Add":
+            continue
+        for product, bias in (node.inputs, node.inputs[::-1]):
+            if (
+                isinstance(product, CNode)
+                and product.op == "MatMul"
+                and uses[id(product)] == 1
+                and len(product.aval.shape) == 2
+                and bias.aval.shape == product.aval.shape[1:]
+            ):
+                found[id(node)] = (product, bias)
+                break
+    return found
+
+
+def output_refs(graph: FuncGraph, writer: Writer) -> list[Ref]:
+    """Where the results are; the loader drops a repeated one, so that it needs an Identity."""
+    refs: list[Ref] = []
+    for node, name in zip(graph.outputs, graph.output_names, strict=True):
+        ref = writer.ref(node)
+        if not isinstance(node, CNode) or ref in refs:
+            copied = writer.unused(name)
+            (ref,) = writer.op("Identity", copied, (ref,), (ref.aval,), "NCHW", {})
+        refs.append(ref)
+    return refs
+
+
+def model_parts(name: str, written: list[Written], outputs: list[Ref]) -> list[Part]:
+    """The message in parts; fields of a message may stand in any order."""
+    model = ModelDef()
+    for key in COUNTERS:
+        model.attr[key].i = 0
+    model.attr["target_type"].s = b"MINI"
+    graph: list[Part] = [text(1, name)]
+    for each in written:
+        graph += field(GRAPH_OP, op_parts(each))
+    graph.append(GraphDef(output=[str(ref) for ref in outputs]).SerializeToString())
+    return [model.SerializeToString(deterministic=True), *field(MODEL_GRAPH, graph)]
+
+
+def op_parts(written: Written) -> list[Part]:
+    """An operator; a Const with its value as one more entry of the map of attributes."""
+    parts: list[Part] = [written.op.SerializeToString(deterministic=True)]
+    if written.value is None:
+        return parts
+    value = written.value
+    described = descriptor(value.dtype, value.shape, "NCHW").SerializeToString(deterministic=True)
+    tensor = [*field(TENSOR_DESC, [described]), *field(TENSOR_DATA, [raw(value)])]
+    entry = [text(ENTRY_KEY, "value"), *field(ENTRY_VALUE, field(ATTR_TENSOR, tensor))]
+    return parts + field(OP_ATTR, entry)
+
+
+def raw(value: np.ndarray) -> memoryview:
+    """The little-endian bytes of the items; a view where the array is stored that way."""
+    plain = np.ascontiguousarray(value)
+    if sys.byteorder == "big":
+        plain = plain.byteswap()
+    return plain.reshape(-1).view(np.uint8).data

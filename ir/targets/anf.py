@@ -1,0 +1,94 @@
+"""The anf_ir of ``<prefix>-graph.meta``: MindSpore's picture of a compiled graph.
+
+A ``ModelProto`` of package ``mindspore.irpb``. It describes and is never run: MindSpore's own
+tools draw it. Source: anf_ir.proto and the dump of MindSpore 2.10, which name nodes "1", "2", ...
+and constants "cst1", "cst2", ...
+"""
+
+import numpy as np
+
+from fnckpt.ir.graph import Attr, Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.proto import anf_ir_pb2 as anf
+
+MOST_BYTES = 1 << 16  # a larger constant is described by its type alone
+
+DTYPES = {
+    "bool": anf.DT_BOOL,
+    "bfloat16": anf.DT_BFLOAT16,
+    "complex64": anf.DT_COMPLEX64,
+    "complex128": anf.DT_COMPLEX128,
+    **{f"int{n}": anf.DataType.Value(f"DT_INT{n}") for n in (8, 16, 32, 64)},
+    **{f"uint{n}": anf.DataType.Value(f"DT_UINT{n}") for n in (8, 16, 32, 64)},
+    **{f"float{n}": anf.DataType.Value(f"DT_FLOAT{n}") for n in (16, 32, 64)},
+}
+
+
+def encode(graph: FuncGraph) -> bytes:
+    """The serialized ``ModelProto`` of ``graph``; shapes in elements, scopes under ``Default``."""
+    model = anf.ModelProto(ir_version=1, domain="fnckpt", model_version=1)
+    model.graph.name = graph.name
+    names: dict[int, str] = {}
+    for parameter in graph.inputs:
+        names[id(parameter)] = parameter.name
+        model.graph.parameters.add(name=parameter.name, type=_tensor_type(parameter.aval))
+    for node in graph.nodes():
+        if isinstance(node, Constant):
+            names[id(node)] = f"cst{len(model.graph.const_vals) + 1}"
+            _add_constant(model.graph, names[id(node)], node)
+        elif isinstance(node, CNode):
+            names[id(node)] = str(len(model.graph.node) + 1)
+            _add_node(model.graph, names, node)
+    for node in graph.outputs:
+        model.graph.outputs.add(name=names[id(node)], type=_type(node))
+    return model.SerializeToString()
+
+
+def _tensor_type(aval: Aval) -> anf.TypeProto:
+    element = DTYPES.get(aval.dtype.name, anf.DT_UNDEFINED)
+    result = anf.TypeProto(data_type=anf.DT_TENSOR)
+    result.tensor_type.elem_type = element
+    result.tensor_type.shape.SetInParent()
+    for size in aval.shape:
+        result.tensor_type.shape.dim.add(size=size)
+    return result
+
+
+def _type(node: Node) -> anf.TypeProto:
+    if isinstance(node, Parameter | Constant) or len(node.results) == 1:
+        return _tensor_type(node.aval)
+    result = anf.TypeProto(data_type=anf.DT_TUPLE)
+    result.sequence_type.elem_types.extend(map(_tensor_type, node.results))
+    return result
+
+
+def _add_constant(graph: anf.GraphProto, name: str, node: Constant) -> None:
+    entry = graph.const_vals.add(key=name)
+    entry.value.dtype = anf.DT_TENSOR
+    tensor = entry.value.tensor_val
+    tensor.dims.extend(node.aval.shape)
+    tensor.data_type = DTYPES.get(node.aval.dtype.name, anf.DT_UNDEFINED)
+    if node.value.nbytes <= MOST_BYTES:
+        tensor.raw_data = np.ascontiguousarray(node.value).tobytes()
+
+
+def _add_node(graph: anf.GraphProto, names: dict[int, str], node: CNode) -> None:
+    name = names[id(node)]
+    scope = f"Default/{node.origin.scope}" if node.origin.scope else "Default"
+    entry = graph.node.add(name=name, op_type=node.op, scope=scope, output_type=_type(node))
+    entry.full_name = f"{scope}/{node.op}-op{name}"
+    for source in node.inputs:
+        entry.input.add(name=names[id(source)], type=anf.InputProto.DATA_EDGE)
+    for key, value in node.attrs.items():
+        entry.attribute.add(name=key, value=_value(value))
+
+
+def _value(value: Attr) -> anf.ValueProto:
+    if isinstance(value, bool):
+        return anf.ValueProto(dtype=anf.DT_BOOL, bool_val=value)
+    if isinstance(value, int):
+        return anf.ValueProto(dtype=anf.DT_INT64, int_val=value)
+    if isinstance(value, float):
+        return anf.ValueProto(dtype=anf.DT_FLOAT64, double_val=value)
+    if isinstance(value, tuple):
+        return anf.ValueProto(dtype=anf.DT_TUPLE, values=map(_value, value))
+    return anf.ValueProto(dtype=anf.DT_STRING, str_val=str(value))

@@ -1,0 +1,116 @@
+"""What a target is: a table of emitters, its own rewrites, and a writer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fnckpt.ir.graph import CNode, FuncGraph
+from fnckpt.ir.passes.rewrite import Rule, rewrite
+
+Part = bytes | memoryview
+
+
+class Refusal(Exception):
+    """Raised by an emitter: this node cannot be written; the message is reason and way out."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file format that graphs are written to.
+
+    Attributes:
+      name: as the user says it, ``ONNX``.
+      suffix: of its files, ``.onnx``.
+      legalize: rewrites that turn operators, or dtypes of them, which the target lacks into ones
+        it has. They run after the common passes and before anything is emitted.
+      emitters: what can be written; the operators in neither table are a bug of ours.
+      cannot: operators that cannot be written whatever their inputs, with reason and way out.
+      encode: the whole file as parts, to be written one after the other; weights are views of
+        their arrays, so that nothing is copied. Raises ``Refused``.
+      check: the problems of a file, each one line naming the place; empty for a good file.
+      summarize: what a file holds.
+    """
+
+    name: str
+    suffix: str
+    legalize: Sequence[Rule]
+    emitters: Mapping[str, Callable[..., None]]
+    cannot: Mapping[str, str]
+    encode: Callable[..., "Encoded"]
+    check: Callable[[Path], list[str]]
+    summarize: Callable[[Path], "Summary"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file to be written: its ``parts`` in order and the ``nodes`` it counts."""
+
+    parts: Sequence[Part]
+    nodes: int
+
+
+@dataclass(frozen=True)
+class ValueSummary:
+    """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        """Like ``image: float32[2,3]``."""
+        return f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class NodeSummary:
+    """A node of a file."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a file of a graph holds, in any format; ``producer`` says who wrote it."""
+
+    producer: str
+    inputs: tuple[ValueSummary, ...]
+    outputs: tuple[ValueSummary, ...]
+    parameters: tuple[ValueSummary, ...]
+    nodes: tuple[NodeSummary, ...]
+
+
+class Refused(Exception):
+    """A graph cannot be written; ``places`` names every node and its reason."""
+
+    def __init__(self, places: Sequence[tuple[CNode, str]]) -> None:
+        super().__init__("; ".join(f"{node.op}: {reason}" for node, reason in places))
+        self.places = tuple(places)
+
+
+def legalized(graph: FuncGraph, target: Target) -> FuncGraph:
+    """``graph`` in the operators that ``target`` has."""
+    return rewrite(graph, target.legalize)
+
+
+def emit_all(
+    nodes: Sequence[CNode],
+    emitters: Mapping[str, Callable[..., None]],
+    cannot: Mapping[str, str],
+    writer: object,
+) -> None:
+    """Call the emitter of each node; ``Refused`` with all that cannot be written, if any."""
+    places: list[tuple[CNode, str]] = []
+    for node in nodes:
+        if node.op in cannot:
+            places.append((node, cannot[node.op]))
+            continue
+        try:
+            emitters[node.op](node, writer)
+        except Refusal as refusal:
+            places.append((node, str(refusal)))
+    if places:
+        raise Refused(places)
