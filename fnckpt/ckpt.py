@@ -206,6 +206,7 @@ def index(data: memoryview, source: str | os.PathLike[str]) -> dict[str, Entry]:
         if last is not None and last.name == entry.name and last.nbytes < _expected(last):
             last = _joined(last, entry, value)
         elif entry.name in entries:
+            value.at = 0
             raise value.error("the name is given twice")
         else:
             _check_whole(last, source)

@@ -1,7 +1,7 @@
 """The batches of each epoch, from the start or from the middle."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Protocol, runtime_checkable
@@ -39,6 +39,7 @@ class Feed:
     """
 
     data: Data
+    _open: Any = None
     _source: Any = None
 
     def check(self, epochs: int) -> None:
@@ -69,6 +70,7 @@ class Feed:
           ValueError: there is no batch, or there are fewer than ``skip``.
         """
         iterable = self.data if isinstance(self.data, Iterable) else self.data(epoch)
+        self._open = iterable
         restored = position is not None and _restore(iterable, position)
         iterator = iter(iterable)
         self._source = next((each for each in (iterator, iterable) if _has_position(each)), None)
@@ -77,6 +79,10 @@ class Feed:
         if skip and restored:
             return iterator
         return self._read_over(iterator, epoch, skip)
+
+    def steps(self) -> int | None:
+        """The number of batches of the open epoch, where its data has a length."""
+        return len(self._open) if isinstance(self._open, Sized) else None
 
     def position(self) -> Any:
         """Where the open epoch stands; None where the data cannot tell, or not in JSON."""

@@ -96,6 +96,10 @@ class Recorder:
         means = {name: _means(values, ends) for name, values in steps.items()}
         return History(steps, means | dict(sorted(self.evaluations.items())), ends)
 
+    def last_epoch(self) -> dict[str, float]:
+        """The means and evaluations of the last whole epoch."""
+        return {name: float(values[-1]) for name, values in self.history().epochs.items()}
+
     def entries(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps of it; empty arrays are left out."""
         history = self.history()
@@ -127,5 +131,3 @@ def _epochs(values: np.ndarray, ends: np.ndarray) -> Iterator[np.ndarray]:
     for end in ends:
         yield values[start:end]
         start = end
-
-

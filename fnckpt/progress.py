@@ -19,12 +19,12 @@ class Bar:
     """Shows one epoch at a time; costs a look at the clock per step."""
 
     epochs: int
-    _bar: Tqdm[Any] | None
+    _bar: "Tqdm[Any] | None"
     _next: float = 0.0
     _steps: int = 0
 
     def start_epoch(self, epoch: int, *, steps: int | None, done: int) -> None:
-        """Begin to show ``epoch``, of ``steps`` steps where that is known, ``done`` of them done."""
+        """Begin to show ``epoch``: ``done`` of ``steps`` steps, where their number is known."""
         if self._bar is None:
             return
         self._steps = 0
@@ -57,7 +57,7 @@ class Bar:
             self._bar.close()
 
 
-def bar(epochs: int, progress: bool | None) -> Bar:
+def make_bar(epochs: int, progress: bool | None) -> Bar:
     """A bar for ``epochs``; ``None``: only where a person looks, in a terminal or a notebook."""
     notebook = "ipykernel" in sys.modules
     shown = progress if progress is not None else notebook or sys.stderr.isatty()

@@ -11,6 +11,7 @@ import numpy as np
 
 from fnckpt import checkpoint, store
 from fnckpt.policy import CheckpointPolicy
+from fnckpt.restoring import is_key
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def on_host(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _copy(leaf: Any) -> Any:
     if isinstance(leaf, jax.Array):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             return leaf.copy()
         return np.array(leaf)
     return leaf

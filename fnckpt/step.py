@@ -80,13 +80,18 @@ def compile_step(step_fn: StepFn, state: Any, batch: Any, *, donated: bool) -> S
 
 def _as_strong_as(model: Any, leaf: Any) -> Any:
     """``leaf`` strongly typed where ``model`` is: else the next call would compile once more."""
-    if jnp.asarray(leaf).weak_type and not model.weak_type:
+    if _is_weak(leaf) and not _is_weak(model):
         return jax.lax.convert_element_type(leaf, model.dtype)
     return leaf
 
 
+def _is_weak(leaf: Any) -> bool:
+    kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+    return kind.weak_type
+
+
 def _weak(state: Any) -> list[bool]:
-    return [leaf.weak_type for leaf in jax.tree.leaves(state)]
+    return [_is_weak(leaf) for leaf in jax.tree.leaves(state)]
 
 
 def _check_state(before: Any, after: Any) -> None:

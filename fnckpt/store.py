@@ -175,6 +175,14 @@ def hold(run: Run) -> Iterator[None]:
         yield
 
 
+def abandoned(directory: Path, prefix: str) -> Run | None:
+    """The latest run of ``prefix`` if it ended, or was killed, before its first checkpoint."""
+    used = runs(directory, prefix)
+    if used and not used[-1].checkpoints() and not is_live(used[-1]):
+        return used[-1]
+    return None
+
+
 def is_live(run: Run) -> bool:
     """Whether some process holds ``run``; True also where the file system cannot tell."""
     try:

@@ -69,7 +69,7 @@ def slice_(site: Site, x: Node, start: Ints, limit: Ints, strides: Ints) -> Node
 @lowers("split")
 def lower_split(site: Site, x: Node, *, sizes: Ints, axis: int) -> Sequence[Node]:
     parts, at = [], 0
-    for size in sizes:
+    for size in map(int, sizes):
         start = tuple(at if i == axis else 0 for i in range(len(x.aval.shape)))
         limit = tuple(at + size if i == axis else n for i, n in enumerate(x.aval.shape))
         parts.append(slice_(site, x, start, limit, (1,) * len(start)))

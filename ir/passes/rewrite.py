@@ -23,6 +23,7 @@ Bindings = dict[str, object]
 Uses = Mapping[int, int]
 
 MOST_WALKS = 100
+MOST_REWRITES = 100  # of one node in one walk
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def rewrite(graph: FuncGraph, rules: Iterable[Rule]) -> FuncGraph:
         if walked is graph:
             return graph
         graph = walked
-    raise AssertionError(f"the rules {sorted(by_op)} rewrite {graph.name} for ever")
+    raise AssertionError(f"the rules of {', '.join(sorted(by_op))} rewrite {graph.name} for ever")
 
 
 def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
@@ -207,25 +208,32 @@ def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
     for node in graph.nodes():
         result = rebuilt(node, new)
         uses[id(result)] = uses.get(id(node), 0)
-        while isinstance(result, CNode):
-            better = _first(by_op.get(result.op, ()), result, uses)
+        for _ in range(MOST_REWRITES):
+            better = _better(by_op, result, uses)
             if better is None:
                 break
             uses[id(better)] = uses.get(id(better), 0) + uses[id(result)]
             alive.append(result)
             result = better
+        else:
+            raise AssertionError(f"the rules rewrite a {op_of(node)} of {graph.name} for ever")
         new[id(node)] = result
     if all(new[id(node)] is node for node in graph.outputs):
         return graph
     return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
 
 
-def _first(rules: Iterable[Rule], node: CNode, uses: Uses) -> Node | None:
-    for rule in rules:
-        better = rule(node, uses)
-        if better is not None:
-            return better
-    return None
+def _better(by_op: Mapping[str, list[Rule]], node: Node, uses: Uses) -> Node | None:
+    """What the first rule that applies makes of ``node``."""
+    if not isinstance(node, CNode):
+        return None
+    found = (rule(node, uses) for rule in by_op.get(node.op, ()))
+    return next((better for better in found if better is not None), None)
+
+
+def op_of(node: Node) -> str:
+    """The operator of a node, or what else it is."""
+    return node.op if isinstance(node, CNode) else type(node).__name__
 
 
 def rebuilt(node: Node, new: Mapping[int, Node]) -> Node:

@@ -5,9 +5,14 @@ tools draw it. Source: anf_ir.proto and the dump of MindSpore 2.10, which name n
 and constants "cst1", "cst2", ...
 """
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from fnckpt.errors import FormatError
 from fnckpt.ir.graph import Attr, Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 from fnckpt.proto import anf_ir_pb2 as anf
 
 MOST_BYTES = 1 << 16  # a larger constant is described by its type alone
@@ -41,6 +46,38 @@ def encode(graph: FuncGraph) -> bytes:
     for node in graph.outputs:
         model.graph.outputs.add(name=names[id(node)], type=_type(node))
     return model.SerializeToString()
+
+
+def summarize(path: Path) -> Summary:
+    """What a ``graph.meta`` holds.
+
+    Raises:
+      FormatError: the file is no anf_ir ``ModelProto``.
+    """
+    try:
+        model = anf.ModelProto.FromString(path.read_bytes())
+    except DecodeError:
+        raise FormatError(f"{path}: no anf_ir ModelProto, its bytes are no such message") from None
+    if not model.HasField("graph"):
+        raise FormatError(f"{path}: no anf_ir ModelProto, it holds no graph")
+    graph = model.graph
+    return Summary(
+        producer=model.domain,
+        inputs=tuple(_summary(p.name, p.type) for p in graph.parameters),
+        outputs=tuple(_summary(o.name, o.type) for o in graph.outputs),
+        parameters=(),
+        nodes=tuple(
+            NodeSummary(n.name, n.op_type, tuple(i.name for i in n.input), (n.name,))
+            for n in graph.node
+        ),
+    )
+
+
+def _summary(name: str, described: anf.TypeProto) -> ValueSummary:
+    names = {code: dtype for dtype, code in DTYPES.items()}
+    tensor = described.tensor_type
+    shape = tuple(dim.size for dim in tensor.shape.dim)
+    return ValueSummary(name, names.get(tensor.elem_type, "undefined"), shape)
 
 
 def _tensor_type(aval: Aval) -> anf.TypeProto:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from fnckpt.ir.graph import CNode, FuncGraph
 from fnckpt.ir.passes.rewrite import Rule, rewrite
-
-Part = bytes | memoryview
+from fnckpt.wire import Part
 
 
 class Refusal(Exception):

@@ -58,7 +58,7 @@ def mindspore_load(run_python, tmp_path_factory) -> Callable[..., dict[str, Tens
 
 @pytest.fixture(scope="session")
 def mindspore_save(run_python) -> Callable[..., None]:
-    """``mindspore_save(directory, files)``: file -> (name -> (dtype, shape, hexadecimal), options)."""
+    """``mindspore_save(directory, files)``: file -> (tensors, options of save_checkpoint)."""
 
     def save(directory: Path, files: dict[str, tuple[Tensors, dict[str, Any]]]) -> None:
         (directory / "spec.json").write_text(json.dumps(files))

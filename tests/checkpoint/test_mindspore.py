@@ -59,7 +59,10 @@ def theirs(tmp_path_factory, mindspore_save):
     files = {
         "plain.ckpt": (tensors, {}),
         "crc.ckpt": (tensors | texts, {"crc_check": True}),
-        "complex.ckpt": ({"z": ("complex64", [2], np.complex64([1 + 2j, 3]).tobytes().hex())}, {}),
+        "complex.ckpt": (
+            {"z": ("complex64", [2], np.array([1 + 2j, 3], np.complex64).tobytes().hex())},
+            {},
+        ),
         "int4.ckpt": ({"q": ("qint4x2", [3], "0102ff")}, {}),
     }
     mindspore_save(directory, files)

@@ -4,6 +4,7 @@ Each test below is a function of the whole file or of one operator that yields w
 real loader accepts most of these faults and the result is wrong numbers, so that we are stricter.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -163,7 +164,9 @@ def output_problems(context: Context) -> Iterator[Problem]:
         yield Problem("", "the graph has no output")
     for link, count in Counter(context.outputs).items():
         if count > 1:
-            fault = f"the output {link!r} is listed {count} times; GE drops repeated ones, add Identity"
+            fault = (
+                f"the output {link!r} is listed {count} times; GE drops repeated ones, add Identity"
+            )
             yield Problem(link.rpartition(":")[0], fault)
         source = context.source(link)
         if isinstance(source, str):
@@ -270,9 +273,7 @@ def port_problems(op: OpDef, proto: Prototype) -> Iterator[Problem]:
 
 
 def link_problems(context: Context, op: OpDef, proto: Prototype) -> Iterator[Problem]:
-    for (name, port), link, desc in zip(
-        members(op, proto), links(op), op.input_desc, strict=False
-    ):
+    for (name, port), link, desc in zip(members(op, proto), links(op), op.input_desc, strict=False):
         if not link:
             if port.kind != "opt" and op.type != "Data":
                 yield Problem(op.name, f"the input {name} is required, nothing is connected")
@@ -347,7 +348,9 @@ def value_problems(op: OpDef, expected: Attribute, value: AttrDef) -> Iterator[P
     filled = {descriptor.name for descriptor, _ in value.list.ListFields()} - {"val_type"}
     wrong = value.list.val_type not in (0, code)
     if filled - {item_field} or wrong:
-        fault = f"{expected.kind}, found a list of {sorted(filled)} with val_type {value.list.val_type}"
+        fault = (
+            f"{expected.kind}, found a list of {sorted(filled)} with val_type {value.list.val_type}"
+        )
         yield Problem(op.name, f"the attribute {expected.name} is {fault}")
     elif value.list.val_type == 0:
         yield Problem(op.name, f"the list {expected.name} has no val_type", warning=True)
@@ -375,7 +378,9 @@ def port_name_problems(op: OpDef, proto: Prototype) -> Iterator[Problem]:
 
 def const_flag_problems(context: Context, op: OpDef) -> Iterator[Problem]:
     connected = [split(link) for link in links(op) if link]
-    expected = [bool(p and p[0] in context.ops and context.ops[p[0]].type in CONSTS) for p in connected]
+    expected = [
+        bool(p and p[0] in context.ops and context.ops[p[0]].type in CONSTS) for p in connected
+    ]
     if list(op.is_input_const) != expected and op.is_input_const:
         fault = f"is_input_const is {list(op.is_input_const)}, its inputs are {expected}"
         yield Problem(op.name, fault)
@@ -392,7 +397,7 @@ def const_problems(op: OpDef) -> Iterator[Problem]:
             yield Problem(op.name, f"its value is {held}, its output {desc_of(desc)}")
     known = OF_FILE_CODE.get(tensor.desc.dtype)
     if known is not None and known.dtype is not None:
-        size = known.dtype.itemsize * int(np.prod(held.shape, dtype=np.int64))
+        size = known.dtype.itemsize * math.prod(held.shape)
         if len(tensor.data) != size:
             yield Problem(op.name, f"its value {held} has {size} bytes, found {len(tensor.data)}")
 

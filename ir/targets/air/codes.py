@@ -47,7 +47,9 @@ OF_ENGINE_CODE: Mapping[int, DataType] = {each.engine: each for each in DATA_TYP
 OF_NAME: Mapping[str, DataType] = {each.name: each for each in DATA_TYPES}
 
 UNCONNECTED = "FORMAT_RESERVED"
-LAYOUTS = frozenset("NCHW NHWC ND HWCN CHWN NCDHW NDHWC DHWCN DHWNC CN NC".split())
+LAYOUTS = frozenset(
+    ["NCHW", "NHWC", "ND", "HWCN", "CHWN", "NCDHW", "NDHWC", "DHWCN", "DHWNC", "CN", "NC"]
+)
 
 ListType = AttrDef.ListValue.ListValueType
 SINGLE = {
@@ -95,10 +97,13 @@ def _nested(value: Value) -> AttrDef.ListListInt:
     return AttrDef.ListListInt(list_list_i=rows)
 
 
-def _list(field: str, item: Callable[[Value], object]) -> Callable[[Value], AttrDef]:
+def _list(kind: str, item: Callable[[Value], object]) -> Callable[[Value], AttrDef]:
+    field, code = LISTS[kind]
+
     def pack(value: Value) -> AttrDef:
-        packed = AttrDef(list=AttrDef.ListValue(**{field: [item(each) for each in _items(value)]}))
-        packed.list.val_type = next(code for name, code in LISTS.values() if name == field)
+        packed = AttrDef()
+        packed.list.val_type = code
+        getattr(packed.list, field).extend(item(each) for each in _items(value))
         return packed
 
     return pack
@@ -111,10 +116,10 @@ PACK: Mapping[str, Callable[[Value], AttrDef]] = {
     "String": lambda value: AttrDef(s=_text(value)),
     "Type": lambda value: AttrDef(dt=_engine(value)),
     "ListListInt": lambda value: AttrDef(list_list_int=_nested(value)),
-    "ListInt": _list("i", _int),
-    "ListFloat": _list("f", _float),
-    "ListBool": _list("b", bool),
-    "ListString": _list("s", _text),
+    "ListInt": _list("ListInt", _int),
+    "ListFloat": _list("ListFloat", _float),
+    "ListBool": _list("ListBool", bool),
+    "ListString": _list("ListString", _text),
 }
 
 
@@ -131,7 +136,7 @@ def places_list(places: Iterable[int]) -> AttrDef:
 def descriptor(dtype: np.dtype, shape: tuple[int, ...], layout: str) -> TensorDescriptor:
     """The type of a connected port, as MindSpore's converter fills it."""
     packed = TensorDescriptor(
-        dtype=OF_DTYPE[dtype].file, layout=layout, has_out_attr=True, device_type="NPU"
+        dtype=f"DT_{OF_DTYPE[dtype].name}", layout=layout, has_out_attr=True, device_type="NPU"
     )
     packed.shape.dim.extend(shape)
     packed.shape.SetInParent()

@@ -4,6 +4,7 @@ What reaches an emitter was legalized: types and shapes are ones that the GE typ
 prototype still refuses a type, the writer raises ``Refusal`` with the types it takes.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from fnckpt.ir.graph import Aval, CNode, Node
 from fnckpt.ir.targets.air.codes import OF_DTYPE
 from fnckpt.ir.targets.air.prototypes import prototype
-from fnckpt.ir.targets.air.writer import Writer
+from fnckpt.ir.targets.air.writer import Ref, Writer
 from fnckpt.ir.targets.target import Refusal
 
 Emitter = Callable[[CNode, Writer], None]
@@ -19,7 +20,7 @@ Emitter = Callable[[CNode, Writer], None]
 EMITTERS: dict[str, Emitter] = {}
 CANNOT: Mapping[str, str] = {}
 
-INT32 = np.dtype(np.int32)
+INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 MOST_STRIDE, MOST_PAD, MOST_WINDOW, MOST_AREA = 63, 255, 255, 255  # limits of the header texts
 
 
@@ -69,13 +70,62 @@ def takes(kind: str, node: Node, port: str = "x") -> bool:
 
 ELEMENTWISE = {
     name: name
-    for name in (
-        "Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Add BitwiseAnd BitwiseOr BitwiseXor Ceil Cos "
-        "Cosh Equal Erf Erfc Exp Expm1 Floor Greater GreaterEqual Identity IsFinite IsInf IsNan "
-        "Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Mul Neg "
-        "NextAfter NotEqual Pow Reciprocal Relu Rsqrt Sigmoid Sign Sin Sinh Softplus Sqrt Square "
-        "Sub Tan Tanh"
-    ).split()
+    for name in [
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atan2",
+        "Atanh",
+        "Add",
+        "BitwiseAnd",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Ceil",
+        "Cos",
+        "Cosh",
+        "Equal",
+        "Erf",
+        "Erfc",
+        "Exp",
+        "Expm1",
+        "Floor",
+        "Greater",
+        "GreaterEqual",
+        "Identity",
+        "IsFinite",
+        "IsInf",
+        "IsNan",
+        "Less",
+        "LessEqual",
+        "Log",
+        "Log1p",
+        "LogicalAnd",
+        "LogicalNot",
+        "LogicalOr",
+        "Maximum",
+        "Minimum",
+        "Mul",
+        "Neg",
+        "NextAfter",
+        "NotEqual",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Rsqrt",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Sqrt",
+        "Square",
+        "Sub",
+        "Tan",
+        "Tanh",
+    ]
 } | {
     "BitwiseNot": "Invert",
     "Rem": "TruncateMod",
@@ -138,7 +188,9 @@ def emit_cast(node: CNode, w: Writer) -> None:
     (x,), dtype = node.inputs, node.aval.dtype
     if x.aval.dtype == dtype:
         w.node("Identity", node, x)
-    elif x.aval.dtype.kind in "iu" and dtype.kind in "iu" and x.aval.dtype.itemsize == dtype.itemsize:
+    elif (
+        x.aval.dtype.kind in "iu" and dtype.kind in "iu" and x.aval.dtype.itemsize == dtype.itemsize
+    ):
         w.node("Bitcast", node, x, type=dtype)
     else:
         if dtype not in OF_DTYPE:
@@ -298,17 +350,32 @@ def emit_log_softmax(node: CNode, w: Writer) -> None:
 def emit_layer_norm(node: CNode, w: Writer) -> None:
     last = len(node.aval.shape) - 1
     moments = Aval((*node.aval.shape[:-1], 1), node.aval.dtype)
-    epsilon = number(node, "epsilon")
-    attrs = {"begin_norm_axis": last, "begin_params_axis": last, "epsilon": epsilon}
-    w.node("LayerNorm", node, *node.inputs, more=(moments, moments), **attrs)
+    w.node(
+        "LayerNorm", node, *node.inputs, more=(moments, moments), begin_norm_axis=last,
+        begin_params_axis=last, epsilon=number(node, "epsilon"),
+    )  # fmt: skip
 
 
 @emits("BatchNorm")
 def emit_batch_norm(node: CNode, w: Writer) -> None:
-    """Of ``[N, C, H, W]`` with float32 vectors, as legalized; BNInference ignores its scale."""
-    vector = node.inputs[1].aval
-    attrs = {"epsilon": number(node, "epsilon"), "data_format": "NCHW", "is_training": False}
-    w.node("BatchNorm", node, *node.inputs, more=(vector,) * 4, **attrs)
+    """Of ``[N, C, H, W]``, as legalized, with vectors of float32 whatever ``x`` is.
+
+    BNInference would be shorter, but its header calls scale and offset "no use".
+    """
+    x, *given = node.inputs
+    vector = Aval(given[0].aval.shape, FLOAT32)
+    vectors = [_as_float32(node, each, w) for each in given]
+    w.node(
+        "BatchNorm", node, x, *vectors, more=(vector,) * 4, epsilon=number(node, "epsilon"),
+        data_format="NCHW", is_training=False,
+    )  # fmt: skip
+
+
+def _as_float32(node: CNode, x: Node, w: Writer) -> Node | Ref:
+    if x.aval.dtype == FLOAT32:
+        return x
+    code = OF_DTYPE[FLOAT32].engine
+    return w.step("Cast", node, x, aval=Aval(x.aval.shape, FLOAT32), dst_type=code)
 
 
 @emits("MatMul")
@@ -319,13 +386,11 @@ def emit_matmul(node: CNode, w: Writer) -> None:
 def emit_product(node: CNode, product: CNode, bias: Node | None, w: Writer) -> None:
     """``product`` as the value of ``node``, with ``bias`` where it is the sum with a vector."""
     a, b = product.inputs
-    turned = bool(product.attrs["transpose_a"]), bool(product.attrs["transpose_b"])
+    turn_a, turn_b = bool(product.attrs["transpose_a"]), bool(product.attrs["transpose_b"])
     if len(a.aval.shape) == 2 and len(b.aval.shape) == 2:
-        attrs = dict(zip(("transpose_x1", "transpose_x2"), turned, strict=True))
-        w.node("MatMulV2", node, a, b, bias, layout="ND", **attrs)
+        w.node("MatMulV2", node, a, b, bias, layout="ND", transpose_x1=turn_a, transpose_x2=turn_b)
     else:
-        attrs = dict(zip(("adj_x1", "adj_x2"), turned, strict=True))
-        w.node("BatchMatMul", node, a, b, layout="ND", **attrs)
+        w.node("BatchMatMul", node, a, b, layout="ND", adj_x1=turn_a, adj_x2=turn_b)
 
 
 def _limited(node: CNode, **limits: tuple[tuple[int, ...], int]) -> None:
@@ -356,7 +421,9 @@ def emit_conv(node: CNode, w: Writer) -> None:
     )
     kind, layout = {2: ("Conv2D", "NCHW"), 3: ("Conv3D", "NCDHW")}[len(window)]
     if not np.issubdtype(node.aval.dtype, np.floating):
-        raise Refusal(f"GE's {kind} has no {node.aval.dtype} result; convolve in float32 or float16")
+        raise Refusal(
+            f"GE's {kind} has no {node.aval.dtype} result; convolve in float32 or float16"
+        )
     w.node(
         kind, node, x, kernel, *bias, layout=layout, strides=(1, 1, *strides), pads=pads,
         dilations=(1, 1, *dilation), groups=groups, data_format=layout,
@@ -383,27 +450,28 @@ def emit_conv_transpose(node: CNode, w: Writer) -> None:
     )  # fmt: skip
 
 
-def _pooling(node: CNode) -> dict[str, tuple[int, ...] | str]:
+def _window(node: CNode) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """``ksize``, ``strides`` and ``pads`` of a pooling."""
     window, strides = ints(node, "window"), ints(node, "strides")
     pads = _flat(node.attrs["pads"])
-    _limited(
-        node,
-        strides=(strides, MOST_STRIDE),
-        padding=(pads, MOST_PAD),
-        **{"pooling windows of an area": ((int(np.prod(window)),), MOST_AREA)},
-    )
-    return {
-        "ksize": (1, 1, *window), "strides": (1, 1, *strides), "padding_mode": "CALCULATED",
-        "pads": pads, "data_format": "NCHW",
-    }  # fmt: skip
+    _limited(node, strides=(strides, MOST_STRIDE), padding=(pads, MOST_PAD))
+    _limited(node, **{"pooling windows of an area": ((math.prod(window),), MOST_AREA)})
+    return (1, 1, *window), (1, 1, *strides), pads
 
 
 @emits("MaxPool")
 def emit_max_pool(node: CNode, w: Writer) -> None:
-    w.node("MaxPoolV3", node, *node.inputs, **_pooling(node))
+    ksize, strides, pads = _window(node)
+    w.node(
+        "MaxPoolV3", node, *node.inputs, ksize=ksize, strides=strides, pads=pads,
+        padding_mode="CALCULATED", data_format="NCHW",
+    )  # fmt: skip
 
 
 @emits("AvgPool")
 def emit_avg_pool(node: CNode, w: Writer) -> None:
-    exclusive = not node.attrs["count_padding"]
-    w.node("AvgPoolV2", node, *node.inputs, exclusive=exclusive, **_pooling(node))
+    ksize, strides, pads = _window(node)
+    w.node(
+        "AvgPoolV2", node, *node.inputs, ksize=ksize, strides=strides, pads=pads,
+        padding_mode="CALCULATED", data_format="NCHW", exclusive=not node.attrs["count_padding"],
+    )  # fmt: skip

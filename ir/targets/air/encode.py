@@ -1,9 +1,13 @@
 """A legalized graph as the bytes of an AIR file: one ``ModelDef``, weights as views."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
+from fnckpt import wire
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, use_counts
 from fnckpt.ir.targets.air.codes import descriptor
 from fnckpt.ir.targets.air.emit import CANNOT, EMITTERS
@@ -36,15 +40,18 @@ def encode(graph: FuncGraph) -> Encoded:
     taken_up = {id(product) for product, _ in biases.values()}
     nodes = [n for n in graph.cnodes() if n.op != "TupleGetItem" and id(n) not in taken_up]
     emit_all(nodes, EMITTERS, CANNOT, writer)
+    assert not writer.unwritten, writer.unwritten
     outputs = output_refs(graph, writer)
     parts = model_parts(graph.name, writer.written, outputs)
-    total = size(parts)
+    total = size(parts)  # before any array is copied
     if total > MOST_BYTES:
         raise ValueError(
             f"{graph.name}: an AIR file holds at most {MOST_BYTES} bytes, this one has {total}; "
             "export it in parts, or with float16 weights"
         )
-    return Encoded(parts, sum(each.op.type not in ("Data", "Const") for each in writer.written))
+    return Encoded(
+        Contiguous(parts), sum(each.op.type not in ("Data", "Const") for each in writer.written)
+    )
 
 
 def check_inputs(graph: FuncGraph) -> None:
@@ -94,22 +101,22 @@ def output_refs(graph: FuncGraph, writer: Writer) -> list[Ref]:
     return refs
 
 
-def model_parts(name: str, written: list[Written], outputs: list[Ref]) -> list[Part]:
+def model_parts(name: str, written: list[Written], outputs: list[Ref]) -> list[wire.Part]:
     """The message in parts; fields of a message may stand in any order."""
     model = ModelDef()
     for key in COUNTERS:
         model.attr[key].i = 0
     model.attr["target_type"].s = b"MINI"
-    graph: list[Part] = [text(1, name)]
+    graph: list[wire.Part] = [text(1, name)]
     for each in written:
         graph += field(GRAPH_OP, op_parts(each))
     graph.append(GraphDef(output=[str(ref) for ref in outputs]).SerializeToString())
     return [model.SerializeToString(deterministic=True), *field(MODEL_GRAPH, graph)]
 
 
-def op_parts(written: Written) -> list[Part]:
+def op_parts(written: Written) -> list[wire.Part]:
     """An operator; a Const with its value as one more entry of the map of attributes."""
-    parts: list[Part] = [written.op.SerializeToString(deterministic=True)]
+    parts: list[wire.Part] = [written.op.SerializeToString(deterministic=True)]
     if written.value is None:
         return parts
     value = written.value
@@ -120,8 +127,32 @@ def op_parts(written: Written) -> list[Part]:
 
 
 def raw(value: np.ndarray) -> memoryview:
-    """The little-endian bytes of the items; a view where the array is stored that way."""
-    plain = np.ascontiguousarray(value)
-    if sys.byteorder == "big":
-        plain = plain.byteswap()
+    """The little-endian bytes of the items as a view; ``Contiguous`` copies one with gaps."""
+    plain = value.byteswap() if sys.byteorder == "big" else value
+    if not plain.flags.c_contiguous:
+        return plain.data
     return plain.reshape(-1).view(np.uint8).data
+
+
+@dataclass(frozen=True)
+class Contiguous(Sequence[Part]):
+    """``parts`` without gaps: a transposed weight is copied when it is asked for, and not kept."""
+
+    parts: Sequence[wire.Part]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Part: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Part]: ...
+
+    def __getitem__(self, index: int | slice) -> Part | list[Part]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        part = self.parts[index]
+        if isinstance(part, memoryview):
+            return part if part.c_contiguous else part.tobytes()
+        return bytes(part)

@@ -4,6 +4,7 @@ Written from the operators' documented meaning (graphengine r1.1, header texts, 
 operators they name as compatible), to judge files by; it knows nothing of our own operators.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,13 @@ class Site:
             raise Mismatch(f"input {port} ({source}) must be a Const")
         return tuple(int(each) for each in self.values[source].reshape(-1))
 
+    def scalar(self, port: int) -> int:
+        """The one integer of an input that must be constant."""
+        values = self.value(port)
+        if len(values) != 1:
+            raise Mismatch(f"input {port} is one number, found {len(values)}")
+        return values[0]
+
 
 Rule = Callable[[Site], Sequence[Desc]]
 
@@ -93,7 +101,7 @@ def broadcast(*descs: Desc) -> Ints:
 
 def count(shape: Ints) -> int:
     """The number of elements."""
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(shape)
 
 
 def axis_of(axis: int, rank: int) -> int:
@@ -102,16 +110,65 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
-UNARY = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Elu Erf Erfc Exp Expm1 Floor Gelu Identity "
-    "Invert LeakyRelu Log Log1p LogicalNot Neg Reciprocal Relu Rint Rsqrt Sigmoid Sign Sin Sinh "
-    "Softplus Sqrt Square Tan Tanh"
-).split()
-BINARY = (
-    "Add Atan2 BitwiseAnd BitwiseOr BitwiseXor LogicalAnd LogicalOr Maximum Minimum Mul NextAfter "
-    "Pow RealDiv RightShift Sub TruncateDiv TruncateMod"
-).split()
-COMPARING = "Equal Greater GreaterEqual Less LessEqual NotEqual".split()
+UNARY = [
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
+    "Cos",
+    "Cosh",
+    "Elu",
+    "Erf",
+    "Erfc",
+    "Exp",
+    "Expm1",
+    "Floor",
+    "Gelu",
+    "Identity",
+    "Invert",
+    "LeakyRelu",
+    "Log",
+    "Log1p",
+    "LogicalNot",
+    "Neg",
+    "Reciprocal",
+    "Relu",
+    "Rint",
+    "Rsqrt",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Sqrt",
+    "Square",
+    "Tan",
+    "Tanh",
+]
+BINARY = [
+    "Add",
+    "Atan2",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "LogicalAnd",
+    "LogicalOr",
+    "Maximum",
+    "Minimum",
+    "Mul",
+    "NextAfter",
+    "Pow",
+    "RealDiv",
+    "RightShift",
+    "Sub",
+    "TruncateDiv",
+    "TruncateMod",
+]
+COMPARING = ["Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual"]
 
 
 @infers(*UNARY)
@@ -202,7 +259,7 @@ def broadcast_to(site: Site) -> Sequence[Desc]:
 
 
 def joined(parts: list[Desc], axis: int, members: int) -> Sequence[Desc]:
-    require(len(parts) == members, f"N is {members}, {len(parts)} inputs are connected")
+    require(len(parts) == members > 0, f"N is {members}, {len(parts)} inputs are connected")
     axis = axis_of(axis, len(parts[0].shape))
     others = {each.shape[:axis] + each.shape[axis + 1 :] for each in parts}
     require(len(others) == 1, f"shapes differ beside axis {axis}: {', '.join(map(str, parts))}")
@@ -218,7 +275,7 @@ def concat_d(site: Site) -> Sequence[Desc]:
 
 @infers("ConcatV2")
 def concat_v2(site: Site) -> Sequence[Desc]:
-    return joined(site.group(0), site.value(1)[0], site.op.integer("N"))
+    return joined(site.group(0), site.scalar(1), site.op.integer("N"))
 
 
 def padded(x: Desc, pads: Sequence[Ints]) -> Sequence[Desc]:
@@ -230,7 +287,9 @@ def padded(x: Desc, pads: Sequence[Ints]) -> Sequence[Desc]:
 def pad_d(site: Site) -> Sequence[Desc]:
     pads = site.op.attrs["paddings"]
     assert isinstance(pads, tuple)
-    return padded(site[0], [tuple(map(int, pair)) for pair in pads if isinstance(pair, tuple)])
+    rows = [pair for pair in pads if isinstance(pair, tuple) and len(pair) == 2]
+    require(len(rows) == len(pads), f"paddings are pairs, found {pads}")
+    return padded(site[0], [tuple(n for n in row if isinstance(n, int)) for row in rows])
 
 
 @infers("PadV2")
@@ -238,13 +297,14 @@ def pad_v2(site: Site) -> Sequence[Desc]:
     same_dtype(site[0], site[2])
     require(count(site[2].shape) == 1, f"constant_values is one number, found {site[2]}")
     flat = site.value(1)
+    require(len(flat) % 2 == 0, f"paddings are pairs, found {flat}")
     return padded(site[0], list(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def sliced(x: Desc, offsets: Ints, sizes: Ints) -> Sequence[Desc]:
     rows = list(zip(x.shape, offsets, sizes, strict=False))
     inside = len(offsets) == len(sizes) == len(x.shape) and all(
-        0 <= start and size >= 0 and start + size <= n for n, start, size in rows
+        start >= 0 and size >= 0 and start + size <= n for n, start, size in rows
     )
     require(inside, f"offsets {offsets} and size {sizes} are not inside {x}")
     return [Desc(x.dtype, sizes)]
@@ -264,9 +324,14 @@ def slice_(site: Site) -> Sequence[Desc]:
 
 def strided(site: Site, begin: Ints, end: Ints, strides: Ints) -> Sequence[Desc]:
     x = site[0]
-    plain = [site.op.integer(f"{name}_mask") for name in "begin end ellipsis new_axis shrink_axis".split()]
+    plain = [
+        site.op.integer(f"{name}_mask")
+        for name in ["begin", "end", "ellipsis", "new_axis", "shrink_axis"]
+    ]
     require(not any(plain), f"masks are 0 in the files that we know, found {plain}")
-    require(len(begin) == len(end) == len(strides) == len(x.shape), f"not one number an axis of {x}")
+    require(
+        len(begin) == len(end) == len(strides) == len(x.shape), f"not one number an axis of {x}"
+    )
     require(all(strides), "a stride is 0")
     parts = zip(x.shape, begin, end, strides, strict=True)
     return [Desc(x.dtype, tuple(len(range(n)[a:b:s]) for n, a, b, s in parts))]
@@ -301,7 +366,7 @@ def gather_v2_d(site: Site) -> Sequence[Desc]:
 
 @infers("GatherV2")
 def gather_v2(site: Site) -> Sequence[Desc]:
-    return gathered(site[0], site[1], site.value(2)[0])
+    return gathered(site[0], site[1], site.scalar(2))
 
 
 def rows_into(x: Desc, indices: Desc) -> Ints:
@@ -331,7 +396,7 @@ def reduced(x: Desc, axes: Ints, keep_dims: bool) -> Sequence[Desc]:
     return [Desc(x.dtype, tuple(kept))]
 
 
-REDUCTIONS = [f"Reduce{name}" for name in "All Any Max Mean Min Prod Sum".split()]
+REDUCTIONS = [f"Reduce{name}" for name in ["All", "Any", "Max", "Mean", "Min", "Prod", "Sum"]]
 
 
 @infers(*(f"{name}D" for name in REDUCTIONS))
@@ -356,7 +421,7 @@ def arg_d(site: Site) -> Sequence[Desc]:
 
 @infers("ArgMaxV2", "ArgMin")
 def arg(site: Site) -> Sequence[Desc]:
-    return chosen(site, site.value(1)[0])
+    return chosen(site, site.scalar(1))
 
 
 @infers("CumsumD", "CumprodD", "CumulativeLogsumexpD")
@@ -367,7 +432,7 @@ def scan(site: Site) -> Sequence[Desc]:
 
 @infers("TopK")
 def top_k(site: Site) -> Sequence[Desc]:
-    x, k = site[0], site.value(1)[0]
+    x, k = site[0], site.scalar(1)
     require(bool(x.shape) and 0 <= k <= x.shape[-1], f"k is {k} of {x}")
     shape = (*x.shape[:-1], k)
     return [Desc(x.dtype, shape), Desc("INT32", shape)]
@@ -386,7 +451,9 @@ def layer_norm(site: Site) -> Sequence[Desc]:
     norm = axis_of(site.op.integer("begin_norm_axis"), rank)
     params = axis_of(site.op.integer("begin_params_axis"), rank)
     for each in (site[1], site[2]):
-        require(each.shape == x.shape[params:], f"gamma and beta are {x.shape[params:]}, found {each}")
+        require(
+            each.shape == x.shape[params:], f"gamma and beta are {x.shape[params:]}, found {each}"
+        )
     moments = (*x.shape[:norm], *(1,) * (rank - norm))
     return [x, Desc(x.dtype, moments), Desc(x.dtype, moments)]
 

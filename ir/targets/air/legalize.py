@@ -1,2 +1,16 @@
-"""stub"""
-LEGALIZE = ()
+"""What turns a graph into operators and types that GE r1.1 has."""
+
+from fnckpt.ir.passes.rewrite import Rule
+from fnckpt.ir.targets.air import (
+    legalize_compose,
+    legalize_network,
+    legalize_special,
+    legalize_types,
+)
+
+LEGALIZE: tuple[Rule, ...] = (
+    *legalize_types.RULES,
+    *legalize_compose.RULES,
+    *legalize_special.RULES,
+    *legalize_network.RULES,
+)

@@ -1,9 +1,10 @@
-"""Make ``prototypes.json.gz`` from a facts file: ``python -m fnckpt.ir.targets.air.pack_prototypes``.
+"""Makes ``prototypes.json.gz`` from a facts file, the one argument of this script.
 
-The facts file was parsed from the operator headers of graphengine (``third_party/fwkacllib/inc/ops``),
-branch r1.1 of February 2021 and the set ``910`` of the master branch. For each set and type it
-has rows of inputs and outputs ``[name, req | opt | dyn, dtypes]`` and of attributes
-``[name, kind]``, or ``[name, kind, default]`` where they may be left out.
+The facts file was parsed from the operator headers of graphengine, the folder
+``third_party/fwkacllib/inc/ops`` of branch r1.1 (February 2021) and the folder ``910`` of the
+master branch. For each of the two sets and each type it has rows of inputs and outputs
+``[name, req | opt | dyn, dtypes]`` and of attributes ``[name, kind]``, or ``[name, kind, default]``
+where they may be left out.
 """
 
 import gzip

@@ -12,10 +12,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from fnckpt.ir.targets.air.codes import OF_NAME, Value
+
 RELEASE = "r1.1"
 NEWER = "910"
-
-Default = bool | int | float | str | tuple["Default", ...] | None
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ class Port:
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute; ``kind`` is GE's, ``Int`` or ``ListFloat``; required, or with a default."""
+    """An attribute; ``kind`` is GE's, ``Int`` or ``ListFloat``; required, or with a default.
+
+    A default type is numpy's.
+    """
 
     name: str
     kind: str
     required: bool
-    default: Default = None
+    default: Value | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Prototype:
 
 @cache
 def _data() -> dict:
-    packed = files(__package__).joinpath("prototypes.json.gz").read_bytes()
+    packed = files("fnckpt.ir.targets.air").joinpath("prototypes.json.gz").read_bytes()
     return json.loads(gzip.decompress(packed))
 
 
@@ -84,27 +87,31 @@ def prototype(name: str, release: str = RELEASE) -> Prototype | None:
         return None
     return Prototype(
         name,
-        tuple(_port(*port, row) for port in row.get("in", ())),
-        tuple(_port(*port, row) for port in row.get("out", ())),
+        tuple(_port(port, row) for port in row.get("in", ())),
+        tuple(_port(port, row) for port in row.get("out", ())),
         tuple(_attribute(*each) for each in row.get("attr", ())),
         "graph" in row,
     )
 
 
-def _port(name: str, kind: Literal["req", "opt", "dyn"], dtypes: int | str, row: dict) -> Port:
+def _port(port: list, row: dict) -> Port:
     """``dtypes`` is a number of a set, or ``@T``, a name that the row's ``types`` explain."""
+    name, kind, dtypes = port
     known = row.get("types", {}).get(dtypes[1:]) if isinstance(dtypes, str) else dtypes
     if not isinstance(known, int):
         return Port(name, kind, None)
     return Port(name, kind, frozenset(_data()["dtype_sets"][known].split()))
 
 
-def _attribute(name: str, kind: str, *default: Default) -> Attribute:
-    return Attribute(name, kind, not default, _frozen(default[0]) if default else None)
+def _attribute(name: str, kind: str, *default: object) -> Attribute:
+    return Attribute(name, kind, not default, _frozen(kind, default[0]) if default else None)
 
 
-def _frozen(value: object) -> Default:
+def _frozen(kind: str, value: object) -> Value | None:
     if isinstance(value, list):
-        return tuple(_frozen(each) for each in value)
+        items = (_frozen(kind.removeprefix("List"), each) for each in value)
+        return tuple(each for each in items if each is not None)
+    if kind == "Type" and isinstance(value, str):
+        return OF_NAME[value.removeprefix("DT_")].dtype
     assert value is None or isinstance(value, bool | int | float | str)
     return value

@@ -1,12 +1,13 @@
 """An AIR file as its operators, attributes decoded and defaults filled in."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fnckpt.ir.targets.air.codes import LISTS, OF_ENGINE_CODE, OF_FILE_CODE, SINGLE, Value
-from fnckpt.ir.targets.air.prototypes import Attribute, Default, Port, Prototype, prototype
+from fnckpt.ir.targets.air.prototypes import Attribute, Port, Prototype, prototype
 from fnckpt.proto.ge_ir_pb2 import AttrDef, GraphDef, OpDef, TensorDescriptor
 
 
@@ -41,7 +42,7 @@ class OpView:
 
     name: str
     type: str
-    inputs: tuple[str | None | tuple[str, ...], ...]
+    inputs: tuple[str | tuple[str, ...] | None, ...]
     attrs: Mapping[str, Value] = field(default_factory=dict)
     outputs: tuple[Desc, ...] = ()
     const: np.ndarray | None = None
@@ -123,7 +124,7 @@ def view(op: OpDef) -> OpView:
     assert proto is not None
     ports = members(op, proto)
     given = iter([*links(op), *[""] * len(ports)])
-    inputs: list[str | None | tuple[str, ...]] = []
+    inputs: list[str | tuple[str, ...] | None] = []
     for port in proto.inputs:
         if port.kind == "dyn":
             count = sum(each is port for _, each in ports)
@@ -140,22 +141,7 @@ def attribute(op: OpDef, expected: Attribute) -> Value | None:
     """The value in the file, or else the default; None where there is neither."""
     if expected.name in op.attr:
         return unpack(expected.kind, op.attr[expected.name])
-    return default_of(expected)
-
-
-def default_of(expected: Attribute) -> Value | None:
-    """The default, types as numpy's."""
-    default: Default = expected.default
-    if expected.kind == "Type" and isinstance(default, str):
-        named = (t for t in OF_FILE_CODE.values() if f"DT_{t.name}" == default)
-        return next(named).dtype
-    return _value(default)
-
-
-def _value(default: Default) -> Value | None:
-    if isinstance(default, tuple):
-        return tuple(each for each in map(_value, default) if each is not None)
-    return default
+    return expected.default
 
 
 def unpack(kind: str, packed: AttrDef) -> Value | None:
@@ -187,7 +173,7 @@ def const_of(op: OpDef) -> np.ndarray | None:
     shape = tuple(tensor.desc.shape.dim)
     if known is None or known.dtype is None or min(shape, default=0) < 0:
         return None
-    if len(tensor.data) != known.dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+    if len(tensor.data) != known.dtype.itemsize * math.prod(shape):
         return None
     stored = known.dtype.newbyteorder("<")
     return np.frombuffer(tensor.data, stored).reshape(shape).astype(known.dtype, copy=False)

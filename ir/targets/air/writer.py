@@ -62,6 +62,7 @@ class Writer:
     Attributes:
       names: what each node is called, by ``id``.
       biases: for an Add that a product takes up as its bias, by ``id``: product and bias.
+      unwritten: nodes that were asked for but refused; nothing may be written with any of them.
     """
 
     names: Mapping[int, str]
@@ -69,6 +70,7 @@ class Writer:
     written: list[Written] = field(default_factory=list)
     refs: dict[int, tuple[Ref, ...]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    unwritten: list[CNode] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.taken.update(self.names.values())
@@ -155,13 +157,21 @@ class Writer:
         if isinstance(value, Ref):
             return value
         if isinstance(value, CNode) and value.op == "TupleGetItem":
-            index = value.attrs["index"]
+            (source,), index = value.inputs, value.attrs["index"]
             assert isinstance(index, int)
-            return self.refs[id(value.inputs[0])][index]
+            self.ref(source)
+            return self.refs[id(source)][index]
         if id(value) not in self.refs:
-            assert not isinstance(value, CNode), value.op
-            self.refs[id(value)] = (self._write_value(value),)
+            self.refs[id(value)] = self._first_use(value)
         return self.refs[id(value)][0]
+
+    def _first_use(self, value: Node) -> tuple[Ref, ...]:
+        if isinstance(value, CNode):
+            self.unwritten.append(value)
+            return tuple(
+                Ref(self.names[id(value)], i, aval) for i, aval in enumerate(value.results)
+            )
+        return (self._write_value(value),)
 
     def _write_value(self, node: Parameter | Constant) -> Ref:
         assert node.value is not None
@@ -223,7 +233,8 @@ def _check_dtype(kind: str, port: Port, aval: Aval) -> None:
     if unknown:
         raise Refusal(unknown)
     if port.dtypes is not None and OF_DTYPE[aval.dtype].name not in port.dtypes:
-        known = sorted(str(data.dtype) for data in OF_DTYPE.values() if data.name in port.dtypes)
+        real = {data.name: str(dtype) for dtype, data in OF_DTYPE.items() if dtype.kind != "c"}
+        known = sorted(real[name] for name in port.dtypes & set(real))
         raise Refusal(
             f"GE's {kind} takes no {aval.dtype} as {port.name}; cast to one of {', '.join(known)}"
         )
@@ -260,7 +271,4 @@ def _set_attribute(op: OpDef, proto: Prototype, key: str, value: Value) -> None:
 
 def _packed_default(attribute: Attribute) -> AttrDef | None:
     default = attribute.default
-    if attribute.kind == "Type":
-        assert isinstance(default, str)
-        return PACK["Type"](next(d for d, t in OF_DTYPE.items() if f"DT_{t.name}" == default))
     return PACK[attribute.kind](default) if default is not None else None

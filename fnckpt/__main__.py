@@ -1,0 +1,7 @@
+"""``python -m fnckpt``."""
+
+import sys
+
+from fnckpt.cli import main
+
+sys.exit(main())

@@ -1,0 +1,80 @@
+"""Running an exported file in a runtime that we did not write."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+Arrays = Sequence[np.ndarray]
+
+# MindSpore runs in a process of its own: a file that it does not like can end the interpreter.
+MINDSPORE = """
+import sys
+import numpy as np
+import mindspore as ms
+ms.set_context(mode=ms.GRAPH_MODE)
+path, given, found = sys.argv[1:]
+inputs = np.load(given)
+net = ms.nn.GraphCell(ms.load(path))
+result = net(*(ms.Tensor(inputs[f"arr_{i}"]) for i in range(len(inputs.files))))
+results = result if isinstance(result, (tuple, list)) else (result,)
+np.savez(found, *(r.asnumpy() for r in results))
+"""
+
+
+def run_onnx(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
+    """The outputs of an ``.onnx`` file in ONNX Runtime on the CPU.
+
+    Raises:
+      ModuleNotFoundError: onnxruntime is not installed (``pip install 'fnckpt[run]'``).
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    results = session.run(None, dict(zip(names, inputs, strict=True)))
+    return [np.asarray(result) for result in results]
+
+
+def run_mindir(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
+    """The outputs of a ``.mindir`` file in MindSpore, graph mode, on the CPU.
+
+    Raises:
+      RuntimeError: MindSpore does not run the file; the message ends with what it said.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        given, found = Path(directory, "given.npz"), Path(directory, "found.npz")
+        np.savez(given, *inputs)
+        command = [sys.executable, "-c", MINDSPORE, os.fspath(path), str(given), str(found)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{path}: MindSpore does not run it: {done.stderr[-2000:]}")
+        with np.load(found) as results:
+            return [results[f"arr_{i}"] for i in range(len(results.files))]
+
+
+def run_air(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
+    """The outputs of an ``.air`` file as its operators' documentation has them, in numpy.
+
+    No Ascend machine is needed, and none is imitated: this computes in the file's own dtypes.
+    """
+    from fnckpt.ir.targets.air.evaluate import evaluate
+
+    return list(evaluate(Path(path), inputs))
+
+
+RUNTIMES = {
+    "ONNX": ("onnxruntime", run_onnx),
+    "MINDIR": ("mindspore", run_mindir),
+    "AIR": ("numpy", run_air),
+}
+
+
+def is_installed(file_format: str) -> bool:
+    """Whether the runtime of a format is there."""
+    return find_spec(RUNTIMES[file_format][0]) is not None

@@ -1,0 +1,64 @@
+"""What an AIR file holds, for people."""
+
+import os
+
+from fnckpt.ir.targets.air.codes import OF_FILE_CODE
+from fnckpt.ir.targets.air.read import read_model
+from fnckpt.ir.targets.air.view import desc_of, links, output_names, split
+from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
+from fnckpt.proto.ge_ir_pb2 import OpDef, TensorDescriptor
+
+CONSTS = ("Const", "Constant")
+WEIGHT = "_const"  # the end of a weight's name, as MindSpore writes it; literals have others
+
+
+def summarize(path: str | os.PathLike[str]) -> Summary:
+    """The inputs, results, weights and operators of an AIR file.
+
+    A result of an operator with several is called ``op:index``; the file keeps no other names.
+
+    Raises:
+      FormatError: the file is no ``ModelDef`` with a graph.
+    """
+    graph = read_model(path).graph[0]
+    ops = {op.name: op for op in graph.op}
+    inputs = [op for op in graph.op if op.type == "Data"]
+    inputs.sort(key=lambda op: op.attr["index"].i)
+    weights = [op for op in graph.op if op.type in CONSTS and op.name.endswith(WEIGHT)]
+    return Summary(
+        producer="GE",
+        inputs=tuple(_result(op, 0) for op in inputs),
+        outputs=tuple(_linked(ops, link) for link in output_names(graph)),
+        parameters=tuple(_result(op, 0) for op in weights),
+        nodes=tuple(_node(op, ops) for op in graph.op if op.type not in (*CONSTS, "Data")),
+    )
+
+
+def _linked(ops: dict[str, OpDef], link: str) -> ValueSummary:
+    parts = split(link)
+    if parts is None or parts[0] not in ops:
+        return ValueSummary(link, "unknown", ())
+    return _result(ops[parts[0]], parts[1])
+
+
+def _result(op: OpDef, index: int) -> ValueSummary:
+    name = _value_name(op, index)
+    if not 0 <= index < len(op.output_desc):
+        return ValueSummary(name, "unknown", ())
+    return ValueSummary(name, _dtype(op.output_desc[index]), tuple(op.output_desc[index].shape.dim))
+
+
+def _dtype(desc: TensorDescriptor) -> str:
+    known = OF_FILE_CODE.get(desc.dtype)
+    return str(known.dtype) if known and known.dtype is not None else desc_of(desc).dtype
+
+
+def _value_name(op: OpDef, index: int) -> str:
+    name = op.name.removesuffix(WEIGHT) if op.type in CONSTS else op.name
+    return name if len(op.output_desc) == 1 else f"{name}:{index}"
+
+
+def _node(op: OpDef, ops: dict[str, OpDef]) -> NodeSummary:
+    results = tuple(_value_name(op, index) for index in range(len(op.output_desc)))
+    inputs = tuple(_linked(ops, link).name for link in links(op) if link)
+    return NodeSummary(op.name, op.type, inputs, results)

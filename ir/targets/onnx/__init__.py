@@ -1,0 +1,20 @@
+"""ONNX: the files that ONNX Runtime and every other ONNX runtime reads."""
+
+from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.encode import encode
+from fnckpt.ir.targets.onnx.legalize import LEGALIZE
+from fnckpt.ir.targets.onnx.read import check, summarize
+from fnckpt.ir.targets.target import Target
+
+__all__ = ["TARGET", "check"]
+
+TARGET = Target(
+    name="ONNX",
+    suffix=".onnx",
+    legalize=LEGALIZE,
+    emitters=EMITTERS,
+    cannot=CANNOT,
+    encode=encode,
+    check=check,
+    summarize=summarize,
+)

@@ -1,0 +1,347 @@
+"""From our operators to ONNX's: a row for each, or the reason why there is none."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fnckpt.ir.graph import Attr, CNode, Node
+from fnckpt.ir.targets.onnx.kernels import DTYPES
+from fnckpt.ir.targets.onnx.legalize import VALUES
+from fnckpt.ir.targets.onnx.writer import Writer, element_type
+from fnckpt.ir.targets.target import Refusal
+
+Emitter = Callable[[CNode, Writer], None]
+
+EMITTERS: dict[str, Emitter] = {}
+
+SAME = {
+    "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Add": "Add", "Asin": "Asin",
+    "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "BitwiseAnd": "BitwiseAnd",
+    "BitwiseNot": "BitwiseNot", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor",
+    "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Div": "Div", "Equal": "Equal", "Erf": "Erf",
+    "Exp": "Exp", "Floor": "Floor", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual",
+    "Identity": "Identity", "IsInf": "IsInf", "IsNan": "IsNaN", "Less": "Less",
+    "LessEqual": "LessOrEqual", "Log": "Log", "LogicalAnd": "And", "LogicalNot": "Not",
+    "LogicalOr": "Or", "LogicalXor": "Xor", "Maximum": "Max", "Minimum": "Min", "Mul": "Mul",
+    "Neg": "Neg", "Pow": "Pow", "Reciprocal": "Reciprocal", "Relu": "Relu", "Round": "Round",
+    "Select": "Where", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
+    "Softplus": "Softplus", "Sqrt": "Sqrt", "Sub": "Sub", "Tan": "Tan", "Tanh": "Tanh",
+}  # fmt: skip
+
+SINCE = {"BitwiseAnd": 18, "BitwiseNot": 18, "BitwiseOr": 18, "BitwiseXor": 18}
+
+CANNOT = {
+    "Digamma": "ONNX has no digamma; compute it outside apply_fn",
+    "ErfInv": "ONNX has no inverse error function; compute it outside apply_fn",
+    "Lgamma": "ONNX has no log-gamma; compute it outside apply_fn",
+    "NextAfter": "ONNX cannot read the bits of a float; compute it outside apply_fn",
+}
+
+
+def emits(*ops: str) -> Callable[[Emitter], Emitter]:
+    """Register the decorated function as what writes ``ops``, in dtypes the runtime computes."""
+
+    def register(emitter: Emitter) -> Emitter:
+        def checked(node: CNode, w: Writer) -> None:
+            check_dtypes(node)
+            emitter(node, w)
+
+        for op in ops:
+            if op in EMITTERS:
+                raise ValueError(f"{op} is already written by {EMITTERS[op].__qualname__}")
+            EMITTERS[op] = checked
+        return emitter
+
+    return register
+
+
+def check_dtypes(node: CNode) -> None:
+    """Refuse a dtype that ONNX Runtime has no kernel for, and that has no equal detour."""
+    if not node.inputs:
+        return
+    place = VALUES.get(node.op, (0,))[0]
+    dtype = node.inputs[place].aval.dtype
+    if dtype.name not in DTYPES.get(node.op, (dtype.name,)):
+        raise Refusal(
+            f"ONNX Runtime has no kernel of {node.op} for {dtype}; cast to float32 or int32 before"
+        )
+
+
+def ints(value: Attr) -> list[int]:
+    """A tuple attribute as a list of integers."""
+    assert isinstance(value, tuple)
+    return [int(str(v)) for v in value]
+
+
+def flat_pads(value: Attr) -> list[int]:
+    """Pairs of (before, after) as ONNX has them: all befores, then all afters."""
+    assert isinstance(value, tuple)
+    pairs = [ints(pair) for pair in value]
+    return [low for low, _ in pairs] + [high for _, high in pairs]
+
+
+@emits(*SAME)
+def emit_same(node: CNode, w: Writer) -> None:
+    since = SINCE.get(node.op, 1)
+    if w.opset < since:
+        raise Refusal(f"{node.op} needs opset {since}; pass opset={since} or newer to export")
+    w.node(SAME[node.op], node, *node.inputs)
+
+
+@emits("Rem")
+def emit_rem(node: CNode, w: Writer) -> None:
+    w.node("Mod", node, *node.inputs, fmod=1)
+
+
+@emits("ShiftLeft", "ShiftRightLogical")
+def emit_shift(node: CNode, w: Writer) -> None:
+    direction = "LEFT" if node.op == "ShiftLeft" else "RIGHT"
+    x, amount = node.inputs
+    w.node("BitShift", node, x, amount, direction=direction)
+
+
+@emits("Cast")
+def emit_cast(node: CNode, w: Writer) -> None:
+    """Floats become integers as in XLA: NaN is 0, what is too large the nearest there is."""
+    (x,), dtype = node.inputs, node.aval.dtype
+    source, to = x.aval.dtype, element_type(dtype)
+    if source.kind in "biu" or dtype.kind not in "iu":
+        w.node("Cast", node, x, to=to)
+        return
+    wide = np.dtype(np.float64 if dtype.itemsize >= 4 else np.float32)
+    number = x if source == wide else w.step("Cast", node, x, to=element_type(wide))
+    nan = w.step("IsNaN", node, number)
+    clean = w.step("Where", node, nan, w.scalar(0, wide), number)
+    info = np.iinfo(dtype)
+    high = np.nextafter(wide.type(info.max), wide.type(0)) if dtype.itemsize == 8 else info.max
+    inside = w.step("Max", node, clean, w.scalar(float(info.min), wide))
+    inside = w.step("Min", node, inside, w.scalar(float(high), wide))
+    if dtype.itemsize < 8:
+        w.node("Cast", node, inside, to=to)
+        return
+    whole = w.step("Cast", node, inside, to=to)
+    above = w.step("GreaterOrEqual", node, clean, w.scalar(float(info.max), wide))
+    w.node("Where", node, above, w.scalar(info.max, dtype), whole)
+
+
+@emits("Gelu")
+def emit_gelu(node: CNode, w: Writer) -> None:
+    (x,), dtype = node.inputs, node.aval.dtype
+    if w.opset >= 20:
+        w.node("Gelu", node, x, approximate="tanh" if node.attrs["approximate"] else "none")
+        return
+    half, one = w.scalar(0.5, dtype), w.scalar(1, dtype)
+    if node.attrs["approximate"]:
+        cube = w.step("Mul", node, w.step("Mul", node, x, x), x)
+        inner = w.step("Add", node, x, w.step("Mul", node, cube, w.scalar(0.044715, dtype)))
+        scaled = w.step("Mul", node, inner, w.scalar(np.sqrt(2 / np.pi), dtype))
+        part = w.step("Tanh", node, scaled)
+        product = w.step("Mul", node, x, w.step("Add", node, part, one))
+        w.node("Mul", node, product, half)
+        return
+    # The very form that ONNX Runtime replaces by its own Gelu.
+    part = w.step("Erf", node, w.step("Div", node, x, w.scalar(np.sqrt(2), dtype)))
+    product = w.step("Mul", node, x, w.step("Add", node, part, one))
+    w.node("Mul", node, product, half)
+
+
+@emits("LeakyRelu", "Elu")
+def emit_with_alpha(node: CNode, w: Writer) -> None:
+    w.node(node.op, node, *node.inputs, alpha=float(str(node.attrs["alpha"])))
+
+
+@emits("Reshape")
+def emit_reshape(node: CNode, w: Writer) -> None:
+    """``allowzero``: a 0 is a size here, not "as before"."""
+    shape = ints(node.attrs["shape"])
+    extra = {"allowzero": 1} if 0 in shape else {}
+    w.node("Reshape", node, *node.inputs, w.ints(shape, "shape"), **extra)
+
+
+@emits("Transpose")
+def emit_transpose(node: CNode, w: Writer) -> None:
+    w.node("Transpose", node, *node.inputs, perm=ints(node.attrs["perm"]))
+
+
+@emits("BroadcastTo")
+def emit_broadcast(node: CNode, w: Writer) -> None:
+    w.node("Expand", node, *node.inputs, w.ints(ints(node.attrs["shape"]), "shape"))
+
+
+@emits("Concat")
+def emit_concat(node: CNode, w: Writer) -> None:
+    w.node("Concat", node, *node.inputs, axis=int(str(node.attrs["axis"])))
+
+
+@emits("Pad")
+def emit_pad(node: CNode, w: Writer) -> None:
+    pads = ints(node.attrs["low"]) + ints(node.attrs["high"])
+    w.node("Pad", node, node.inputs[0], w.ints(pads, "pads"), node.inputs[1])
+
+
+@emits("Slice")
+def emit_slice(node: CNode, w: Writer) -> None:
+    (x,), shape = node.inputs, node.inputs[0].aval.shape
+    start, limit = ints(node.attrs["start"]), ints(node.attrs["limit"])
+    strides = ints(node.attrs["strides"])
+    whole = zip(start, limit, strides, shape, strict=True)
+    axes = [i for i, part in enumerate(whole) if part != (0, shape[i], 1, shape[i])]
+    if not axes:
+        w.node("Identity", node, x)
+        return
+    parts = ([values[i] for i in axes] for values in (start, limit))
+    bounds = [w.ints(values, name) for values, name in zip(parts, ("starts", "ends"), strict=True)]
+    steps = [strides[i] for i in axes]
+    extra = [w.ints(steps, "steps")] if any(step != 1 for step in steps) else []
+    w.node("Slice", node, x, *bounds, w.ints(axes, "axes"), *extra)
+
+
+@emits("Reverse")
+def emit_reverse(node: CNode, w: Writer) -> None:
+    axes = ints(node.attrs["axes"])
+    ends = np.iinfo(np.int64).min
+    w.node(
+        "Slice", node, *node.inputs, w.ints([-1] * len(axes), "starts"),
+        w.ints([ends] * len(axes), "ends"), w.ints(axes, "axes"), w.ints([-1] * len(axes), "steps"),
+    )  # fmt: skip
+
+
+@emits("DynamicSlice")
+def emit_dynamic_slice(node: CNode, w: Writer) -> None:
+    x, starts = node.inputs
+    sizes = ints(node.attrs["sizes"])
+    begin = w.step("Cast", node, starts, to=element_type(np.dtype(np.int64)))
+    w.node("Slice", node, x, begin, w.step("Add", node, begin, w.ints(sizes, "sizes")))
+
+
+@emits("Gather", "GatherElements")
+def emit_gather(node: CNode, w: Writer) -> None:
+    x, indices = node.inputs
+    w.node(node.op, node, x, index(node, w, indices), axis=int(str(node.attrs["axis"])))
+
+
+def index(node: CNode, w: Writer, indices: Node, *, wide: bool = False) -> Node | str:
+    """Indices in a dtype that ONNX takes: int32 or int64, or int64 alone."""
+    allowed = ("int64",) if wide else ("int32", "int64")
+    if indices.aval.dtype.name in allowed:
+        return indices
+    return w.step("Cast", node, indices, to=element_type(np.dtype(np.int64)))
+
+
+@emits("GatherNd")
+def emit_gather_nd(node: CNode, w: Writer) -> None:
+    x, indices = node.inputs
+    w.node("GatherND", node, x, index(node, w, indices, wide=True))
+
+
+@emits("ScatterNd")
+def emit_scatter_nd(node: CNode, w: Writer) -> None:
+    x, indices, updates = node.inputs
+    reduction = str(node.attrs["reduction"])
+    since = 18 if reduction in ("min", "max") else 16
+    if w.opset < since:
+        raise Refusal(f"a scatter by {reduction} needs opset {since}; pass opset={since} or newer")
+    extra = {"reduction": reduction} if reduction else {}
+    w.node("ScatterND", node, x, index(node, w, indices, wide=True), updates, **extra)
+
+
+REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+
+
+@emits(*REDUCTIONS)
+def emit_reduction(node: CNode, w: Writer) -> None:
+    """Axes are an input of ReduceSum since opset 13, and of the others since 18."""
+    axes, keepdims = ints(node.attrs["axes"]), int(bool(node.attrs["keepdims"]))
+    if w.opset >= (13 if node.op == "ReduceSum" else 18):
+        w.node(node.op, node, *node.inputs, w.ints(axes, "axes"), keepdims=keepdims)
+    else:
+        w.node(node.op, node, *node.inputs, axes=axes, keepdims=keepdims)
+
+
+@emits("ArgMax", "ArgMin")
+def emit_arg(node: CNode, w: Writer) -> None:
+    axis = int(str(node.attrs["axis"]))
+    if node.aval.dtype == np.int64:
+        w.node(node.op, node, *node.inputs, axis=axis, keepdims=0)
+        return
+    found = w.step(node.op, node, *node.inputs, axis=axis, keepdims=0)
+    w.node("Cast", node, found, to=element_type(node.aval.dtype))
+
+
+@emits("CumSum")
+def emit_cum_sum(node: CNode, w: Writer) -> None:
+    axis = w.scalar(int(str(node.attrs["axis"])), np.dtype(np.int64), "axis")
+    w.node("CumSum", node, *node.inputs, axis, reverse=int(bool(node.attrs["reverse"])))
+
+
+@emits("TopK")
+def emit_top_k(node: CNode, w: Writer) -> None:
+    """ONNX gives indices as int64; among equal elements the first comes first."""
+    values, indices = w.results(node)
+    wide = w.unused(f"{indices}/int64")
+    k = w.ints([int(str(node.attrs["k"]))], "k")
+    w.add("TopK", [w.ref(node.inputs[0]), k], [values, wide], values)
+    w.add("Cast", [wide], [indices], indices, to=element_type(node.results[1].dtype))
+
+
+@emits("MatMul")
+def emit_matmul(node: CNode, w: Writer) -> None:
+    operands: list[Node | str] = []
+    for operand, flag in zip(node.inputs, ("transpose_a", "transpose_b"), strict=True):
+        rank = len(operand.aval.shape)
+        perm = [*range(rank - 2), rank - 1, rank - 2]
+        turned = bool(node.attrs[flag])
+        operands.append(w.step("Transpose", node, operand, perm=perm) if turned else operand)
+    w.node("MatMul", node, *operands)
+
+
+@emits("Conv", "ConvTranspose")
+def emit_conv(node: CNode, w: Writer) -> None:
+    window = list(node.inputs[1].aval.shape[2:])
+    pads = flat_pads(node.attrs["pads"])
+    if node.op == "ConvTranspose":
+        pads = [-pad for pad in pads]
+    if min(pads, default=0) < 0:
+        raise Refusal("a transposed convolution that is padded after; pad its result instead")
+    w.node(
+        node.op, node, *node.inputs, kernel_shape=window, strides=ints(node.attrs["strides"]),
+        pads=pads, dilations=ints(node.attrs["dilation"]), group=int(str(node.attrs["groups"])),
+    )  # fmt: skip
+
+
+@emits("MaxPool")
+def emit_max_pool(node: CNode, w: Writer) -> None:
+    w.node("MaxPool", node, *node.inputs, **pool_attributes(node))
+
+
+@emits("AvgPool")
+def emit_avg_pool(node: CNode, w: Writer) -> None:
+    counted = int(bool(node.attrs["count_padding"]))
+    w.node("AveragePool", node, *node.inputs, count_include_pad=counted, **pool_attributes(node))
+
+
+def pool_attributes(node: CNode) -> dict[str, list[int]]:
+    """Window, strides and padding as ONNX names them."""
+    return {
+        "kernel_shape": ints(node.attrs["window"]),
+        "strides": ints(node.attrs["strides"]),
+        "pads": flat_pads(node.attrs["pads"]),
+    }
+
+
+@emits("BatchNorm")
+def emit_batch_norm(node: CNode, w: Writer) -> None:
+    w.node("BatchNormalization", node, *node.inputs, epsilon=float(str(node.attrs["epsilon"])))
+
+
+@emits("LayerNorm")
+def emit_layer_norm(node: CNode, w: Writer) -> None:
+    if w.opset < 17:
+        raise Refusal("LayerNormalization needs opset 17; pass opset=17 or newer to export")
+    epsilon = float(str(node.attrs["epsilon"]))
+    w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
+
+
+@emits("Softmax", "LogSoftmax")
+def emit_softmax(node: CNode, w: Writer) -> None:
+    w.node(node.op, node, *node.inputs, axis=int(str(node.attrs["axis"])))

@@ -1,0 +1,69 @@
+"""Which dtypes ONNX Runtime computes an operator in, on the CPU.
+
+Measured with ONNX Runtime 1.32 by running each operator with each dtype, opset 17 (bitwise
+operators and ScatterND's reductions: 18). What is not in a row is computed in another dtype with
+equal results (``legalize``), or refused.
+"""
+
+F16, F32, F64, BF16 = "float16", "float32", "float64", "bfloat16"
+INTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATS = (F32, F64, F16)
+NARROW = (F32, F16)
+NUMBERS = (*FLOATS, *INTS)
+ALL = (*NUMBERS, BF16, "bool")
+SUMS = (*FLOATS, "int32", "int64")
+ORDERED = (*FLOATS, "int8", "int32", "int64", "uint8")
+
+DTYPES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Rem", "Abs", "Sign"), NUMBERS),
+    **dict.fromkeys(("Equal", "NotEqual"), (*NUMBERS, "bool")),
+    **dict.fromkeys(("Less", "LessEqual", "Greater", "GreaterEqual"), NUMBERS),
+    **dict.fromkeys(
+        ("Floor", "Ceil", "Round", "Exp", "Log", "Sqrt", "Rsqrt", "Reciprocal", "Sin", "Cos"),
+        FLOATS,
+    ),
+    **dict.fromkeys(("Tanh", "Sigmoid", "Silu", "Softmax", "LogSoftmax", "IsNan"), FLOATS),
+    **dict.fromkeys(("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh"), NARROW),
+    **dict.fromkeys(("Atanh", "Erf", "Softplus", "Gelu", "Conv", "ConvTranspose"), NARROW),
+    **dict.fromkeys(("Elu", "LeakyRelu", "AvgPool"), NARROW),
+    **dict.fromkeys(("BatchNorm", "LayerNorm"), FLOATS),
+    **dict.fromkeys(("LogicalAnd", "LogicalOr", "LogicalXor", "LogicalNot"), ("bool",)),
+    **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"), INTS),
+    **dict.fromkeys(("Reshape", "Transpose", "Concat", "Slice", "Identity", "Cast"), ALL),
+    **dict.fromkeys(("Gather", "GatherNd", "GatherElements", "DynamicSlice", "ScatterNd"), ALL),
+    **dict.fromkeys(("ReduceMax", "ReduceMin", "ArgMax", "ArgMin"), ORDERED),
+    **dict.fromkeys(("ReduceSum", "ReduceProd", "CumSum"), SUMS),
+    "BroadcastTo": (*NUMBERS, "bool"),
+    "IsInf": (F32, F64),
+    "MatMul": (*FLOATS, "int32", "int64", "uint32", "uint64"),
+    "MaxPool": FLOATS,
+    "Maximum": (*FLOATS, "int8", "int32", "int64", "uint8", "uint32", "uint64"),
+    "Minimum": (*FLOATS, "int8", "int32", "int64", "uint8", "uint32", "uint64"),
+    "Neg": (*FLOATS, "int8", "int16", "int32", "int64"),
+    "Pad": (*FLOATS, "int8", "int32", "int64", "uint8", "uint32", "uint64", "bool"),
+    "Pow": (*FLOATS, "int32", "int64"),
+    "ReduceMean": FLOATS,
+    "Relu": FLOATS,
+    "Select": (*FLOATS, "int8", "int32", "int64", "uint8", "uint32"),
+    "ShiftLeft": ("uint8", "uint16", "uint32", "uint64"),
+    "ShiftRightLogical": ("uint8", "uint16", "uint32", "uint64"),
+    "TopK": (*FLOATS, "int8", "int16", "int32", "int64", "uint8"),
+}
+
+# The dtypes to compute in where the own one has no kernel, best first; results are equal.
+INSTEAD: dict[str, tuple[str, ...]] = {
+    BF16: (F32,),
+    F16: (F32,),
+    "bool": ("uint8", "int32"),
+    "int8": ("int32",),
+    "int16": ("int32",),
+    "int32": ("uint32",),
+    "int64": ("uint64",),
+    "uint8": ("int32",),
+    "uint16": ("int32",),
+    "uint32": ("int64",),
+    "uint64": ("int64",),
+}
+
+# Operators whose results depend on the value of a uint64, not only on its bits.
+BY_VALUE = frozenset({"ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "TopK", "Pow", "Neg"})

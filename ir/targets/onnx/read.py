@@ -1,0 +1,63 @@
+"""ONNX files read back: what they hold, and whether they are valid."""
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from fnckpt.errors import FormatError
+from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
+
+
+def check(path: Path) -> list[str]:
+    """What ``onnx.checker`` finds with inference of all shapes; empty for a good file."""
+    _load(path)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return [" ".join(str(error).split())]
+    return []
+
+
+def summarize(path: Path) -> Summary:
+    """What a file holds.
+
+    Raises:
+      FormatError: it is no ONNX file.
+    """
+    model = _load(path)
+    graph = model.graph
+    return Summary(
+        producer=model.producer_name,
+        inputs=tuple(map(_value, graph.input)),
+        outputs=tuple(map(_value, graph.output)),
+        parameters=tuple(
+            ValueSummary(t.name, _dtype(t.data_type), tuple(t.dims)) for t in graph.initializer
+        ),
+        nodes=tuple(
+            NodeSummary(n.name, n.op_type, tuple(n.input), tuple(n.output)) for n in graph.node
+        ),
+    )
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except DecodeError:
+        raise FormatError(f"{path}: no ONNX file, its bytes are no ModelProto") from None
+    if not model.HasField("graph"):
+        raise FormatError(f"{path}: no ONNX file, it holds no graph")
+    return model
+
+
+def _dtype(element: int) -> str:
+    if element not in onnx.TensorProto.DataType.values():
+        return f"unknown({element})"
+    return onnx.TensorProto.DataType.Name(element).lower()
+
+
+def _value(info: onnx.ValueInfoProto) -> ValueSummary:
+    tensor = info.type.tensor_type
+    shape = tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
+    return ValueSummary(info.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)

@@ -1,0 +1,111 @@
+"""The nodes and initializers of an ONNX graph while it is written."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from fnckpt.ir.graph import CNode, Constant, Node, Parameter
+from fnckpt.ir.targets.target import Refusal
+
+Value = Node | str
+Attribute = int | float | str | Sequence[int]
+
+MOST_COMPARED = 1024  # bytes of an array that are looked at to find an equal one
+
+
+class Writer:
+    """Collects what emitters write.
+
+    Attributes:
+      opset: the version of ONNX's operators.
+      nodes: what was written, in order.
+      initializers: the arrays that are not the user's: shapes, axes, constants.
+    """
+
+    def __init__(self, names: dict[int, str], opset: int) -> None:
+        self.names, self.opset = names, opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, np.ndarray] = {}
+        self._taken = set(names.values())
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    def ref(self, value: Value) -> str:
+        """The name of a value."""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Constant):
+            return self.array(value.value, self.names[id(value)])
+        if isinstance(value, CNode) and value.op == "TupleGetItem":
+            index = int(str(value.attrs["index"]))
+            return self.results(value.inputs[0])[index]
+        return self.names[id(value)]
+
+    def results(self, node: Node) -> list[str]:
+        """The names of a node's results."""
+        name = self.names[id(node)]
+        if isinstance(node, CNode) and len(node.results) > 1:
+            return [f"{name}:{i}" for i in range(len(node.results))]
+        return [name]
+
+    def array(self, value: np.ndarray, name: str) -> str:
+        """An initializer; small equal ones are one, called by the first ``name``."""
+        content = value.tobytes() if value.nbytes <= MOST_COMPARED else name.encode()
+        key = (value.dtype.name, value.shape, content)
+        if key not in self._shared:
+            self._shared[key] = name
+            self.initializers[name] = value
+        return self._shared[key]
+
+    def ints(self, values: Sequence[int], name: str = "ints") -> str:
+        """A vector of int64."""
+        return self.array(np.array(values, np.int64), self.unused(name))
+
+    def scalar(self, value: float, dtype: np.dtype, name: str = "scalar") -> str:
+        """A number of rank 0."""
+        return self.array(np.array(value, dtype), self.unused(name))
+
+    def unused(self, name: str) -> str:
+        """``name``, or with a number where it is taken."""
+        candidate, number = name, 0
+        while candidate in self._taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        self._taken.add(candidate)
+        return candidate
+
+    def node(self, op: str, node: CNode, *inputs: Value, **attrs: Attribute) -> None:
+        """Write ``op`` as what computes ``node``, all its results."""
+        self.add(op, inputs, self.results(node), self.names[id(node)], **attrs)
+
+    def step(self, op: str, node: CNode, *inputs: Value, **attrs: Attribute) -> str:
+        """Write ``op`` as a step towards ``node``; its result's name."""
+        name = self.unused(f"{self.names[id(node)]}/{op}")
+        self.add(op, inputs, [name], name, **attrs)
+        return name
+
+    def add(
+        self, op: str, inputs: Sequence[Value], outputs: list[str], name: str, **attrs: Attribute
+    ) -> None:
+        refs = [self.ref(value) for value in inputs]
+        node = helper.make_node(op, refs, outputs, name=name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
+        self.nodes.append(node)
+
+
+def element_type(dtype: np.dtype) -> int:
+    """ONNX's number of a dtype.
+
+    Raises:
+      Refusal: ONNX has no such dtype.
+    """
+    try:
+        return helper.np_dtype_to_tensor_dtype(dtype)
+    except (KeyError, ValueError):
+        raise Refusal(f"ONNX has no dtype {dtype}; cast to one that it has") from None
+
+
+def is_known(value: Node) -> bool:
+    """Whether the value is an initializer."""
+    return isinstance(value, Constant | Parameter) and value.value is not None

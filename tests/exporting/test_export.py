@@ -1,0 +1,138 @@
+"""What ``export`` promises of names, files and errors, whatever the network."""
+
+import linecache
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnckpt
+
+X = np.ones((2, 3), np.float32)
+PARAMS = {"dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}, "unused": jnp.ones(2)}
+
+
+def dense(params: dict, x: jax.Array) -> jax.Array:
+    return jnp.tanh(x @ params["dense"]["kernel"] + params["dense"]["bias"])
+
+
+def unsupported(params: dict, x: jax.Array) -> jax.Array:
+    y = jnp.fft.fft2(x)
+    z = jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v + 1, x)
+    return jax.pure_callback(lambda v: v, z, z) + jnp.abs(y)
+
+
+def test_the_suffix_is_added_only_when_it_is_missing(tmp_path: Path) -> None:
+    for given in ("net", "net.onnx"):
+        assert fnckpt.export(PARAMS, dense, X, "onnx", file_name=tmp_path / given).path == (
+            tmp_path / "net.onnx"
+        )
+    versioned = fnckpt.export(PARAMS, dense, X, "ONNX", file_name=tmp_path / "net-v1.2")
+    assert versioned.path.name == "net-v1.2.onnx"
+
+
+def test_without_a_file_name_the_function_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fnckpt.export(PARAMS, dense, X, "AIR").path == Path("dense.air")
+    assert fnckpt.export(PARAMS, lambda p, x: x + 1, X, "AIR").path == Path("model.air")
+
+
+def test_an_unknown_format_is_named_with_those_that_exist() -> None:
+    with pytest.raises(ValueError, match="one of MINDIR, ONNX, AIR, got 'TFLITE'"):
+        fnckpt.export(PARAMS, dense, X, "TFLITE")
+
+
+def test_an_option_that_a_format_has_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="AIR has no option opset; its options are: "):
+        fnckpt.export(PARAMS, dense, X, "AIR", opset=17)
+
+
+def test_the_result_tells_what_the_file_holds_and_is_a_path(tmp_path: Path) -> None:
+    result = fnckpt.export(PARAMS, dense, X, "AIR", file_name=tmp_path / "net")
+    assert os.fspath(result) == str(tmp_path / "net.air")
+    assert [str(v) for v in result.inputs] == ["x: float32[2,3]"]
+    assert [str(v) for v in result.outputs] == ["output: float32[2,4]"]
+    assert result.parameters == 16  # the unused weight is not in the file
+    assert result.bytes == result.path.stat().st_size
+    assert "16 (64 bytes)" in repr(result)
+    assert "<td style='text-align:left'>AIR</td>" in result._repr_html_()
+
+
+def test_inputs_and_outputs_that_are_trees_are_named_by_their_paths(tmp_path: Path) -> None:
+    def net(params: dict, batch: dict, scale: jax.Array) -> dict:
+        return {"a": (batch["x"] * scale, batch["y"]), "b": params["w"]}
+
+    batch = {"x": X, "y": X}
+    result = fnckpt.export({"w": jnp.ones(2)}, net, (batch, X), "AIR", file_name=tmp_path / "net")
+    assert [v.name for v in result.inputs] == ["batch.x", "batch.y", "scale"]
+    assert [v.name for v in result.outputs] == ["output.a.0", "output.a.1", "output.b"]
+
+
+def test_shapes_alone_are_enough_of_a_sample(tmp_path: Path) -> None:
+    sample = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    assert fnckpt.export(PARAMS, dense, sample, "AIR", file_name=tmp_path / "net").nodes > 0
+
+
+def test_leaves_that_are_no_arrays_reach_the_function_as_they_are(tmp_path: Path) -> None:
+    def net(params: dict, x: jax.Array) -> jax.Array:
+        return params["activation"](x * params["scale"])
+
+    params = {"activation": jnp.tanh, "scale": 2.0}
+    result = fnckpt.export(params, net, X, "AIR", file_name=tmp_path / "net")
+    assert result.parameters == 1
+
+
+def test_everything_unsupported_is_named_at_once_with_the_users_own_line(tmp_path: Path) -> None:
+    with pytest.raises(fnckpt.UnsupportedError) as caught:
+        fnckpt.export(PARAMS, unsupported, X, "ONNX", file_name=tmp_path / "net")
+    message = str(caught.value)
+    first = unsupported.__code__.co_firstlineno
+    source = [linecache.getline(__file__, first + i).strip() for i in (2, 3)]
+    assert message.startswith("unsupported cannot be exported to ONNX, nothing was written:\n")
+    for primitive, line, text in (
+        ("while", first + 2, source[0]),
+        ("pure_callback", first + 3, source[1]),
+    ):
+        assert f"  {primitive}: {__file__}:{line} in unsupported: {text}\n    " in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_export_keeps_the_file_that_was_there(tmp_path: Path) -> None:
+    path = fnckpt.export(PARAMS, dense, X, "AIR", file_name=tmp_path / "net").path
+    before = path.read_bytes()
+    with pytest.raises(fnckpt.UnsupportedError):
+        fnckpt.export(PARAMS, unsupported, X, "AIR", file_name=path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+BIG = """
+import sys, resource
+import numpy as np, jax.numpy as jnp, fnckpt
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+params = {"w": jnp.ones((1024, 1024))}
+try:
+    fnckpt.export(params, lambda p, x: x @ p["w"], np.ones((1, 1024), np.float32), "ONNX",
+                  file_name=sys.argv[1])
+except OSError as error:
+    print("OSError", error.errno)
+"""
+
+
+def test_a_full_disk_keeps_the_file_that_was_there(tmp_path: Path) -> None:
+    path = fnckpt.export(PARAMS, dense, X, "ONNX", file_name=tmp_path / "net").path
+    before = path.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", BIG, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("OSError")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
