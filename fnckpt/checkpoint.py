@@ -13,11 +13,14 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from fnckpt import ckpt
+from fnckpt.ckpt_index import PORTABLE, TYPE_OF, Entry
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.files import replacing
 from fnckpt.restoring import Wanted, is_key, wanted
 
 _MOST_GUESSES = 10_000  # pairs of names compared to suggest close ones, at 20 µs each
+
+RESERVED = "fnckpt."  # begins the names of what train saves beside the state; no tree misses it
 
 Leaf = jax.Array | np.ndarray | np.generic | bool | int | float | complex | str
 
@@ -148,10 +151,10 @@ def _encodes(leaf: str) -> bool:
 def _fault_of_dtype(dtype: np.dtype, portable: bool) -> str | None:
     if dtype.kind == "U":
         return "an array of texts; a checkpoint holds single ones"
-    kind = ckpt.TYPE_OF.get(dtype.newbyteorder("="))
+    kind = TYPE_OF.get(dtype.newbyteorder("="))
     if kind is None:
         return f"the dtype {dtype} is not one of the format's"
-    if portable and kind not in ckpt.PORTABLE:
+    if portable and kind not in PORTABLE:
         return f"MindSpore cannot load {dtype}; convert it, or save with portable=False"
     return None
 
@@ -252,10 +255,10 @@ def differences(path: str | os.PathLike[str], like: Any) -> Differences:
 
 def _restored(
     path: str | os.PathLike[str],
-    entries: dict[str, ckpt.Entry],
+    entries: dict[str, Entry],
     expected: list[tuple[str, Wanted]],
     found: Differences,
-    read: Callable[[ckpt.Entry], np.ndarray],
+    read: Callable[[Entry], np.ndarray],
 ) -> Iterator[Any]:
     for name, target in expected:
         if name in found.missing or name in found.unlike:
@@ -270,9 +273,9 @@ def _restored(
             ) from None
 
 
-def _differences(entries: dict[str, ckpt.Entry], expected: list[tuple[str, Wanted]]) -> Differences:
+def _differences(entries: dict[str, Entry], expected: list[tuple[str, Wanted]]) -> Differences:
     names = {name for name, _ in expected}
-    extra = [name for name in entries if name not in names]
+    extra = [n for n in entries if n not in names and not n.startswith(RESERVED)]
     absent = [name for name, _ in expected if name not in entries]
     guesses = extra if len(absent) * len(extra) <= _MOST_GUESSES else []
     missing = {name: get_close_matches(name, guesses, n=3) for name in absent}

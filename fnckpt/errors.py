@@ -23,3 +23,7 @@ class FormatError(FnckptError, ValueError):
 
 class CheckpointMismatch(FnckptError, ValueError):
     """A checkpoint does not fit the tree it is loaded into; the message names every leaf."""
+
+
+for _error in (FnckptError, UnsupportedError, FormatError, CheckpointMismatch):
+    _error.__module__ = "fnckpt"  # tracebacks show the name that users import

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import jax
@@ -65,13 +66,18 @@ class Recorder:
 
     def fetch(self, *, keep: int = 0) -> None:
         """Bring all but the newest ``keep`` pending steps to the host; waits for the device."""
-        rows = [self.pending.popleft() for _ in range(len(self.pending) - keep)]
-        for leaf in jax.tree.leaves(rows):
-            leaf.copy_to_host_async()
-        trees = [scalars(row) for row in rows]
-        for name in trees[0] if trees else ():
-            column = np.stack([np.asarray(tree[name]) for tree in trees])
-            self.steps.setdefault(name, []).append(column)
+        taken = [self.pending.popleft() for _ in range(len(self.pending) - keep)]
+        if not taken:
+            return
+        names = list(scalars(taken[0]))
+        rows = [jax.tree.leaves(metrics) for metrics in taken]
+        if not _on_cpu(rows[0]):
+            for leaf in chain.from_iterable(rows):
+                leaf.copy_to_host_async()
+        # Row by row: only the last row waits for the device, the others overlap with its work.
+        values = [[np.asarray(leaf) for leaf in row] for row in rows]
+        for name, column in zip(names, zip(*values, strict=True), strict=True):
+            self.steps.setdefault(name, []).append(np.stack(column))
 
     def newest(self) -> dict[str, float]:
         """The newest metrics that are computed, without waiting; empty where none is."""
@@ -90,9 +96,7 @@ class Recorder:
 
     def history(self) -> History:
         """All of it so far; waits for the device."""
-        self.fetch()
-        steps = {name: np.concatenate(chunks) for name, chunks in self.steps.items()}
-        ends = np.array(self.ends, np.int64)
+        steps, ends = self._joined(), np.array(self.ends, np.int64)
         means = {name: _means(values, ends) for name, values in steps.items()}
         return History(steps, means | dict(sorted(self.evaluations.items())), ends)
 
@@ -101,11 +105,16 @@ class Recorder:
         return {name: float(values[-1]) for name, values in self.history().epochs.items()}
 
     def entries(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps of it; empty arrays are left out."""
-        history = self.history()
-        entries = {f"steps.{name}": values for name, values in history.steps.items()}
+        """What a checkpoint keeps of it; empty arrays are left out. Waits for the device."""
+        entries = {f"steps.{name}": values for name, values in self._joined().items()}
         entries |= {f"evaluations.{name}": values for name, values in self.evaluations.items()}
-        return entries | ({"ends": history.ends} if self.ends else {})
+        return entries | ({"ends": np.array(self.ends, np.int64)} if self.ends else {})
+
+    def _joined(self) -> dict[str, np.ndarray]:
+        self.fetch()
+        joined = {name: np.concatenate(chunks) for name, chunks in self.steps.items()}
+        self.steps = {name: [values] for name, values in joined.items()}
+        return joined
 
     @classmethod
     def restored(cls, entries: Mapping[str, np.ndarray]) -> "Recorder":
@@ -119,6 +128,10 @@ class Recorder:
                 recorder.evaluations[name] = values
         recorder.ends = [int(end) for end in entries.get("ends", ())]
         return recorder
+
+
+def _on_cpu(leaves: list[jax.Array]) -> bool:
+    return all(device.platform == "cpu" for leaf in leaves[:1] for device in leaf.devices())
 
 
 def _means(values: np.ndarray, ends: np.ndarray) -> np.ndarray:

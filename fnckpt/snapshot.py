@@ -10,11 +10,10 @@ import jax
 import numpy as np
 
 from fnckpt import checkpoint, feed, store
+from fnckpt.checkpoint import RESERVED
 from fnckpt.errors import FormatError
 from fnckpt.history import Recorder
 from fnckpt.saver import Saved
-
-RESERVED = "fnckpt."  # begins the names of all that is not the user's state
 
 
 @dataclass(frozen=True)

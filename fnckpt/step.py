@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fnckpt import checkpoint
+
+_NO_NUMBERS = "OUSMm"  # kinds of NumPy dtypes: objects, texts, bytes, dates
 
 StepFn = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -35,27 +38,45 @@ class Step:
 def owned(state: Any) -> Any:
     """A copy of ``state`` on the devices; a Python scalar becomes a weakly typed array.
 
+    Where leaves are placed on a mesh, those that are not placed at all are copied to all of its
+    devices: there the step would leave them, and be compiled once more for it.
+
     Raises:
       TypeError: naming the leaves that are no arrays.
     """
+    _check_arrays(state, "state", "keep them in step_fn or in static fields")
+    copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+    placed = [leaf.sharding for leaf in jax.tree.leaves(copied) if leaf.committed]
+    meshes = {sharding.mesh for sharding in placed if isinstance(sharding, NamedSharding)}
+    if len(meshes) != 1:
+        return copied
+    everywhere = NamedSharding(meshes.pop(), PartitionSpec())
+    return jax.tree.map(
+        lambda leaf: leaf if leaf.committed else jax.device_put(leaf, everywhere), copied
+    )
+
+
+def _check_arrays(tree: Any, what: str, remedy: str) -> None:
     faults = [
-        f"  {name}: a {type(leaf).__module__}.{type(leaf).__qualname__}"
-        for name, leaf in checkpoint.leaves(state)
+        f"  {name or what}: a {type(leaf).__module__}.{type(leaf).__qualname__}"
+        for name, leaf in checkpoint.leaves(tree)
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+        or (isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in _NO_NUMBERS)
     ]
     if faults:
-        remedy = "state: leaves that are no arrays; keep them in step_fn or in static fields:"
-        raise TypeError("\n".join([remedy, *faults]))
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+        raise TypeError("\n".join([f"{what}: leaves that are no arrays; {remedy}:", *faults]))
 
 
 def compile_step(step_fn: StepFn, state: Any, batch: Any, *, donated: bool) -> Step:
     """Trace ``step_fn`` once for ``state``, which must be ``owned``, and ``batch``.
 
     Raises:
-      TypeError, ValueError: ``step_fn`` returns something else than a state of the same structure,
-        shapes and dtypes and a tree of scalars; all differences are named.
+      TypeError, ValueError: a batch has leaves that are no arrays; ``step_fn`` returns something
+        else than a state of the same structure, shapes and dtypes and a tree of scalars; all
+        differences are named.
     """
+
+    _check_arrays(batch, "batch", "data must give trees of arrays")
 
     @wraps(step_fn)
     def checked(state: Any, batch: Any) -> tuple[Any, Any]:

@@ -119,7 +119,7 @@ class Reader:
         >>> [field for field in Reader(memoryview(bytes.fromhex("0896011207")), "a").fields()]
         Traceback (most recent call last):
             ...
-        fnckpt.errors.FormatError: a: byte 5: a field claims 7 bytes, 0 are left
+        fnckpt.FormatError: a: byte 5: a field claims 7 bytes, 0 are left
         """
         end = len(self.data)
         while self.at < end:

@@ -1,31 +1,56 @@
 """Primitives that hold a jaxpr: calls are inlined, loops of known length are written out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from fnckpt.ir.graph import Constant, Node
-from fnckpt.ir.lowering.registry import Refusal, Site, lowers
-from fnckpt.ir.operators import constant
+from fnckpt.ir.lowering.known import constant_of, known_value
+from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
 
 
-@lowers("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "remat")
-def inline(site: Site, *args: Node, jaxpr: object = None, call_jaxpr: object = None, **_: object):
+@lowers_call(
+    "jit", "pjit", "closed_call", "core_call", "call", "remat2", "checkpoint", "remat", "xla_call"
+)
+def inline(
+    site: Site, *args: Value, jaxpr: object = None, call_jaxpr: object = None, **_: object
+) -> tuple[Value, ...]:
     return site.call(jaxpr if call_jaxpr is None else call_jaxpr, args)
 
 
-@lowers("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
+@lowers_call("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 def inline_function(
-    site: Site, *args: Node, call_jaxpr: object = None, fun_jaxpr: object = None, **_: object
-):
+    site: Site, *args: Value, call_jaxpr: object = None, fun_jaxpr: object = None, **_: object
+) -> tuple[Value, ...]:
     """The function itself; its derivative is of no use to inference."""
     return site.call(fun_jaxpr if call_jaxpr is None else call_jaxpr, args)
 
 
-@lowers("scan")
+class LinearSolve(Protocol):
+    """What ``custom_linear_solve`` holds for each of its four functions."""
+
+    matvec: int
+    vecmat: int
+    solve: int
+    transpose_solve: int
+
+
+@lowers_call("custom_linear_solve")
+def inline_linear_solve(
+    site: Site, *args: Value, const_lengths: LinearSolve, jaxprs: LinearSolve
+) -> tuple[Value, ...]:
+    """The solver alone; the other functions are for its derivatives."""
+    before = const_lengths.matvec + const_lengths.vecmat
+    after = before + const_lengths.solve + const_lengths.transpose_solve
+    consts = args[before : before + const_lengths.solve]
+    return site.call(jaxprs.solve, (*consts, *args[after:]))
+
+
+@lowers_call("scan")
 def unroll(
     site: Site,
-    *args: Node,
+    *args: Value,
     jaxpr: object,
     length: int,
     reverse: bool,
@@ -34,7 +59,7 @@ def unroll(
     linear: object = None,
     unroll: object = None,
     _split_transpose: bool = False,
-) -> Sequence[Node]:
+) -> Sequence[Value]:
     """The body written out ``length`` times, and the results of all times stacked."""
     if length > site.max_unroll:
         raise Refusal(
@@ -43,7 +68,7 @@ def unroll(
         )
     consts, carry = args[:num_consts], args[num_consts : num_consts + num_carry]
     stacked = args[num_consts + num_carry :]
-    rows: list[tuple[Node, ...]] = []
+    rows: list[tuple[Value, ...]] = []
     for i in reversed(range(length)) if reverse else range(length):
         slices = [take_row(site, x, i) for x in stacked]
         results = site.call(jaxpr, (*consts, *carry, *slices))
@@ -53,43 +78,83 @@ def unroll(
         rows.reverse()
     outputs = [stack_rows(site, column) for column in zip(*rows, strict=True)]
     if not rows:
-        outputs = [constant(np.zeros(a.shape, a.dtype)) for a in site.results[num_carry:]]
+        outputs = [constant_of(np.zeros(a.shape, a.dtype)) for a in site.results[num_carry:]]
     return (*carry, *outputs)
 
 
-def take_row(site: Site, x: Node, index: int) -> Node:
+def each_part(function: Callable[..., Node], *values: Value) -> Value:
+    """``function``, which only moves elements, of real values, or of both parts of complex ones."""
+    real = [x.real if isinstance(x, Pair) else x for x in values]
+    if not any(isinstance(x, Pair) for x in values):
+        return function(*real)
+    return Pair(function(*real), function(*(x.imag for x in values if isinstance(x, Pair))))
+
+
+def take_row(site: Site, x: Value, index: int) -> Value:
     """``x[index]``."""
     shape = x.aval.shape
-    row = site.apply(
-        "Slice",
-        x,
-        start=(index, *(0 for _ in shape[1:])),
-        limit=(index + 1, *shape[1:]),
-        strides=(1,) * len(shape),
-    )
-    return site.reshape(row, shape[1:])
+
+    def take(part: Node) -> Node:
+        row = site.apply(
+            "Slice",
+            part,
+            start=(index, *(0 for _ in part.aval.shape[1:])),
+            limit=(index + 1, *part.aval.shape[1:]),
+            strides=(1,) * len(part.aval.shape),
+        )
+        return site.reshape(row, shape[1:])
+
+    return each_part(take, x)
 
 
-def stack_rows(site: Site, rows: Sequence[Node]) -> Node:
+def stack_rows(site: Site, rows: Sequence[Value]) -> Value:
     """The arrays along a new first axis."""
-    return site.apply("Concat", *(site.reshape(r, (1, *r.aval.shape)) for r in rows), axis=0)
+
+    def stack(*parts: Node) -> Node:
+        return site.apply("Concat", *(site.reshape(r, (1, *r.aval.shape)) for r in parts), axis=0)
+
+    return each_part(stack, *rows)
 
 
-@lowers("cond")
-def fold_cond(site: Site, index: Node, *args: Node, branches: Sequence[object]):
+@lowers_call("cond")
+def fold_cond(
+    site: Site, index: Node, *args: Value, branches: Sequence[object], **_: object
+) -> tuple[Value, ...]:
     """The branch that is taken, where that is known."""
-    if not isinstance(index, Constant):
+    which = known_value(index)
+    if which is None:
         raise Refusal(
             "which branch is taken depends on the input, and a network must be free of control "
             "flow; jnp.where computes both branches and selects"
         )
-    chosen = min(max(int(index.value), 0), len(branches) - 1)
+    chosen = min(max(int(which), 0), len(branches) - 1)
     return site.call(branches[chosen], args)
 
 
-@lowers("while")
-def refuse_while(site: Site, *args: Node, **_: object):
+@lowers_call("while")
+def unroll_while(
+    site: Site,
+    *args: Value,
+    cond_jaxpr: object,
+    body_jaxpr: object,
+    cond_nconsts: int,
+    body_nconsts: int,
+) -> tuple[Value, ...]:
+    """The body written out while the condition is known to hold."""
+    cond_consts = args[:cond_nconsts]
+    body_consts = args[cond_nconsts : cond_nconsts + body_nconsts]
+    carry = args[cond_nconsts + body_nconsts :]
+    for _ in range(site.max_unroll + 1):
+        (holds,) = site.call(cond_jaxpr, (*cond_consts, *carry))
+        if not isinstance(holds, Constant):
+            raise Refusal(
+                "a loop whose length depends on the data is control flow; a loop of a known "
+                "length can be jax.lax.fori_loop with constant bounds, or a Python for"
+            )
+        if not holds.value:
+            return carry
+        carry = site.call(body_jaxpr, (*body_consts, *carry))
     raise Refusal(
-        "a loop whose length depends on the data is control flow; a loop of a known length can be "
-        "jax.lax.fori_loop with constant bounds, or a Python for"
+        f"the loop is longer than max_unroll={site.max_unroll} iterations; raise max_unroll, or "
+        "make the loop shorter"
     )

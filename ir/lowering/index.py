@@ -298,16 +298,3 @@ def _write(
 
 for _primitive, _reduction in WRITES.items():
     lowers(_primitive)(partial(lower_scatter, _reduction))
-
-
-@lowers("top_k")
-def lower_top_k(site: Site, x: Node, *, k: int, axis: int = -1) -> tuple[Node, Node]:
-    """The greatest of the last axis, after moving ``axis`` there and back."""
-    rank = len(x.aval.shape)
-    axis %= rank
-    to_last = (*(i for i in range(rank) if i != axis), axis)
-    found = site.apply("TopK", site.transpose(x, to_last), k=k)
-    back = tuple(np.argsort(to_last).tolist())
-    values, places = (site.apply("TupleGetItem", found, index=i) for i in (0, 1))
-    turned = site.transpose(values, back), site.transpose(places, back)
-    return turned[0], site.cast(turned[1], site.results[1].dtype)

@@ -9,8 +9,19 @@ import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Origin, Parameter
-from fnckpt.ir.lowering.registry import RULES, Refusal, Rule, Site, arguments
+from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Origin, Parameter
+from fnckpt.ir.lowering.known import computed, constant_of, is_extended
+from fnckpt.ir.lowering.registry import (
+    CALLS,
+    COMPLEX_RULES,
+    REFUSED,
+    RULES,
+    Pair,
+    Refusal,
+    Site,
+    Value,
+    arguments,
+)
 from fnckpt.ir.lowering.source import user_line
 
 DEFAULT_MAX_UNROLL = 512
@@ -50,49 +61,73 @@ class _Place:
 
 
 def shaped(atom: Var | Literal) -> jax.core.ShapedArray:
-    """What JAX knows of a variable; every array has a shape and a dtype."""
-    assert isinstance(atom.aval, jax.core.ShapedArray)
+    """What JAX knows of a variable: a shape and a dtype; ``Refusal`` for references and tokens."""
+    if not isinstance(atom.aval, jax.core.ShapedArray):
+        raise Refusal(
+            f"it uses a value of type {atom.aval}, and a graph holds arrays only; write it as a "
+            "pure function of arrays"
+        )
     return atom.aval
 
 
 def aval_of_var(atom: Var | Literal) -> Aval:
-    """The shape and dtype of a jaxpr's variable or literal."""
-    return Aval(tuple(shaped(atom).shape), np.dtype(shaped(atom).dtype))
+    """The shape and dtype of a jaxpr's variable or literal; of PRNG keys, of their data."""
+    aval = shaped(atom)
+    if is_extended(atom):
+        data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+        return Aval(tuple(data.shape), np.dtype(data.dtype))
+    return Aval(tuple(aval.shape), np.dtype(aval.dtype))
 
 
-def is_extended(var: Var) -> bool:
-    """Whether a variable holds PRNG keys or another dtype that only JAX knows."""
-    return jax.numpy.issubdtype(shaped(var).dtype, jax.dtypes.extended)
-
-
-def numeric_results(eqn: JaxprEqn) -> tuple[Aval, ...]:
-    """The shapes and dtypes of an equation's results; ``Refusal`` for what no file holds."""
-    for var in eqn.outvars:
-        if is_extended(var):
-            raise Refusal(
-                f"its result is of dtype {shaped(var).dtype}, which no file holds; make random "
-                "numbers outside apply_fn and give them as an input"
-            )
+def avals_of_results(eqn: JaxprEqn) -> tuple[Aval, ...]:
+    """The shapes and dtypes of an equation's results."""
     return tuple(map(aval_of_var, eqn.outvars))
 
 
-def rule_of(name: str) -> Rule:
-    """The rule of a primitive; ``Refusal`` where there is none."""
-    if name not in RULES:
-        raise Refusal(
-            f"no lowering rule for {name}; write it with other operations, or move it out of "
-            "apply_fn"
+def by_rule(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Value | Sequence[Value]:
+    """The results of an equation by its rule, or, where all inputs are known, by JAX itself.
+
+    Raises:
+      Refusal: the primitive has no rule, or the rule cannot lower this use of it.
+    """
+    name = eqn.primitive.name
+    holds_keys = any(map(is_extended, (*eqn.invars, *eqn.outvars)))
+    holds_complex = any(isinstance(x, Pair) for x in inputs) or any(
+        aval.dtype.kind == "c" for aval in site.results
+    )
+    table = COMPLEX_RULES if holds_complex and name not in CALLS else RULES
+    rule = None if holds_keys and name not in CALLS else table.get(name)
+    if rule is None or holds_keys:
+        values = computed(eqn, inputs)
+        if values is not None:
+            return values
+    if rule is None:
+        raise Refusal(_why_not(name, holds_keys))
+    return rule(site, *inputs, **arguments(rule, eqn.params))
+
+
+def _why_not(name: str, holds_keys: bool) -> str:
+    if holds_keys:
+        return (
+            "its PRNG key depends on an input or a weight, and no file holds keys; use a constant "
+            "key, or make the random numbers outside apply_fn and give them as an input"
         )
-    return RULES[name]
+    if name in REFUSED:
+        return REFUSED[name]
+    of = "complex numbers" if name in RULES else f"{name}"
+    return (
+        f"no lowering rule for {of if of == name else f'{name} of {of}'}; write it with other "
+        "operations, or move it out of apply_fn"
+    )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One lowering: its limit on unrolling, its tables, and the problems found so far."""
+    """One lowering: its limit on unrolling, its way with an equation, the problems found so far."""
 
     max_unroll: int
-    rule: Callable[[str], Rule] = rule_of
-    results: Callable[[JaxprEqn], tuple[Aval, ...]] = numeric_results
+    lowered: Callable[[Site, JaxprEqn, Sequence[Value]], Value | Sequence[Value]] = by_rule
+    results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -119,36 +154,67 @@ def lower(
       NotLowered: naming every equation that cannot be lowered.
     """
     run = Run(max_unroll)
-    consts = [_constant(value) for value in closed.consts]
-    outputs = interpret(run, closed.jaxpr, consts, [*parameters, *inputs])
+    consts = [constant_of(value) for value in closed.consts]
+    complex_inputs = [p.name for p in inputs if p.aval.dtype.kind == "c"]
+    run.problems.extend(_complex_problem("input", label) for label in complex_inputs)
+    args = [_parts(parameter) for parameter in (*parameters, *inputs)]
+    outputs = interpret(run, closed.jaxpr, consts, args)
+    real = [output for output in outputs if not isinstance(output, Pair)]
+    if len(real) < len(outputs):
+        run.problems.extend(
+            _complex_problem("output", label)
+            for label, output in zip(output_names, outputs, strict=True)
+            if isinstance(output, Pair)
+        )
     if run.problems:
         raise NotLowered(tuple(dict.fromkeys(run.problems)))
-    return FuncGraph(name, tuple(inputs), tuple(outputs), tuple(output_names))
+    return FuncGraph(name, tuple(inputs), tuple(real), tuple(output_names))
+
+
+def _complex_problem(kind: str, name: str) -> Problem:
+    return Problem(
+        kind,
+        name,
+        "it is complex, and a file's inputs and outputs are real numbers; use its real and its "
+        "imaginary part as two (jnp.real, jnp.imag, jax.lax.complex inside apply_fn)",
+    )
+
+
+def _parts(parameter: Parameter) -> Value:
+    """A complex weight as two real ones."""
+    if parameter.aval.dtype.kind != "c":
+        return parameter
+    if parameter.value is None:
+        return _stand_in(parameter.aval)
+    parts = [
+        Parameter(
+            f"{parameter.name}.{part}",
+            Aval(value.shape, value.dtype),
+            np.ascontiguousarray(value),
+            parameter.path and f"{parameter.path}.{part}",
+        )
+        for part, value in (("real", parameter.value.real), ("imag", parameter.value.imag))
+    ]
+    return Pair(*parts)
 
 
 def interpret(
-    run: Run, jaxpr: Jaxpr, consts: Sequence[Node], args: Sequence[Node]
-) -> Sequence[Node]:
+    run: Run, jaxpr: Jaxpr, consts: Sequence[Value], args: Sequence[Value]
+) -> Sequence[Value]:
     """The nodes of the results of an outermost jaxpr."""
     return _jaxpr(run, jaxpr, consts, args, _Place())
 
 
-def _constant(value: object) -> Constant:
-    if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended):
-        return Constant(np.asarray(jax.random.key_data(value)))
-    return Constant(np.asarray(value))
-
-
 def _jaxpr(
-    run: Run, jaxpr: Jaxpr, consts: Sequence[Node], args: Sequence[Node], place: _Place
-) -> list[Node]:
+    run: Run, jaxpr: Jaxpr, consts: Sequence[Value], args: Sequence[Value], place: _Place
+) -> list[Value]:
     """The nodes of the results of ``jaxpr``."""
-    nodes: dict[Var, Node] = dict(zip(jaxpr.constvars, consts, strict=True))
+    nodes: dict[Var, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
     nodes.update(zip(jaxpr.invars, args, strict=True))
 
-    def read(atom: Var | Literal) -> Node:
+    def read(atom: Var | Literal) -> Value:
         if isinstance(atom, Literal):
-            return Constant(np.asarray(atom.val, aval_of_var(atom).dtype))
+            return constant_of(np.asarray(atom.val, aval_of_var(atom).dtype))
         return nodes[atom]
 
     for eqn in jaxpr.eqns:
@@ -157,34 +223,40 @@ def _jaxpr(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Node], place: _Place) -> Sequence[Node]:
+def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -> Sequence[Value]:
     """The nodes of an equation's results; stand-ins, with the problem noted, if it has no rule."""
     name = eqn.primitive.name
     try:
         results = run.results(eqn)
-        rule = run.rule(name)
-        call = partial(_call, run, place)
-        site = Site(results, place.origin(), call, run.max_unroll)
-        nodes = rule(site, *inputs, **arguments(rule, eqn.params))
+        site = Site(results, place.origin(), partial(_call, run, place), run.max_unroll)
+        values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
         run.problems.append(Problem(name, user_line(place.path), str(refusal)))
-        return [_stand_in(var) for var in eqn.outvars]
-    nodes = [nodes] if isinstance(nodes, Parameter | Constant | CNode) else list(nodes)
-    found = tuple(node.aval for node in nodes)
+        return [_stand_in(_aval_or_scalar(var)) for var in eqn.outvars]
+    values = [values] if isinstance(values, Parameter | Constant | CNode | Pair) else list(values)
+    found = tuple(value.aval for value in values)
     assert run.problems or found == results, f"{name}: lowered to {found}, JAX says {results}"
-    return nodes
+    return values
 
 
-def _call(run: Run, place: _Place, jaxpr: object, args: Sequence[Node]) -> tuple[Node, ...]:
+def _call(run: Run, place: _Place, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]:
     """Lower a jaxpr that an equation holds, in the equation's place."""
     if isinstance(jaxpr, ClosedJaxpr):
-        consts = [_constant(value) for value in jaxpr.consts]
+        consts = [constant_of(value) for value in jaxpr.consts]
         return tuple(_jaxpr(run, jaxpr.jaxpr, consts, args, place))
     assert isinstance(jaxpr, Jaxpr)
     return tuple(_jaxpr(run, jaxpr, (), args, place))
 
 
-def _stand_in(var: Var) -> Node:
+def _aval_or_scalar(var: Var) -> Aval:
+    if isinstance(var.aval, jax.core.ShapedArray):
+        return aval_of_var(var)
+    return Aval((), np.dtype(np.uint32))
+
+
+def _stand_in(aval: Aval) -> Value:
     """A value of the right shape for what could not be lowered, so that the rest is looked at."""
-    aval = Aval((), np.dtype(np.uint32)) if is_extended(var) else aval_of_var(var)
+    if aval.dtype.kind == "c":
+        part = Aval(aval.shape, np.zeros((), aval.dtype).real.dtype)
+        return Pair(CNode("NotLowered", (), {}, (part,)), CNode("NotLowered", (), {}, (part,)))
     return CNode("NotLowered", (), {}, (aval,))

@@ -7,13 +7,14 @@ nothing can be computed from it: its operators are JAX's primitives.
 from collections.abc import Sequence
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Var
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Var
 
 from fnckpt.ir.graph import Attr, Aval, CNode, FuncGraph, Node, Parameter
 from fnckpt.ir.lowering.calls import inline, inline_function
 from fnckpt.ir.lowering.jaxpr import Run, aval_of_var, interpret, is_extended, shaped
-from fnckpt.ir.lowering.registry import RULES, Rule, Site
-from fnckpt.ir.operators import item
+from fnckpt.ir.lowering.known import known_value
+from fnckpt.ir.lowering.registry import RULES, Pair, Site, Value
+from fnckpt.ir.operators import constant, item
 
 MOST_CHARACTERS = 200
 
@@ -27,9 +28,9 @@ def literal(closed: ClosedJaxpr, names: Sequence[str], *, name: str) -> FuncGrap
       name: of the graph.
     """
     inputs = [Parameter(n, _aval(var)) for n, var in zip(names, closed.jaxpr.invars, strict=True)]
-    run = Run(0, rule=_rule, results=lambda eqn: tuple(map(_aval, eqn.outvars)))
+    run = Run(0, _as_it_stands, lambda eqn: tuple(map(_aval, eqn.outvars)))
     consts = [Parameter(f"const_{i}", _aval(var)) for i, var in enumerate(closed.jaxpr.constvars)]
-    outputs = tuple(interpret(run, closed.jaxpr, consts, inputs))
+    outputs = tuple(map(_whole, interpret(run, closed.jaxpr, consts, inputs)))
     labels = tuple(f"output_{i}" for i in range(len(outputs)))
     return FuncGraph(name, (*inputs, *consts), outputs, labels)
 
@@ -41,18 +42,25 @@ def _aval(var: Var) -> Aval:
     return aval_of_var(var)
 
 
-def _rule(name: str) -> Rule:
-    if RULES.get(name) in (inline, inline_function):
-        return RULES[name]
+def _whole(value: Value) -> Node:
+    """A complex constant, which only lowering splits."""
+    if isinstance(value, Pair):
+        array = known_value(value)
+        assert array is not None
+        return constant(array)
+    return value
 
-    def as_it_stands(site: Site, *inputs: Node, **params: object) -> Sequence[Node]:
-        attrs = {key: attribute(value) for key, value in params.items() if value is not None}
-        node = CNode(name, inputs, attrs, site.results, site.origin)
-        if len(site.results) == 1:
-            return [node]
-        return [item(node, i) for i in range(len(site.results))]
 
-    return as_it_stands
+def _as_it_stands(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Sequence[Value]:
+    name = eqn.primitive.name
+    for rule in (inline, inline_function):
+        if RULES.get(name) is rule:
+            return rule(site, *inputs, **eqn.params)
+    attrs = {key: attribute(value) for key, value in eqn.params.items() if value is not None}
+    node = CNode(name, tuple(map(_whole, inputs)), attrs, site.results, site.origin)
+    if len(site.results) == 1:
+        return [node]
+    return [item(node, i) for i in range(len(site.results))]
 
 
 def attribute(value: object) -> Attr:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +12,30 @@ from fnckpt.ir.fold import folded
 from fnckpt.ir.graph import Attr, Aval, Node, Origin
 from fnckpt.ir.operators import apply, constant
 
-Rule = Callable[..., Node | Sequence[Node]]
+Rule = Callable[..., "Value | Sequence[Value]"]
 
 RULES: dict[str, Rule] = {}
 
+# The rules of primitives whose inputs or results hold complex numbers.
+COMPLEX_RULES: dict[str, Rule] = {}
+
+# Primitives that hold jaxprs and pass values on as they are, complex numbers and PRNG keys too.
+CALLS: set[str] = set()
+
+# What has no rule and why; known by name, unlike a primitive that nobody has looked at.
+REFUSED: dict[str, str] = {}
+
 # What tells a compiler how to place or schedule, and nothing of the values.
 WITHOUT_MEANING = frozenset(
-    {"accuracy", "out_sharding", "precision", "sharding", "indices_are_sorted", "unique_indices"}
+    {
+        "accuracy",
+        "indices_are_sorted",
+        "out_sharding",
+        "precision",
+        "sharding",
+        "unique_indices",
+        "use_magma",
+    }
 )
 
 
@@ -25,10 +43,26 @@ class Refusal(Exception):
     """Raised by a rule: this equation cannot be lowered; the message is reason and way out."""
 
 
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A complex value while lowering: a graph knows real numbers only."""
+
+    real: Node
+    imag: Node
+
+    @property
+    def aval(self) -> Aval:
+        """The shape, with the complex dtype that is as wide as two of ``real``."""
+        return Aval(self.real.aval.shape, np.result_type(self.real.aval.dtype, np.complex64))
+
+
+Value = Node | Pair
+
+
 class Call(Protocol):
     """Lowers an inner jaxpr in place of the equation that holds it."""
 
-    def __call__(self, jaxpr: object, args: Sequence[Node]) -> tuple[Node, ...]: ...
+    def __call__(self, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -63,16 +97,21 @@ class Site:
 
     def cast(self, x: Node, dtype: np.dtype) -> Node:
         """``x`` as ``dtype``."""
-        return x if x.aval.dtype == dtype else self.apply("Cast", x, dtype=dtype)
+        return x if x.aval.dtype == dtype else self.apply("Cast", x, dtype=np.dtype(dtype))
 
     def reshape(self, x: Node, shape: Sequence[int]) -> Node:
         """The elements of ``x`` as ``shape``."""
-        return x if x.aval.shape == tuple(shape) else self.apply("Reshape", x, shape=tuple(shape))
+        return x if x.aval.shape == tuple(shape) else self.apply("Reshape", x, shape=ints(shape))
 
     def transpose(self, x: Node, perm: Sequence[int]) -> Node:
         """``x`` with axis ``i`` taken from axis ``perm[i]``."""
         plain = tuple(perm) == tuple(range(len(perm)))
-        return x if plain else self.apply("Transpose", x, perm=tuple(perm))
+        return x if plain else self.apply("Transpose", x, perm=ints(perm))
+
+
+def ints(numbers: Sequence[int]) -> tuple[int, ...]:
+    """Python's own integers; JAX's parameters hold some of numpy."""
+    return tuple(map(int, numbers))
 
 
 def lowers(*primitives: str) -> Callable[[Rule], Rule]:
@@ -81,15 +120,46 @@ def lowers(*primitives: str) -> Callable[[Rule], Rule]:
     It gets a ``Site``, the nodes of the inputs, and the primitive's parameters as keywords, but
     for those ``WITHOUT_MEANING`` that it does not ask for.
     """
+    return _registers(RULES, primitives)
 
+
+def lowers_complex(*primitives: str) -> Callable[[Rule], Rule]:
+    """As ``lowers``, for equations with complex inputs or results; such a value is a ``Pair``."""
+    return _registers(COMPLEX_RULES, primitives)
+
+
+def lowers_call(*primitives: str) -> Callable[[Rule], Rule]:
+    """As ``lowers``, for primitives that hold jaxprs; their inputs may be any ``Value``."""
+    CALLS.update(primitives)
+    return _registers(RULES, primitives)
+
+
+def _registers(table: dict[str, Rule], primitives: Sequence[str]) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
         for name in primitives:
-            if name in RULES:
-                raise ValueError(f"{name} is already lowered by {RULES[name].__qualname__}")
-            RULES[name] = rule
+            if name in table:
+                raise ValueError(f"{name} is already lowered by {table[name]}")
+            table[name] = rule
         return rule
 
     return register
+
+
+def refuses(reason: str, *primitives: str) -> None:
+    """Say why ``primitives`` have no rule, and what to do instead."""
+    for name in primitives:
+        if name in RULES or name in REFUSED:
+            raise ValueError(f"{name} is already lowered or refused")
+        REFUSED[name] = reason
+
+
+@cache
+def _accepted(rule: Rule) -> frozenset[str] | None:
+    """The keywords that a rule knows; None where it takes any. Asking costs more than lowering."""
+    parameters = inspect.signature(rule).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return frozenset(parameters)
 
 
 def arguments(rule: Rule, params: Mapping[str, object]) -> dict[str, object]:
@@ -99,8 +169,8 @@ def arguments(rule: Rule, params: Mapping[str, object]) -> dict[str, object]:
       Refusal: a parameter that the rule does not know; a newer JAX may have added it, and then
         it may mean anything.
     """
-    accepted = inspect.signature(rule).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+    accepted = _accepted(rule)
+    if accepted is None:
         return dict(params)
     unknown = [name for name in params if name not in accepted and name not in WITHOUT_MEANING]
     if unknown:

@@ -4,12 +4,18 @@ import linecache
 import re
 import sysconfig
 from collections.abc import Sequence
+from pathlib import Path
 
 from jax.extend.core import JaxprEqn
 from jax.extend.source_info_util import summarize
 
 FRAME = re.compile(r"(?P<file>.*?):(?P<line>\d+)(:\d+)? \((?P<function>.*)\)")
-LIBRARIES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+# The last is this package: rules that are written in JAX trace their own lines.
+LIBRARIES = (
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
+    str(Path(__file__).parents[1]),
+)
 
 
 def user_line(path: Sequence[JaxprEqn]) -> str:

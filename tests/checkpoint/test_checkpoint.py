@@ -9,7 +9,7 @@ import pytest
 from flax import linen, nnx
 from flax.training.train_state import TrainState
 
-from fnckpt import ckpt
+from fnckpt import ckpt_index
 from fnckpt.checkpoint import differences, leaves, load_checkpoint, save_checkpoint
 from fnckpt.errors import CheckpointMismatch
 
@@ -57,7 +57,7 @@ NOT_PORTABLE = {
     "jax complex": jnp.array([1j]),
     **{
         str(dtype): np.arange(2).astype(dtype)
-        for dtype in ckpt.FNCKPT_ONLY.values()
+        for dtype in ckpt_index.FNCKPT_ONLY.values()
         if dtype.kind != "c"
     },
     "jax float8": jnp.ones((2, 2), jnp.float8_e4m3fn),

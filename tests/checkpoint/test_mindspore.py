@@ -4,11 +4,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fnckpt import ckpt
+from fnckpt import ckpt, ckpt_index
 from fnckpt.checkpoint import load_checkpoint, save_checkpoint
 
 SHAPES = [(), (1,), (5,), (2, 3), (2, 1, 3, 2), (0, 3), (2, 0)]
-DTYPES = {str(dtype): dtype for dtype in ckpt.PORTABLE.values()}
+DTYPES = {str(dtype): dtype for dtype in ckpt_index.PORTABLE.values()}
 
 
 def sample(dtype, shape, seed=0):
@@ -25,7 +25,7 @@ TREE = {
     for name, dtype in DTYPES.items()
     for shape in SHAPES
 }
-TYPE_NAMES = {dtype: name for name, dtype in ckpt.PORTABLE.items()}
+TYPE_NAMES = {dtype: name for name, dtype in ckpt_index.PORTABLE.items()}
 
 
 @pytest.fixture(scope="module")
@@ -145,4 +145,4 @@ def test_we_read_qint4x2_as_the_bytes_that_mindspore_shows(theirs):
 
 
 def test_a_jax_bfloat16_is_no_stranger_to_ml_dtypes():
-    assert ckpt.TYPES["BFloat16"] == ml_dtypes.bfloat16
+    assert ckpt_index.TYPES["BFloat16"] == ml_dtypes.bfloat16

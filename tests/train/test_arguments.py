@@ -95,6 +95,18 @@ REFUSED = [
         r"state: leaves that cannot be saved:\n  w: .*complex64",
         state={"w": np.zeros(2, np.complex64)},
     ),
+    Refused(
+        "batches with texts",
+        TypeError,
+        r"batch: leaves that are no arrays; data must give trees of arrays:\n  y: a numpy\.ndarray",
+        data=[{"x": np.ones(2), "y": np.array(["cat", "dog"])}],
+    ),
+    Refused(
+        "a dictionary of arrays for an iterable of batches",
+        TypeError,
+        r"batch: leaves that are no arrays; .*:\n  batch: a builtins\.str",
+        data={"x": np.ones(2)},
+    ),
     Refused("no data", ValueError, "data: epoch 1 has no batch; give data that is", data=[]),
     Refused(
         "no iterable",

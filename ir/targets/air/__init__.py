@@ -1,7 +1,8 @@
 """AIR: the files that Ascend's graph engine (GE) compiles; docs/air.md tells their limits."""
 
 from fnckpt.ir.targets.air.check import check
-from fnckpt.ir.targets.air.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.air.emit import CANNOT
+from fnckpt.ir.targets.air.emit_network import EMITTERS
 from fnckpt.ir.targets.air.encode import encode
 from fnckpt.ir.targets.air.legalize import LEGALIZE
 from fnckpt.ir.targets.air.summarize import summarize

@@ -6,51 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from fnckpt.ir.evaluate import compute
-from fnckpt.ir.graph import Attr, Aval, CNode, Constant, Node, Parameter, aval_of
+from fnckpt.ir.graph import Attr, CNode, Constant, Node, Parameter, aval_of
 from fnckpt.ir.operators import apply, constant
-
-Ints = tuple[int, ...]
+from fnckpt.ir.targets.air.attrs import Ints
 
 BOOL, UINT8 = np.dtype(bool), np.dtype(np.uint8)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
-
-
-def ints(node: CNode, name: str) -> Ints:
-    """A tuple attribute of integers."""
-    value = node.attrs[name]
-    assert isinstance(value, tuple)
-    return tuple(_integer(each) for each in value)
-
-
-def _integer(value: Attr) -> int:
-    assert isinstance(value, int | np.integer), value
-    return int(value)
-
-
-def integer(node: CNode, name: str) -> int:
-    """An integer attribute."""
-    return _integer(node.attrs[name])
-
-
-def number(node: CNode, name: str) -> float:
-    """A float attribute."""
-    value = node.attrs[name]
-    assert isinstance(value, int | float)
-    return float(value)
-
-
-def pairs(node: CNode, name: str) -> tuple[tuple[int, int], ...]:
-    """A tuple attribute of pairs of integers."""
-    value = node.attrs[name]
-    assert isinstance(value, tuple)
-    rows: list[tuple[int, int]] = []
-    for row in value:
-        assert isinstance(row, tuple)
-        low, high = row
-        rows.append((_integer(low), _integer(high)))
-    return tuple(rows)
 
 
 def known(node: Node) -> np.ndarray | None:
@@ -130,8 +93,3 @@ def cast_value(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
     result = compute(node, [value])
     assert isinstance(result, np.ndarray)
     return result
-
-
-def is_float(aval: Aval) -> bool:
-    """Whether the type is a real float."""
-    return np.issubdtype(aval.dtype, np.floating)

@@ -9,22 +9,25 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from fnckpt.ir.targets.air.check_attributes import (
+    Problem,
+    attribute_problems,
+    port_name_problems,
+)
 from fnckpt.ir.targets.air.codes import (
     LAYOUTS,
-    LISTS,
-    OF_ENGINE_CODE,
     OF_FILE_CODE,
-    SINGLE,
     UNCONNECTED,
 )
-from fnckpt.ir.targets.air.infer import RULES, Mismatch, Site
+from fnckpt.ir.targets.air.infer import Mismatch, Site
+from fnckpt.ir.targets.air.infer_network import RULES
 from fnckpt.ir.targets.air.prototypes import (
     NEWER,
     RELEASE,
-    Attribute,
     Port,
     Prototype,
     prototype,
@@ -33,6 +36,7 @@ from fnckpt.ir.targets.air.prototypes import (
 from fnckpt.ir.targets.air.read import read_model
 from fnckpt.ir.targets.air.view import (
     Desc,
+    const_of,
     desc_of,
     has_count,
     links,
@@ -41,24 +45,9 @@ from fnckpt.ir.targets.air.view import (
     split,
     view,
 )
-from fnckpt.proto.ge_ir_pb2 import AttrDef, GraphDef, ModelDef, OpDef, TensorDescriptor
+from fnckpt.proto.ge_ir_pb2 import GraphDef, ModelDef, OpDef, TensorDescriptor
 
 CONSTS = ("Const", "Constant")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A fault of a file. ``op`` is the operator's name, empty for the file as a whole.
-
-    With ``warning`` the file is good, but something in it is unusual or useless.
-    """
-
-    op: str
-    fault: str
-    warning: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.op}: {self.fault}" if self.op else self.fault
 
 
 @dataclass
@@ -317,65 +306,6 @@ def dtype_fault(op: OpDef, port: Port, desc: TensorDescriptor) -> str | None:
     return None
 
 
-def attribute_problems(op: OpDef, proto: Prototype) -> Iterator[Problem]:
-    known = {each.name: each for each in proto.attributes}
-    for each in proto.attributes:
-        if each.required and each.name not in op.attr:
-            yield Problem(op.name, f"the attribute {each.name} of {op.type} is missing")
-    for name, value in op.attr.items():
-        if name in known:
-            yield from value_problems(op, known[name], value)
-        elif not name.startswith("_") and name != "is_input_const":
-            fault = f"{op.type} has no attribute {name}: GE ignores it"
-            yield Problem(op.name, fault, warning=True)
-
-
-def value_problems(op: OpDef, expected: Attribute, value: AttrDef) -> Iterator[Problem]:
-    """Whether the value is of the kind that the prototype says."""
-    held = value.WhichOneof("value")
-    if expected.kind not in LISTS:
-        if held != SINGLE[expected.kind]:
-            fault = f"the attribute {expected.name} is {expected.kind}, found the field {held!r}"
-            yield Problem(op.name, fault)
-        elif expected.kind == "Type" and value.dt not in OF_ENGINE_CODE:
-            yield Problem(op.name, f"the attribute {expected.name}: {value.dt} is no engine code")
-        return
-    if held != "list":
-        fault = f"the attribute {expected.name} is {expected.kind}, found the field {held!r}"
-        yield Problem(op.name, fault)
-        return
-    item_field, code = LISTS[expected.kind]
-    filled = {descriptor.name for descriptor, _ in value.list.ListFields()} - {"val_type"}
-    wrong = value.list.val_type not in (0, code)
-    if filled - {item_field} or wrong:
-        fault = (
-            f"{expected.kind}, found a list of {sorted(filled)} with val_type {value.list.val_type}"
-        )
-        yield Problem(op.name, f"the attribute {expected.name} is {fault}")
-    elif value.list.val_type == 0:
-        yield Problem(op.name, f"the list {expected.name} has no val_type", warning=True)
-
-
-def port_name_problems(op: OpDef, proto: Prototype) -> Iterator[Problem]:
-    """The engine renames ports by position where their number is right; a swap goes unnoticed."""
-    inputs = [name for name, _ in members(op, proto)][: len(op.input_desc)]
-    outputs = [port.name for port in proto.outputs if port.kind != "dyn"]
-    for side, names in (("input", inputs), ("output", outputs)):
-        key, value = f"_{side}_name_key", f"_{side}_name_value"
-        if not names or (side == "output" and len(outputs) < len(proto.outputs)):
-            continue
-        if key not in op.attr or value not in op.attr:
-            yield Problem(op.name, f"the names of its {side}s are missing", warning=True)
-            continue
-        given = [name.decode(errors="replace") for name in op.attr[key].list.s]
-        places = list(op.attr[value].list.i)
-        if len(given) != len(places):
-            yield Problem(op.name, f"{key} has {len(given)} items, {value} {len(places)}")
-        elif dict(zip(given, places, strict=True)) != {name: i for i, name in enumerate(names)}:
-            shown = dict(zip(given, places, strict=True))
-            yield Problem(op.name, f"the names of its {side}s are {shown}, expected {names}")
-
-
 def const_flag_problems(context: Context, op: OpDef) -> Iterator[Problem]:
     connected = [split(link) for link in links(op) if link]
     expected = [
@@ -413,7 +343,7 @@ def inference_problems(context: Context, op: OpDef) -> Iterator[Problem]:
         fault = f"its results are not checked: there is no shape function of {op.type} here"
         yield Problem(op.name, fault, warning=True)
         return
-    site = Site(view(op), *known_inputs(context, op))
+    site = Site(view(op), input_descs(context, op), partial(constant, context))
     try:
         expected = list(RULES[op.type](site))
     except Mismatch as mismatch:
@@ -425,17 +355,16 @@ def inference_problems(context: Context, op: OpDef) -> Iterator[Problem]:
             yield Problem(op.name, f"output {place} of {op.type} is {right}, declared {found}")
 
 
-def known_inputs(context: Context, op: OpDef) -> tuple[dict[str, Desc], dict[str, np.ndarray]]:
-    """The types of the inputs, and the values of those that are constants."""
-    descs: dict[str, Desc] = {}
-    values: dict[str, np.ndarray] = {}
-    for link in links(op):
-        parts = split(link)
-        if parts is None:
-            continue
-        producer = context.ops[parts[0]]
-        descs[link] = desc_of(producer.output_desc[parts[1]])
-        value = view(producer).const if producer.type in CONSTS else None
-        if value is not None:
-            values[link] = value
-    return descs, values
+def input_descs(context: Context, op: OpDef) -> dict[str, Desc]:
+    """The types of the connected inputs."""
+    sources = {link: context.source(link) for link in links(op) if link}
+    return {
+        link: desc_of(source) for link, source in sources.items() if not isinstance(source, str)
+    }
+
+
+def constant(context: Context, link: str) -> np.ndarray | None:
+    """What the Const holds that ``link`` names; None where it is none."""
+    parts = split(link)
+    producer = context.ops.get(parts[0]) if parts else None
+    return const_of(producer) if producer is not None else None

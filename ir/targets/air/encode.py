@@ -7,14 +7,15 @@ from typing import overload
 
 import numpy as np
 
-from fnckpt import wire
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, use_counts
 from fnckpt.ir.targets.air.codes import descriptor
-from fnckpt.ir.targets.air.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.air.emit import CANNOT
+from fnckpt.ir.targets.air.emit_network import EMITTERS
 from fnckpt.ir.targets.air.writer import Ref, Writer, Written, unknown_dtype
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.target import Encoded, Part, Refused, emit_all
 from fnckpt.proto.ge_ir_pb2 import GraphDef, ModelDef
+from fnckpt.wire import Part as WirePart
 from fnckpt.wire import field, size, text
 
 MOST_BYTES = 2147483647  # measured: the loader reads 1.9 GB and refuses 2147483800 bytes
@@ -101,22 +102,22 @@ def output_refs(graph: FuncGraph, writer: Writer) -> list[Ref]:
     return refs
 
 
-def model_parts(name: str, written: list[Written], outputs: list[Ref]) -> list[wire.Part]:
+def model_parts(name: str, written: list[Written], outputs: list[Ref]) -> list[WirePart]:
     """The message in parts; fields of a message may stand in any order."""
     model = ModelDef()
     for key in COUNTERS:
         model.attr[key].i = 0
     model.attr["target_type"].s = b"MINI"
-    graph: list[wire.Part] = [text(1, name)]
+    graph: list[WirePart] = [text(1, name)]
     for each in written:
         graph += field(GRAPH_OP, op_parts(each))
     graph.append(GraphDef(output=[str(ref) for ref in outputs]).SerializeToString())
     return [model.SerializeToString(deterministic=True), *field(MODEL_GRAPH, graph)]
 
 
-def op_parts(written: Written) -> list[wire.Part]:
+def op_parts(written: Written) -> list[WirePart]:
     """An operator; a Const with its value as one more entry of the map of attributes."""
-    parts: list[wire.Part] = [written.op.SerializeToString(deterministic=True)]
+    parts: list[WirePart] = [written.op.SerializeToString(deterministic=True)]
     if written.value is None:
         return parts
     value = written.value
@@ -138,7 +139,7 @@ def raw(value: np.ndarray) -> memoryview:
 class Contiguous(Sequence[Part]):
     """``parts`` without gaps: a transposed weight is copied when it is asked for, and not kept."""
 
-    parts: Sequence[wire.Part]
+    parts: Sequence[WirePart]
 
     def __len__(self) -> int:
         return len(self.parts)

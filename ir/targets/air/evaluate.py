@@ -58,16 +58,13 @@ def ordered(graph: GraphDef, path: str) -> list[OpView]:
     order: list[OpView] = []
     done: set[str] = set()
     while waiting:
-        ready = [
-            op
-            for op in waiting.values()
-            if op.type == "Data" or all(s.rpartition(":")[0] in done for s in op.sources())
-        ]
-        if not ready:
+        before = len(order)
+        for op in list(waiting.values()):
+            if op.type == "Data" or all(s.rpartition(":")[0] in done for s in op.sources()):
+                order.append(waiting.pop(op.name))
+                done.add(op.name)
+        if len(order) == before:
             raise FormatError(f"{path}: {min(waiting)} waits for inputs that nothing computes")
-        for op in ready:
-            done.add(waiting.pop(op.name).name)
-        order += ready
     return order
 
 

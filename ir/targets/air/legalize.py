@@ -1,5 +1,6 @@
 """What turns a graph into operators and types that GE r1.1 has."""
 
+from fnckpt.ir.passes.reshape import drop_reshape, merge_reshapes
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.air import (
     legalize_compose,
@@ -9,6 +10,8 @@ from fnckpt.ir.targets.air import (
 )
 
 LEGALIZE: tuple[Rule, ...] = (
+    merge_reshapes,
+    drop_reshape,
     *legalize_types.RULES,
     *legalize_compose.RULES,
     *legalize_special.RULES,

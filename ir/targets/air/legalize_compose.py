@@ -7,6 +7,7 @@ import numpy as np
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators.reduction import least_and_greatest
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
+from fnckpt.ir.targets.air.attrs import integer, ints, number
 from fnckpt.ir.targets.air.build import (
     BOOL,
     FLOAT16,
@@ -15,11 +16,8 @@ from fnckpt.ir.targets.air.build import (
     INT32,
     INT64,
     Build,
-    integer,
-    ints,
     known,
     mapped,
-    number,
 )
 from fnckpt.ir.targets.air.legalize_types import SIGNED, through
 

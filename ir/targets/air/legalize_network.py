@@ -4,18 +4,14 @@ import math
 
 from fnckpt.ir.graph import Attr, CNode, Node
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrites
+from fnckpt.ir.targets.air.attrs import Ints, integer, ints, number, pairs
 from fnckpt.ir.targets.air.build import (
     FLOAT16,
     FLOAT32,
     INT32,
     Build,
-    Ints,
-    integer,
-    ints,
-    number,
-    pairs,
 )
-from fnckpt.ir.targets.air.emit import MOST_AREA, MOST_PAD
+from fnckpt.ir.targets.air.emit_network import MOST_AREA, MOST_PAD
 from fnckpt.ir.targets.air.legalize_types import SIGNED, through
 
 MOST_MULTIPLIED = 1 << 24  # elements of a product that is written as Mul and ReduceSum
@@ -80,10 +76,13 @@ def match_stacks(node: CNode) -> Node | None:
 
 @rewrites(Op("Add", Op("Reshape", Op("MatMul", name="product"), name="shaped"), Any_("bias")))
 def add_bias_before_reshape(node: CNode, product: CNode, shaped: CNode, bias: Node) -> Node | None:
-    """Next to the product, a vector becomes its bias."""
+    """Next to the product, a vector becomes its bias; so does one that the reshape split, too."""
     build, columns = Build(node), product.aval.shape[-1]
-    keeps = rank(product) == 2 and node.aval == shaped.aval and node.aval.shape[-1:] == (columns,)
-    if not keeps or bias.aval.size != columns or bias.aval.shape[-1:] != (columns,):
+    shape = bias.aval.shape
+    while shape[:1] == (1,):
+        shape = shape[1:]
+    ends = node.aval == shaped.aval and node.aval.shape[rank(node) - len(shape) :] == shape
+    if rank(product) != 2 or math.prod(shape) != columns or not ends:
         return None
     summed = build("Add", product, build.reshape(bias, (columns,)))
     return build.reshape(summed, node.aval.shape)

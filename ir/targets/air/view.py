@@ -11,6 +11,9 @@ from fnckpt.ir.targets.air.prototypes import Attribute, Port, Prototype, prototy
 from fnckpt.proto.ge_ir_pb2 import AttrDef, GraphDef, OpDef, TensorDescriptor
 
 
+MOST_AXES, MOST_ELEMENTS = 64, 1 << 59  # of a numpy array
+
+
 @dataclass(frozen=True)
 class Desc:
     """The type of a port: ``dtype`` by GE's name, so that a bad code can be told."""
@@ -173,7 +176,9 @@ def const_of(op: OpDef) -> np.ndarray | None:
     shape = tuple(tensor.desc.shape.dim)
     if known is None or known.dtype is None or min(shape, default=0) < 0:
         return None
-    if len(tensor.data) != known.dtype.itemsize * math.prod(shape):
+    if len(tensor.data) != known.dtype.itemsize * math.prod(shape) or len(shape) > MOST_AXES:
+        return None
+    if math.prod(max(1, n) for n in shape) > MOST_ELEMENTS:  # numpy multiplies so, beside a 0
         return None
     stored = known.dtype.newbyteorder("<")
     return np.frombuffer(tensor.data, stored).reshape(shape).astype(known.dtype, copy=False)

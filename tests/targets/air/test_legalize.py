@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from fnckpt.ir.evaluate import evaluate as reference
-from fnckpt.ir.graph import FuncGraph, Node
+from fnckpt.ir.graph import NOWHERE, Attr, FuncGraph, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.targets.air import TARGET
-from fnckpt.ir.targets.air.check import check
+from fnckpt.ir.targets.air.check import check, warnings
 from fnckpt.ir.targets.air.evaluate import evaluate
 from fnckpt.ir.targets.target import legalized
+from fnckpt.ir.verify import verify
 from fnckpt.proto.ge_ir_pb2 import ModelDef
 from tests.targets.air.models import given, graph_of, write
 
@@ -52,8 +53,10 @@ def agree(build: Build, arrays: tuple[np.ndarray, ...], directory: Path) -> str:
     """The types of the file, which is checked, computed and compared with the reference."""
     meant = graph(build, arrays)
     expected = reference(meant, arrays)
+    verify(legalized(meant, TARGET))
     path = write(meant, directory)
     assert check(path) == []
+    assert not [line for line in warnings(path) if "not checked" in line]
     for results in (reference(legalized(meant, TARGET), arrays), evaluate(path, arrays)):
         for found, right in zip(results, expected, strict=True):
             close(found, right)
@@ -74,12 +77,19 @@ def close(found: np.ndarray, right: np.ndarray) -> None:
         assert far <= TOLERANCE[right.dtype.itemsize] * size
 
 
-def op(name: str, **attrs) -> Build:  # noqa: ANN003  attributes are whatever the operator has
-    return lambda *inputs: apply(name, *inputs, **attrs)
+def op(name: str, **attrs: Attr) -> Build:
+    return lambda *inputs: apply(name, *inputs, origin=NOWHERE, **attrs)
 
 
 def product_and_bias(a: Node, b: Node, c: Node) -> Node:
     return apply("Add", apply("MatMul", a, b, transpose_a=False, transpose_b=False), c)
+
+
+def heads_and_bias(a: Node, b: Node, c: Node) -> Node:
+    """As attention's projections: ``[..., heads, size]``."""
+    product = apply("MatMul", a, b, transpose_a=False, transpose_b=False)
+    shape = (*product.aval.shape[:-1], *c.aval.shape)
+    return apply("Add", apply("Reshape", product, shape=shape), c)
 
 
 def conv(rank: int, op_name: str = "Conv", stride: int = 1, pad: int = 0, groups: int = 1) -> Build:
@@ -111,7 +121,8 @@ BECOMES: dict[str, tuple[Build, tuple[np.ndarray, ...], str]] = {
     "silu": (op("Silu"), (values("float32", 9),), "Sigmoid Mul"),
     "cbrt": (op("Cbrt"), (values("float32", 9),), "Sign Abs Pow Mul"),
     "layer norm": (
-        op("LayerNorm", epsilon=1e-6), (STACK, values("float32", 4), values("float32", 4)), "LayerNorm"
+        op("LayerNorm", epsilon=1e-6), (STACK, values("float32", 4), values("float32", 4)),
+        "LayerNorm",
     ),
     "softmax": (op("Softmax", axis=1), (STACK,), "SoftmaxV2"),
     "log softmax": (op("LogSoftmax", axis=0), (STACK,), "LogSoftmaxV2"),
@@ -122,6 +133,15 @@ BECOMES: dict[str, tuple[Build, tuple[np.ndarray, ...], str]] = {
     ),
     "stacked product with bias": (
         product_and_bias, (STACK, MATRIX, values("float32", 5)), "Reshape MatMulV2 Reshape"
+    ),
+    "product split into heads with a bias of each": (
+        heads_and_bias, (STACK, values("float32", 4, 6), values("float32", 2, 3)),
+        "Reshape Reshape MatMulV2 Reshape",
+    ),
+    "two products in a row": (
+        lambda a, b, c, d: product_and_bias(product_and_bias(a, b, c), b, d),
+        (STACK, values("float32", 4, 4), values("float32", 4), values("float32", 4)),
+        "Reshape MatMulV2 MatMulV2 Reshape",
     ),
     "product with a bias of one row": (
         product_and_bias, (values("float32", 3, 4), MATRIX, values("float32", 1, 5)),
@@ -146,7 +166,8 @@ BECOMES: dict[str, tuple[Build, tuple[np.ndarray, ...], str]] = {
     ),
     "product of double": (
         op("MatMul", transpose_a=False, transpose_b=False),
-        (values("float64", 3, 4), values("float64", 4, 5)), "Reshape Transpose Reshape Mul ReduceSum",
+        (values("float64", 3, 4), values("float64", 4, 5)),
+        "Reshape Transpose Reshape Mul ReduceSum",
     ),
     "convolution": (conv(2, pad=1), (values("float32", 2, 4, 5, 5), values("float32", 6, 4, 3, 3)),
                     "Conv2D"),
@@ -185,7 +206,8 @@ BECOMES: dict[str, tuple[Build, tuple[np.ndarray, ...], str]] = {
         "AvgPoolV2 AvgPoolV2",
     ),
     "normalization": (
-        op("BatchNorm", axis=1, epsilon=1e-5), (values("float32", 2, 3, 4, 4), *VECTORS), "BatchNorm"
+        op("BatchNorm", axis=1, epsilon=1e-5), (values("float32", 2, 3, 4, 4), *VECTORS),
+        "BatchNorm",
     ),
     "normalization of rows": (
         op("BatchNorm", axis=1, epsilon=1e-5), (values("float32", 2, 3), *VECTORS),
@@ -239,7 +261,8 @@ BECOMES: dict[str, tuple[Build, tuple[np.ndarray, ...], str]] = {
         "SliceD SliceD ConcatD Maximum SliceD SliceD ConcatD Maximum SliceD SliceD ConcatD Maximum",
     ),
     "elements by index": (
-        op("GatherElements", axis=1), (values("float32", 3, 4), np.asarray([[0], [3], [1]], np.int32)),
+        op("GatherElements", axis=1),
+        (values("float32", 3, 4), np.asarray([[0], [3], [1]], np.int32)),
         "Reshape Add GatherV2D",
     ),
     "update of whole rows": (

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.targets.air import TARGET
-from fnckpt.ir.targets.air.infer import RULES
+from fnckpt.ir.targets.air.infer_network import RULES
 from fnckpt.ir.targets.air.kernels_window import KERNELS
 from fnckpt.ir.targets.air.pack_prototypes import pack
 from fnckpt.ir.targets.air.prototypes import NEWER, RELEASE, prototype, types_of

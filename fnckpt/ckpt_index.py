@@ -1,0 +1,298 @@
+"""What a ``.ckpt`` file says: its tensors' names, types, shapes and places, without their contents.
+
+The file is trusted in nothing. The layout that MindSpore and fnckpt write is recognized by two
+regular expressions; whatever else protobuf allows, and every fault, goes the long way, field by
+field.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import ml_dtypes
+import numpy as np
+
+from fnckpt.errors import FormatError
+from fnckpt.wire import LENGTH, VARINT, Reader
+
+PORTABLE = {
+    "Bool": np.dtype(np.bool_),
+    "Int8": np.dtype(np.int8),
+    "Int16": np.dtype(np.int16),
+    "Int32": np.dtype(np.int32),
+    "Int64": np.dtype(np.int64),
+    "UInt8": np.dtype(np.uint8),
+    "UInt16": np.dtype(np.uint16),
+    "UInt32": np.dtype(np.uint32),
+    "UInt64": np.dtype(np.uint64),
+    "Float16": np.dtype(np.float16),
+    "BFloat16": np.dtype(ml_dtypes.bfloat16),
+    "Float32": np.dtype(np.float32),
+    "Float64": np.dtype(np.float64),
+}
+"""tensor_type -> dtype, of what the real ``mindspore.load_checkpoint`` (2.10) reads."""
+
+FNCKPT_ONLY = {
+    "Complex64": np.dtype(np.complex64),  # these four MindSpore writes, and then cannot load
+    "Complex128": np.dtype(np.complex128),
+    "Float8E4M3FN": np.dtype(ml_dtypes.float8_e4m3fn),
+    "Float8E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "float8_e3m4": np.dtype(ml_dtypes.float8_e3m4),
+    "float8_e4m3": np.dtype(ml_dtypes.float8_e4m3),
+    "float8_e4m3b11fnuz": np.dtype(ml_dtypes.float8_e4m3b11fnuz),
+    "float8_e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "float8_e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz),
+    "float8_e8m0fnu": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "float4_e2m1fn": np.dtype(ml_dtypes.float4_e2m1fn),
+    "int2": np.dtype(ml_dtypes.int2),
+    "int4": np.dtype(ml_dtypes.int4),
+    "uint2": np.dtype(ml_dtypes.uint2),
+    "uint4": np.dtype(ml_dtypes.uint4),
+}
+"""tensor_type -> dtype, of what only fnckpt reads: MindSpore refuses a file that has one."""
+
+TYPES = PORTABLE | FNCKPT_ONLY | {"Int4": np.dtype(np.int8)}  # MindSpore's qint4x2: a byte an item
+TYPE_OF = {dtype: name for name, dtype in (PORTABLE | FNCKPT_ONLY).items()}
+
+CRC_MARK, CRC_DIGITS = b"crc_num", 10
+TRAILER = len(CRC_MARK) + CRC_DIGITS
+
+VALUE, TAG, TENSOR, MAP_TENSOR, DIMS, TYPE, CONTENT = 1, 1, 2, 3, 1, 2, 3  # field numbers
+
+_LARGEST = (1 << 63) - 1
+_MOST_DIMS = 64  # of NumPy
+
+_NUMBER = rb"[\x80-\xff]{0,5}[\x00-\x7f]"  # as far as 4 TiB
+_UP_TO_TAG = re.compile(rb"\x0a(%b)\x0a(%b)" % (_NUMBER, _NUMBER))
+_UP_TO_CONTENT = re.compile(
+    rb"\x12(%b)((?:\x08%b){0,8})\x12([\x02-\x20])(\w{2,32})\x1a(%b)" % (_NUMBER, _NUMBER, _NUMBER)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a file says about one tensor.
+
+    ``type`` is the file's tensor_type, a key of ``TYPES`` or ``"str"``; ``spans`` are the
+    (first byte, byte after the last) of its content, in order.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the array; ``U<n>`` for a text."""
+        if self.type == "str":
+            return np.dtype(f"<U{max(self.nbytes // 4, 1)}")
+        return TYPES[self.type]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the content."""
+        total = 0
+        for start, stop in self.spans:
+            total += stop - start
+        return total
+
+
+def index(data: memoryview, source: str | os.PathLike[str]) -> dict[str, Entry]:
+    """The tensors in ``data``, by name, in the file's order; contents are not looked at.
+
+    Args:
+      data: a whole file.
+      source: how errors call the file.
+
+    Raises:
+      FormatError: where ``data`` is no ``.ckpt``, naming the byte and the tensor: a length that
+        exceeds the file, an unknown type, a missing field, a content that is not
+        prod(dims) items, a name given twice or not UTF-8.
+
+    >>> index(memoryview(bytes.fromhex("0a110a0177120c08011205496e7438")), "a.ckpt")
+    Traceback (most recent call last):
+        ...
+    fnckpt.FormatError: a.ckpt: byte 2: a field claims 17 bytes, 13 are left
+    """
+    whole: dict[str, Entry] = {}
+    spans: list[tuple[int, int]] = []
+    last: Entry | None = None
+    missing = 0  # bytes of the last tensor that are still to come, in parts
+    file = Reader(data, source)
+    for entry, begin in _entries(file):
+        if missing and last is not None and entry.name == last.name:
+            _check_alike(last, entry, file)
+        elif missing and last is not None:
+            raise _wrong_size(last, missing, source)
+        elif entry.name in whole:
+            file.at, file.about = begin, f"tensor {entry.name!r}: "
+            raise file.error("the name is given twice")
+        else:
+            spans, missing = [], _bytes_of(entry.type, entry.shape, entry.nbytes)
+        last = entry
+        spans += entry.spans
+        missing -= entry.nbytes
+        if missing < 0:
+            raise _wrong_size(entry, missing, source)
+        if not missing:
+            whole[entry.name] = entry if len(spans) == 1 else replace(entry, spans=tuple(spans))
+    if missing and last is not None:
+        raise _wrong_size(last, missing, source)
+    if not whole:
+        raise file.error("the file holds no tensor")
+    return whole
+
+
+def trailer_begins(data: memoryview, at: int) -> bool:
+    """Whether the CRC trailer, and nothing else, is in ``data`` from ``at`` on."""
+    return len(data) - at == TRAILER and data[at : at + len(CRC_MARK)] == CRC_MARK
+
+
+def _entries(file: Reader) -> Iterator[tuple[Entry, int]]:
+    """Each tensor, or part of one, and the byte where its message begins; up to the trailer."""
+    while file.at < len(file.data):
+        begin = file.at
+        quick = _read_quickly(file.data, begin)
+        if quick is not None:
+            entry, file.at = quick
+            yield entry, begin
+        else:
+            number, wire = next(file.fields())
+            if (number, wire) == (VALUE, LENGTH):
+                yield _read_value(file.chunk()), begin
+            else:
+                file.skip(wire)
+        if trailer_begins(file.data, file.at):
+            return
+
+
+def _read_quickly(data: memoryview, at: int) -> tuple[Entry, int] | None:
+    """The whole tensor whose message begins at ``at`` and where it ends; None if in any doubt."""
+    head = _UP_TO_TAG.match(data, at)
+    if head is None:
+        return None
+    tag, after_tag = head.end(), head.end() + _number(head[2])
+    rest = _UP_TO_CONTENT.match(data, after_tag)
+    if rest is None:
+        return None
+    start, length = rest.end(), _number(rest[5])
+    stop = start + length
+    ends_agree = stop == head.end(1) + _number(head[1]) == rest.end(1) + _number(rest[1])
+    if not ends_agree or stop > len(data) or rest[3][0] != len(rest[4]):
+        return None
+    layout = _layout(rest[2], rest[4])
+    if layout is None or layout[2] != length:
+        return None
+    try:
+        name = str(data[tag:after_tag], "utf-8")
+    except UnicodeDecodeError:
+        return None
+    return Entry(name, layout[0], layout[1], ((start, stop),)), stop
+
+
+def _number(digits: bytes) -> int:
+    return digits[0] if len(digits) == 1 else Reader(memoryview(digits), "").varint()
+
+
+@lru_cache(maxsize=4096)
+def _layout(dims: bytes, kind: bytes) -> tuple[str, tuple[int, ...], int] | None:
+    """Type, shape and bytes of a tensor with these fields; None for what is rare or wrong."""
+    name = kind.decode("latin-1")
+    reader = Reader(memoryview(dims), "")
+    shape = tuple(reader.varint() for _ in reader.fields())
+    if name not in TYPES or math.prod(filter(None, shape)) > _LARGEST // TYPES[name].itemsize:
+        return None
+    return name, shape, _bytes_of(name, shape, 0)
+
+
+def _read_value(value: Reader) -> Entry:
+    name: str | None = None
+    tensor: Reader | None = None
+    for number, wire in value.fields():
+        if (number, wire) == (TAG, LENGTH) and name is None:
+            name = value.text()
+            value.about = f"tensor {name!r}: "
+        elif (number, wire) == (TENSOR, LENGTH) and tensor is None:
+            tensor = value.chunk()
+        elif number == MAP_TENSOR:
+            raise value.error("is a MapParameter (a hash table); fnckpt reads plain tensors only")
+        elif number in (TAG, TENSOR):
+            raise _misplaced(value, number, wire)
+    if name is None:
+        raise value.error("a tensor without a name (field tag)")
+    if tensor is None:
+        raise value.error("has no content (field tensor)")
+    tensor.about = value.about
+    return _read_tensor(name, tensor)
+
+
+def _read_tensor(name: str, tensor: Reader) -> Entry:
+    dims: list[int] = []
+    kind: str | None = None
+    content: Reader | None = None
+    for number, wire in tensor.fields():
+        if number == DIMS and wire == VARINT:
+            dims.append(tensor.signed())
+        elif number == DIMS and wire == LENGTH:  # packed, as another writer may have it
+            packed = tensor.chunk()
+            while packed.at < len(packed.data):
+                dims.append(packed.signed())
+        elif (number, wire) == (TYPE, LENGTH) and kind is None:
+            kind = tensor.text()
+        elif (number, wire) == (CONTENT, LENGTH) and content is None:
+            content = tensor.chunk()
+        elif number in (DIMS, TYPE, CONTENT):
+            raise _misplaced(tensor, number, wire)
+    if kind is None:
+        raise tensor.error("has no type (field tensor_type)")
+    if content is None:
+        raise tensor.error("has no content (field tensor_content)")
+    if kind != "str" and kind not in TYPES:
+        raise tensor.error(f"the type {kind!r} is unknown; known are {', '.join(TYPES)}, str")
+    start, stop = content.start, content.start + len(content.data)
+    return Entry(name, kind, _shape(dims, kind, stop - start, tensor), ((start, stop),))
+
+
+def _shape(dims: list[int], kind: str, length: int, tensor: Reader) -> tuple[int, ...]:
+    """The shape that ``dims`` mean: MindSpore before 2.0 wrote a scalar's as (0,)."""
+    if kind == "str":
+        if length % 4:
+            raise tensor.error(f"a text is of 4 bytes a character, found {length} bytes")
+        return ()
+    if dims == [0] and length:
+        return ()
+    if len(dims) > _MOST_DIMS:
+        raise tensor.error(f"the shape has {len(dims)} dimensions, NumPy has {_MOST_DIMS} at most")
+    itemsize = TYPES[kind].itemsize
+    if min(dims, default=0) < 0 or math.prod(filter(None, dims)) * itemsize > _LARGEST:
+        raise tensor.error(f"the shape {tuple(dims)} is impossible")
+    return tuple(dims)
+
+
+def _bytes_of(kind: str, shape: tuple[int, ...], found: int) -> int:
+    """The bytes that a tensor takes; a text takes as many as were ``found``."""
+    return found if kind == "str" else math.prod(shape) * TYPES[kind].itemsize
+
+
+def _check_alike(first: Entry, more: Entry, place: Reader) -> None:
+    if (first.type, first.shape) != (more.type, more.shape):
+        place.about = f"tensor {first.name!r}: "
+        raise place.error(
+            f"its parts differ: expected {first.type} {first.shape}, found {more.type} {more.shape}"
+        )
+
+
+def _wrong_size(entry: Entry, missing: int, source: str | os.PathLike[str]) -> FormatError:
+    expected = _bytes_of(entry.type, entry.shape, entry.nbytes)
+    return FormatError(
+        f"{os.fspath(source)}: byte {entry.spans[0][0]}: tensor {entry.name!r}: "
+        f"{entry.type} {entry.shape} takes {expected} bytes, found {expected - missing}"
+    )
+
+
+def _misplaced(place: Reader, number: int, wire: int) -> FormatError:
+    return place.error(f"the field {number} (wire type {wire}) is given twice or of a wrong type")

@@ -1,0 +1,84 @@
+"""Values that are known at export: computed by JAX itself where no rule can say them.
+
+PRNG keys live here only: a key is a constant of its key data, ``uint32[..., 2]``, which becomes
+a key again for the equation that takes it. What comes out as numbers goes on as a constant.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.extend.core import JaxprEqn, Literal, Var
+
+from fnckpt.ir.evaluate import compute
+from fnckpt.ir.graph import Constant, Node, inputs_of, ordered
+from fnckpt.ir.lowering.compat import wide_numbers
+from fnckpt.ir.lowering.registry import Pair, Value
+
+# The implementation of the PRNG whose keys are of a dtype, by the dtype's name.
+PRNGS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
+
+# What calls back into Python may look at a clock or a file: a value it gives is not a constant.
+IMPURE = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print", "infeed"})
+
+
+def is_extended(atom: Var | Literal) -> bool:
+    """Whether a variable holds PRNG keys or another dtype that only JAX knows."""
+    aval = atom.aval
+    if not isinstance(aval, jax.core.ShapedArray):
+        return False
+    return jax.numpy.issubdtype(aval.dtype, jax.dtypes.extended)
+
+
+def known_value(value: Value) -> np.ndarray | None:
+    """The array that ``value`` always is, or None where it depends on an input or a weight."""
+    if isinstance(value, Pair):
+        real, imag = known_value(value.real), known_value(value.imag)
+        return None if real is None or imag is None else np.asarray(real + 1j * imag)
+    return _settled(value)
+
+
+def _settled(node: Node) -> np.ndarray | None:
+    if isinstance(node, Constant):
+        return node.value
+    found: dict[int, np.ndarray | tuple[np.ndarray, ...]] = {}
+    below = ordered([node])
+    if any(not inputs_of(n) and not isinstance(n, Constant) for n in below):
+        return None
+    for n in below:
+        found[id(n)] = compute(n, [found[id(i)] for i in inputs_of(n)])
+    value = found[id(node)]
+    return value if isinstance(value, np.ndarray) else None
+
+
+def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:
+    """The results of an equation as constants, or None where not all of its inputs are known."""
+    if eqn.effects or eqn.primitive.name in IMPURE:
+        return None
+    arrays = [known_value(value) for value in inputs]
+    given = [array for array in arrays if array is not None]
+    if len(given) < len(arrays):
+        return None
+    with jax.ensure_compile_time_eval(), wide_numbers(given):
+        args = [_jax_value(atom, array) for atom, array in zip(eqn.invars, given, strict=True)]
+        functions, params = eqn.primitive.get_bind_params(eqn.params)
+        results = eqn.primitive.bind(*functions, *args, **params)
+    several = results if eqn.primitive.multiple_results else [results]
+    return [constant_of(result) for result in several]
+
+
+def _jax_value(atom: Var | Literal, array: np.ndarray) -> jax.Array:
+    if not is_extended(atom):
+        return jax.numpy.asarray(array)
+    impl = PRNGS[str(getattr(atom.aval, "dtype", ""))]
+    return jax.random.wrap_key_data(jax.numpy.asarray(array), impl=impl)
+
+
+def constant_of(value: object) -> Value:
+    """An array of JAX or numpy as a constant; keys become their data."""
+    if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended):
+        value = jax.random.key_data(value)
+    array = np.asarray(value)
+    if array.dtype.kind == "c":
+        return Pair(Constant(np.asarray(array.real)), Constant(np.asarray(array.imag)))
+    return Constant(array)

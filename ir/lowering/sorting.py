@@ -1,0 +1,129 @@
+"""Sorting by TopK, which keeps the order of equal elements, and the greatest elements."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fnckpt.ir.graph import Node
+from fnckpt.ir.lowering.registry import Site, lowers
+from fnckpt.ir.operators import constant
+
+INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
+LARGEST = np.float32(3.4e38)  # of float32, and above all numbers of 16 bits
+
+
+@lowers("sort")
+def lower_sort(
+    site: Site, *operands: Node, dimension: int, is_stable: bool, num_keys: int
+) -> Sequence[Node]:
+    """Stable sorts by one key after the other, the least important first."""
+    size = operands[0].aval.shape[dimension]
+    if size < 2 or not operands[0].aval.size:
+        return operands
+    rows = [moved(site, x, dimension) for x in operands]
+    order: Node | None = None
+    for key in reversed(rows[:num_keys]):
+        for digit in sort_keys(site, key):
+            order = ordered_by(site, digit, order)
+    assert order is not None
+    return [moved_back(site, taken(site, row, order), dimension) for row in rows]
+
+
+def moved(site: Site, x: Node, axis: int) -> Node:
+    """``x`` with ``axis`` last."""
+    rank = len(x.aval.shape)
+    return site.transpose(x, (*(i for i in range(rank) if i != axis % rank), axis % rank))
+
+
+def moved_back(site: Site, x: Node, axis: int) -> Node:
+    """``x`` with its last axis at ``axis``."""
+    rank = len(x.aval.shape)
+    before = [*range(rank - 1)]
+    before.insert(axis % rank, rank - 1)
+    return site.transpose(x, before)
+
+
+def ordered_by(site: Site, key: Node, order: Node | None) -> Node:
+    """``order``, or the plain order, sorted by ``key``, greatest first; equal ones stay."""
+    arranged = key if order is None else taken(site, key, order)
+    found = site.apply("TopK", arranged, k=key.aval.shape[-1])
+    places = site.apply("TupleGetItem", found, index=1)
+    return places if order is None else taken(site, order, places)
+
+
+def taken(site: Site, x: Node, places: Node) -> Node:
+    return site.apply("GatherElements", x, places, axis=len(x.aval.shape) - 1)
+
+
+def sort_keys(site: Site, x: Node) -> list[Node]:
+    """Numbers that are greatest where ``x`` is least, the least important first.
+
+    They are of the few dtypes that every runtime sorts: float32, float64, int32, int64. NaN is
+    above infinity, as JAX orders it, which one float32 cannot say of another: it is a second key.
+    """
+    dtype = x.aval.dtype
+    if dtype.kind in "biu":
+        return [site.apply("BitwiseNot", signed(site, x))]
+    nan = site.apply("IsNan", x)
+    if dtype.itemsize == 2:
+        wide = site.cast(x, FLOAT32)
+        finite = site.apply("Minimum", wide, constant(LARGEST))
+        above = site.apply("Select", nan, constant(np.float32(np.inf)), finite)
+        return [site.apply("Neg", above)]
+    least = site.apply("Select", nan, site.constant(0, x), x)
+    number = site.cast(site.apply("LogicalNot", nan), INT32)
+    return [site.apply("Neg", least), number]
+
+
+def signed(site: Site, x: Node) -> Node:
+    """Integers as int32 or int64, in the same order."""
+    dtype = x.aval.dtype
+    if dtype.kind == "b" or dtype.itemsize < 4:
+        return site.cast(x, INT32)
+    if dtype.kind == "i":
+        return x
+    wide = np.dtype(dtype.name.removeprefix("u"))
+    half = site.constant(1 << (dtype.itemsize * 8 - 1), x)
+    return site.cast(site.apply("BitwiseXor", x, half), wide)
+
+
+@lowers("top_k")
+def lower_top_k(site: Site, x: Node, *, k: int, axis: int = -1) -> tuple[Node, Node]:
+    """The greatest of an axis, after moving it last and back."""
+    if not k or not x.aval.size:
+        empty = (constant(np.zeros(a.shape, a.dtype)) for a in site.results)
+        values, places = empty
+        return values, places
+    found = site.apply("TopK", moved(site, x, axis), k=int(k))
+    values, places = (site.apply("TupleGetItem", found, index=i) for i in (0, 1))
+    turned = moved_back(site, values, axis), moved_back(site, places, axis)
+    return turned[0], site.cast(turned[1], site.results[1].dtype)
+
+
+@lowers("approx_top_k")
+def lower_approx_top_k(
+    site: Site,
+    x: Node,
+    *,
+    k: int,
+    reduction_dimension: int,
+    is_max_k: bool,
+    recall_target: float,
+    reduction_input_size_override: int,
+    aggregate_to_topk: bool,
+) -> tuple[Node, Node]:
+    """The exact answer, which is what JAX gives too where it has no faster kernel."""
+    if is_max_k:
+        return lower_top_k(site, x, k=k, axis=reduction_dimension)
+    row = moved(site, x, reduction_dimension)
+    order: Node | None = None
+    for digit in sort_keys(site, row):
+        order = ordered_by(site, digit, order)
+    assert order is not None
+    shape = order.aval.shape
+    first = site.apply(
+        "Slice", order, start=(0,) * len(shape), limit=(*shape[:-1], int(k)),
+        strides=(1,) * len(shape),
+    )  # fmt: skip
+    values, places = (moved_back(site, n, reduction_dimension) for n in (taken(site, row, first), first))
+    return values, site.cast(places, site.results[1].dtype)

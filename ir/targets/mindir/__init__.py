@@ -1,0 +1,20 @@
+"""MindIR: the files that MindSpore and MindSpore Lite load."""
+
+from fnckpt.ir.targets.mindir.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.mindir.encode import encode
+from fnckpt.ir.targets.mindir.legalize import LEGALIZE
+from fnckpt.ir.targets.mindir.read import check, summarize
+from fnckpt.ir.targets.target import Target
+
+__all__ = ["TARGET", "check"]
+
+TARGET = Target(
+    name="MINDIR",
+    suffix=".mindir",
+    legalize=LEGALIZE,
+    emitters=EMITTERS,
+    cannot=CANNOT,
+    encode=encode,
+    check=check,
+    summarize=summarize,
+)

@@ -1,0 +1,83 @@
+"""A legalized graph as the bytes of a MindIR file, weights as views."""
+
+import numpy as np
+
+from fnckpt.ir.graph import Aval, CNode, FuncGraph, Node
+from fnckpt.ir.targets.mindir.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.mindir.writer import (
+    DIALECTS,
+    Writer,
+    tensor_parts,
+    tensor_type,
+    type_attribute,
+)
+from fnckpt.ir.targets.names import value_names
+from fnckpt.ir.targets.target import Encoded, Part, emit_all
+from fnckpt.proto import mind_ir_pb2 as mind_ir
+from fnckpt.wire import field, size
+
+MODEL_GRAPH, GRAPH_PARAMETER = 7, 3
+MOST_BYTES = 2**31 - 1
+
+
+def encode(graph: FuncGraph, *, mindspore: str = "2.3") -> Encoded:
+    """The file of ``graph``, which holds only what ``EMITTERS`` can write.
+
+    Args:
+      graph: after ``LEGALIZE``.
+      mindspore: the oldest version that shall read the file: ``"2.3"`` for 2.3 and newer,
+        ``"2.0"`` for up to 2.2 and for MindSpore Lite.
+
+    Raises:
+      Refused: an operator or a dtype cannot be written; all such places at once.
+      ValueError: another version, or a file over protobuf's limit of 2 GB.
+    """
+    if mindspore not in DIALECTS:
+        raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
+    writer = Writer(value_names(graph), DIALECTS[mindspore])
+    emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
+    head = mind_ir.GraphProto(name=graph.name)
+    for parameter in graph.inputs:
+        head.input.add(name=writer.ref(parameter), tensor=[tensor_type(parameter.aval)])
+    head.output.append(_output(graph, writer))
+    weights = [
+        part
+        for weight in graph.weights()
+        for part in tensor_parts(GRAPH_PARAMETER, writer.ref(weight), _array(weight.value))
+    ]
+    body: list[Part] = [head.SerializeToString(), *weights, *writer.parts]
+    model = mind_ir.ModelProto(
+        ir_version="1.1",
+        producer_name="fnckpt",
+        model_version="1",
+        little_endian=True,
+        mind_ir_version=writer.dialect.mind_ir_version,
+        primitives=writer.primitives.values(),
+    )
+    parts = [model.SerializeToString(), *field(MODEL_GRAPH, body)]
+    if size(parts) > MOST_BYTES:
+        raise ValueError(
+            f"{graph.name}: a MindIR file holds at most {MOST_BYTES} bytes, this one has "
+            f"{size(parts)}; export it in parts, or with float16 weights"
+        )
+    return Encoded(parts, writer.count)
+
+
+def _array(value: np.ndarray | None) -> np.ndarray:
+    assert value is not None
+    return np.asarray(value)
+
+
+def _output(graph: FuncGraph, writer: Writer) -> mind_ir.ValueInfoProto:
+    """The one result, or a tuple of all."""
+    avals = [node.aval for node in graph.outputs]
+    if len(graph.outputs) == 1:
+        (node,) = graph.outputs
+        return mind_ir.ValueInfoProto(name=writer.ref(node), tensor=[tensor_type(node.aval)])
+    name = writer.unused("outputs")
+    writer.add("MakeTuple", graph.outputs, avals, name, "")
+    info = mind_ir.ValueInfoProto(name=name, denotation="Tuple")
+    held = type_attribute(avals, is_tuple=True)
+    held.ClearField("name")
+    info.attr_info.CopyFrom(held)
+    return info

@@ -1,0 +1,234 @@
+"""The nodes, constants and primitives of a MindIR graph while it is written."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fnckpt.ir.graph import Aval, CNode, Constant, Node
+from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
+from fnckpt.ir.targets.mindir.primitives import CODES, form_of
+from fnckpt.ir.targets.target import Part
+from fnckpt.proto import mind_ir_pb2 as mind_ir
+from fnckpt.wire import field
+
+Value = Node | str
+Argument = bool | int | float | str | np.dtype | tuple["Argument", ...]
+
+_Attribute = mind_ir.AttributeProto
+_Primitive = mind_ir.PrimitiveProto
+
+TENSOR_RAW_DATA, ATTRIBUTE_TENSORS, NODE_ATTRIBUTE, GRAPH_NODE = 9, 12, 5, 1
+MOST_SHARED = 1024  # bytes of a constant that is written once however often it is used
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Which MindSpore reads the file: since 2.3 the argument style, before the attribute style."""
+
+    arguments: bool
+    mind_ir_version: int
+
+
+DIALECTS: Mapping[str, Dialect] = {"2.3": Dialect(True, 3), "2.0": Dialect(False, 0)}
+
+
+class Writer:
+    """Collects what emitters write.
+
+    Attributes:
+      dialect: how primitives take their arguments.
+      parts: the nodes as fields of a ``GraphProto``, in order.
+      count: how many operators they hold, constants not counted.
+      primitives: what nodes refer to as ``REF::<name>``.
+    """
+
+    def __init__(self, names: dict[int, str], dialect: Dialect) -> None:
+        self.names, self.dialect = names, dialect
+        self.parts: list[Part] = []
+        self.count = 0
+        self.primitives: dict[bytes, _Primitive] = {}
+        self._taken = set(names.values())
+        self._shared: dict[bytes, str] = {}
+        self._written: set[int] = set()
+
+    def ref(self, value: Value) -> str:
+        """The name of a value; a constant is written at its first use."""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Constant):
+            return self.tensor(value.value, self.names[id(value)])
+        return self.names[id(value)]
+
+    def unused(self, name: str) -> str:
+        """``name``, or with a number where it is taken."""
+        candidate, number = name, 0
+        while candidate in self._taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        self._taken.add(candidate)
+        return candidate
+
+    def node(self, op: str, node: CNode, *inputs: Value, **arguments: Argument) -> None:
+        """Write the primitive ``op`` as what computes ``node``."""
+        self.add(op, inputs, node.results, self.names[id(node)], node.origin.scope, **arguments)
+
+    def step(
+        self, op: str, node: CNode, result: Aval | Sequence[Aval], *inputs: Value,
+        **arguments: Argument,
+    ) -> str:  # fmt: skip
+        """Write ``op`` as a step towards ``node``; its name. Several results are one tuple."""
+        name = self.unused(f"{self.names[id(node)]}/{op}")
+        results = (result,) if isinstance(result, Aval) else result
+        self.add(op, inputs, results, name, node.origin.scope, **arguments)
+        return name
+
+    def item(self, node: CNode, source: Value, index: int, result: Aval) -> str:
+        """The result number ``index`` of a step with several."""
+        return self.step("TupleGetItem", node, result, source, self.value(index))
+
+    def tuple(self, node: CNode, inputs: Sequence[Node]) -> str:
+        """The inputs as one tuple."""
+        return self.step("MakeTuple", node, [value.aval for value in inputs], *inputs)
+
+    def add(
+        self, op: str, inputs: Sequence[Value], results: Sequence[Aval], name: str, scope: str,
+        **arguments: Argument,
+    ) -> None:  # fmt: skip
+        """Write a node called ``name``, its arguments as the dialect spells them."""
+        refs = [self.ref(value) for value in inputs]
+        attributes: list[_Attribute] = []
+        form, new_style = form_of(op), self.dialect.arguments
+        known = form.arguments or ()
+        for argument in known if form.arguments is not None else arguments:
+            content = arguments[argument]
+            if form.arguments is not None and (new_style or argument in form.inputs):
+                refs.append(self.value(_coded(op, argument, content) if new_style else content))
+            elif argument not in form.new:
+                attributes.append(attribute(argument, content))
+        message = mind_ir.NodeProto(input=refs, output=[name], name=name)
+        message.domain = "/".join(filter(None, ("Default", scope, f"{op}-op{self.count}")))
+        if new_style:
+            kind = _Primitive.PRIMITIVE if form.arguments is None else _Primitive.PRIMITIVE_FUNCTION
+            message.op_type = f"REF::{self.primitive(op, attributes, kind)}"
+        else:
+            message.op_type = op
+            message.attribute.extend(attributes)
+        message.attribute.append(type_attribute(results, is_tuple=op in SEVERAL))
+        self.parts += field(GRAPH_NODE, [message.SerializeToString()])
+        self.count += 1
+
+    def primitive(self, op: str, attributes: Sequence[_Attribute], kind: int) -> str:
+        """The name of the ``PrimitiveProto`` of ``op`` with these attributes."""
+        made = _Primitive(op_type=op, attribute=attributes, instance_name="")
+        made.prim_type = _Primitive.PrimType.Name(kind)
+        key = made.SerializeToString()
+        if key not in self.primitives:
+            made.name = f"{op}:{len(self.primitives) + 1}"
+            self.primitives[key] = made
+        return self.primitives[key].name
+
+    def value(self, content: Argument) -> str:
+        """A constant that is no tensor: a number, a tuple, a type."""
+        message = attribute("value", content)
+        key = message.SerializeToString()
+        if key not in self._shared:
+            name = self._shared[key] = self.unused("value")
+            node = mind_ir.NodeProto(output=[name], name=name, op_type="Constant")
+            node.attribute.append(message)
+            self.parts += field(GRAPH_NODE, [node.SerializeToString()])
+        return self._shared[key]
+
+    def tensor(self, value: np.ndarray, name: str = "") -> str:
+        """A constant tensor; small equal ones are one, called by the first ``name``."""
+        small = value.nbytes <= MOST_SHARED
+        key = f"{value.dtype}{value.shape}".encode() + (value.tobytes() if small else name.encode())
+        if key not in self._shared:
+            name = self._shared[key] = name or self.unused("constant")
+            self._constant(name, value)
+        return self._shared[key]
+
+    def scalar(self, value: float, dtype: np.dtype) -> str:
+        """A tensor of rank 0."""
+        return self.tensor(np.array(value, dtype))
+
+    def _constant(self, name: str, value: np.ndarray) -> None:
+        node = mind_ir.NodeProto(output=[name], name=name, op_type="Constant")
+        held = _Attribute(name="value", type=_Attribute.TENSORS)
+        tensor = tensor_parts(ATTRIBUTE_TENSORS, name, value)
+        body = field(NODE_ATTRIBUTE, [held.SerializeToString(), *tensor])
+        self.parts += field(GRAPH_NODE, [node.SerializeToString(), *body])
+
+
+SEVERAL = frozenset({"BatchNorm", "Cummax", "Cummin", "LayerNorm", "MakeTuple", "Sort", "TopK"})
+
+
+def _coded(op: str, argument: str, content: Argument) -> Argument:
+    codes = CODES.get((op, argument))
+    return codes[str(content)] if codes else TYPE_IDS[content.name] if isinstance(content, np.dtype) else content
+
+
+def attribute(name: str, content: Argument) -> _Attribute:
+    """A named value; a dtype as the attribute style has it."""
+    message = _Attribute(name=name)
+    match content:
+        case bool():
+            message.type, message.i = _Attribute.BOOL, int(content)
+        case int():
+            message.type, message.i = _Attribute.INT64, content
+        case float():
+            message.type, message.f = _Attribute.FLOAT, content
+        case str():
+            message.type, message.s = _Attribute.STRING, content.encode()
+        case np.dtype():
+            message.type = _Attribute.TENSORS
+            message.tensors.add(data_type=DATA_TYPES[content.name])
+        case tuple():
+            message.type = _Attribute.TUPLE
+            message.values.extend(map(_item, content))
+    return message
+
+
+def _item(content: Argument) -> _Attribute:
+    """A value inside a tuple: its number stands in the repeated field, without a name."""
+    match content:
+        case bool() | int():
+            kind = _Attribute.BOOL if isinstance(content, bool) else _Attribute.INT64
+            return _Attribute(type=kind, ints=[int(content)])
+        case float():
+            return _Attribute(type=_Attribute.FLOAT, floats=[content])
+        case str():
+            return _Attribute(type=_Attribute.STRING, strings=[content.encode()])
+        case _:
+            nested = attribute("", content)
+            nested.ClearField("name")
+            return nested
+
+
+def tensor_type(aval: Aval) -> mind_ir.TensorProto:
+    """Shape and dtype without data."""
+    return mind_ir.TensorProto(dims=aval.shape, data_type=data_type(aval.dtype))
+
+
+def type_attribute(results: Sequence[Aval], *, is_tuple: bool) -> _Attribute:
+    """What a node gives, as MindSpore writes it: an attribute called ``shape``."""
+    each = [_Attribute(type=_Attribute.TENSORS, tensors=[tensor_type(a)]) for a in results]
+    if is_tuple:
+        held = _Attribute(name="shape", type=_Attribute.TUPLE, values=each)
+        held.seq_info.is_dyn_len = False
+        return held
+    each[0].name = "shape"
+    return each[0]
+
+
+def tensor_parts(number: int, name: str, value: np.ndarray) -> list[Part]:
+    """A ``TensorProto`` in the field ``number``: its data as it lies in memory."""
+    head = mind_ir.TensorProto(name=name, dims=value.shape, data_type=data_type(value.dtype))
+    return field(number, [head.SerializeToString(), *field(TENSOR_RAW_DATA, [_raw(value)])])
+
+
+def _raw(value: np.ndarray) -> Part:
+    """The bytes in row-major order, little end first."""
+    swapped = value.byteswap() if sys.byteorder == "big" else value
+    return np.ascontiguousarray(swapped).reshape(-1).view(np.uint8).data

@@ -1,0 +1,24 @@
+"""Every notebook runs from top to bottom in a fresh kernel."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs_and_its_stored_outputs_hold_no_error(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "a cell was never run before it was stored"
+    kinds = {output.output_type for cell in code for output in cell.outputs}
+    assert "error" not in kinds
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+
+
+def test_there_is_a_quickstart() -> None:
+    assert [path.stem for path in NOTEBOOKS].count("quickstart") == 1
