@@ -60,7 +60,12 @@ def _collisions(paths: list[tuple[Any, ...]]) -> str:
 
 
 def save_checkpoint(
-    tree: Any, path: str | os.PathLike[str], *, crc: bool = False, portable: bool = True
+    tree: Any,
+    path: str | os.PathLike[str],
+    *,
+    crc: bool = False,
+    portable: bool = True,
+    enc_key: bytes | None = None,
 ) -> Path:
     """Write the leaves of ``tree`` to the ``.ckpt`` file ``path``, which is whole or as it was.
 
@@ -74,14 +79,16 @@ def save_checkpoint(
       crc: end the file with MindSpore's CRC-32, which loading verifies.
       portable: refuse what the real ``mindspore.load_checkpoint`` cannot read: complex, float8,
         int4 and the like. False writes them for fnckpt alone; MindSpore refuses such a file.
+      enc_key: encrypt as MindSpore does in mode AES-GCM, with these 16, 24 or 32 bytes. Needs
+        ``fnckpt[crypto]``. Authenticates the content, so ``crc`` is not needed, nor possible.
 
     Returns:
       ``path``.
 
     Raises:
-      TypeError: leaves that no ``.ckpt`` holds, all of them named.
-      ValueError: leaves share a name, or there is no leaf, or a global array of which this
-        process sees only a part.
+      TypeError: leaves that no ``.ckpt`` holds, all of them named; also global arrays of which
+        this process sees only a part.
+      ValueError: leaves share a name; there is no leaf; ``crc`` with ``enc_key``.
       OSError: the file cannot be written.
 
     >>> import tempfile
@@ -95,13 +102,32 @@ def save_checkpoint(
     if not named:
         raise ValueError(f"{path}: the tree has no leaf; MindSpore refuses an empty checkpoint")
     check_leaves(named, where=str(path), portable=portable)
-    return write_leaves(((name, host(leaf)) for name, leaf in named), path, crc=crc)
+    return write_leaves(
+        ((name, host(leaf)) for name, leaf in named), path, crc=crc, enc_key=enc_key
+    )
 
 
-def write_leaves(named: Iterable[tuple[str, np.ndarray]], path: Path, *, crc: bool = False) -> Path:
+def write_leaves(
+    named: Iterable[tuple[str, np.ndarray]],
+    path: Path,
+    *,
+    crc: bool = False,
+    enc_key: bytes | None = None,
+) -> Path:
     """Write checked host arrays (``check_leaves``, ``host``) to ``path``, whole or not at all."""
+    if crc and enc_key is not None:
+        raise ValueError(
+            f"{path}: MindSpore reads no CRC after an encrypted content; leave out crc"
+        )
     with replacing(path) as file:
-        ckpt.write(file, named, crc=crc)
+        if enc_key is None:
+            ckpt.write(file, named, crc=crc)
+        else:
+            from fnckpt.crypto import Encrypting
+
+            encrypting = Encrypting(file, enc_key)
+            ckpt.write(encrypting, named)
+            encrypting.close()
     return path
 
 
@@ -111,8 +137,8 @@ def check_leaves(
     """Raise, naming every leaf that cannot be stored; nothing is copied from a device.
 
     Raises:
-      TypeError: leaves that no ``.ckpt`` holds or, with ``portable``, that MindSpore cannot read.
-      ValueError: a global array of which this process sees only a part.
+      TypeError: leaves that no ``.ckpt`` holds or, with ``portable``, that MindSpore cannot read;
+        global arrays of which this process sees only a part.
     """
     faults = [f"  {name}: {fault}" for name, leaf in named if (fault := _fault(leaf, portable))]
     if faults:
@@ -208,6 +234,7 @@ def load_checkpoint(
     strict: bool = True,
     mmap: bool = False,
     verify: bool = True,
+    dec_key: bytes | None = None,
 ) -> Any:
     """The tensors of the ``.ckpt`` file ``path``, as written by ``save_checkpoint`` or MindSpore.
 
@@ -222,6 +249,7 @@ def load_checkpoint(
         file must not be truncated in place while they live. Tensors over 512 MiB, which the
         format cuts, are read at once.
       verify: compare the CRC-32 where the file has one (with ``mmap`` that reads the whole file).
+      dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
     Returns:
       Without ``like`` a dict, name -> NumPy array, in the file's order; a text is an array of
@@ -232,7 +260,7 @@ def load_checkpoint(
       CheckpointMismatch: it does not fit ``like``; names every leaf.
       OSError: it cannot be read.
     """
-    with ckpt.opened(path, verify=verify) as file:
+    with ckpt.opened(path, verify=verify, key=dec_key) as file:
         read = file.view if mmap else file.array
         if like is None:
             return {name: read(entry) for name, entry in file.entries.items()}

@@ -106,10 +106,42 @@ def _reshape_later(root: CNode) -> Node | None:
     return reshaped(result, root.aval.shape, root)
 
 
+def _reshape_earlier(root: CNode, inner: CNode, shape: Ints) -> Node | None:
+    """reshape(f(x, c)) is f(reshape(x), c) where x comes from a reduction that it then merges with.
+
+    What ``_reshape_later`` moved for nothing goes back.
+    """
+    sources = [n for n in inner.inputs if scalar_of(n) is None]
+    if len(sources) != 1 or not _reduces_to(sources[0], shape):
+        return None
+    inputs = tuple(reshaped(n, shape, root) if n is sources[0] else n for n in inner.inputs)
+    if np.broadcast_shapes(*(n.aval.shape for n in inputs)) != shape:
+        return None
+    return replace(inner, inputs=inputs, results=(replace(inner.aval, shape=shape),))
+
+
+def _reduces_to(node: Node, shape: Ints) -> bool:
+    """Whether a chain of elementwise operators starts at a reduction that leaves ``shape``."""
+    while isinstance(node, CNode) and OPERATORS[node.op].elementwise:
+        sources = [n for n in node.inputs if scalar_of(n) is None]
+        if len(sources) != 1:
+            return False
+        (node,) = sources
+    if not isinstance(node, CNode) or node.op not in REDUCTIONS or not node.attrs["keepdims"]:
+        return False
+    axes = node.attrs["axes"]
+    assert isinstance(axes, tuple)
+    return tuple(n for i, n in enumerate(node.aval.shape) if i not in axes) == shape
+
+
 ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
 
 KEEP = tuple(Rule(Op(op), _keep_dimensions) for op in REDUCTIONS)
 LATER = tuple(Rule(Op(op), _reshape_later) for op in ELEMENTWISE)
+EARLIER = tuple(
+    Rule(Op("Reshape", Op(op, name="inner"), attrs={"shape": "shape"}), _reshape_earlier)
+    for op in ELEMENTWISE
+)
 
 RULES = (
     drop_maximum,

@@ -28,7 +28,7 @@ PASSES: dict[str, Pass] = {
     "layout": _rules(
         *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor
     ),
-    "finish": _rules(*reshape.RULES, arithmetic.drop_dimensions),
+    "finish": _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
     "share_finished": share,
 }
 

@@ -125,23 +125,23 @@ def with_value(weight: Node, value: np.ndarray) -> Node:
 
 def _absorb_broadcasts(root: CNode) -> Node | None:
     """f(broadcast(x), y) is f(x, y), where y alone gives the result its shape."""
-    inputs = tuple(_unbroadcast(n) for n in root.inputs)
-    if inputs == root.inputs:
-        return None
-    shapes = [n.aval.shape for n in inputs]
-    if np.broadcast_shapes(*shapes) == root.aval.shape:
-        return replace(root, inputs=inputs)
-    # Not all can go: one at a time, as long as the shape stays.
-    for i in range(len(inputs)):
-        some = (*root.inputs[:i], inputs[i], *root.inputs[i + 1 :])
-        same = np.broadcast_shapes(*(n.aval.shape for n in some)) == root.aval.shape
-        if some[i] is not root.inputs[i] and same:
-            return replace(root, inputs=some)
+    for i, node in enumerate(root.inputs):
+        source = _unbroadcast(node)
+        inputs = (*root.inputs[:i], source, *root.inputs[i + 1 :])
+        same = np.broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape
+        if source is not node and same:
+            return replace(root, inputs=inputs)
     return None
 
 
 def _unbroadcast(node: Node) -> Node:
-    return node.inputs[0] if isinstance(node, CNode) and node.op == "BroadcastTo" else node
+    """What a broadcast, or a reshape that only puts ones before a shape, is made of."""
+    if not isinstance(node, CNode) or node.op not in ("BroadcastTo", "Reshape"):
+        return node
+    (source,) = node.inputs
+    shape = source.aval.shape
+    ones = (1,) * (len(node.aval.shape) - len(shape)) + shape
+    return source if node.op == "BroadcastTo" or ones == node.aval.shape else node
 
 
 def _fold(root: CNode) -> Node | None:

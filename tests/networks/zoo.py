@@ -91,7 +91,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.relu(nn.Conv(8, (7, 7), 2, padding=3)(x))
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
         for features, stride in ((8, 1), (16, 2), (32, 2)):
             x = Block(features, stride)(x)
         return nn.Dense(10)(x.mean((1, 2)))

@@ -153,4 +153,4 @@ def test_moving_elements_never_changes_them(
     graph = FuncGraph("net", (x,), (apply("Reshape", moved, shape=(value.size,)),), ("y",))
     after = rewrite(graph, reshape.RULES)
     np.testing.assert_array_equal(evaluate(after, [value])[0], evaluate(graph, [value])[0])
-    assert len(after.cnodes()) <= 2
+    assert len(after.cnodes()) <= 3
