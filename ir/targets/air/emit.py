@@ -36,78 +36,33 @@ def emits(*ops: str) -> Callable[[Emitter], Emitter]:
 
 
 def takes(kind: str, node: Node, port: str = "x") -> bool:
-    """Whether the port of the GE type ``kind`` takes the type of ``node``."""
+    """Whether the port of the GE type ``kind`` takes the type of ``node``.
+
+    So it is said of types that GE does not know at all: no rewrite helps them.
+    """
     proto = prototype(kind)
     assert proto is not None
-    dtypes = proto.dtypes_of(port)
-    return dtypes is None or OF_DTYPE[node.aval.dtype].name in dtypes
+    dtypes, known = proto.dtypes_of(port), OF_DTYPE.get(node.aval.dtype)
+    return known is None or dtypes is None or known.name in dtypes
 
 
 ELEMENTWISE = {
     name: name
-    for name in [
-        "Abs",
-        "Acos",
-        "Acosh",
-        "Asin",
-        "Asinh",
-        "Atan",
-        "Atan2",
-        "Atanh",
-        "Add",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Ceil",
-        "Cos",
-        "Cosh",
-        "Equal",
-        "Erf",
-        "Erfc",
-        "Exp",
-        "Expm1",
-        "Floor",
-        "Greater",
-        "GreaterEqual",
-        "Identity",
-        "IsFinite",
-        "IsInf",
-        "IsNan",
-        "Less",
-        "LessEqual",
-        "Log",
-        "Log1p",
-        "LogicalAnd",
-        "LogicalNot",
-        "LogicalOr",
-        "Maximum",
-        "Minimum",
-        "Mul",
-        "Neg",
-        "NextAfter",
-        "NotEqual",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Rsqrt",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Sinh",
-        "Softplus",
-        "Sqrt",
-        "Square",
-        "Sub",
-        "Tan",
-        "Tanh",
-    ]
+    for name in (
+        "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Add", "BitwiseAnd",
+        "BitwiseOr", "BitwiseXor", "Ceil", "Cos", "Cosh", "Equal", "Erf", "Erfc", "Exp", "Expm1",
+        "Floor", "Greater", "GreaterEqual", "Identity", "IsFinite", "IsInf", "IsNan", "Less",
+        "LessEqual", "Log", "Log1p", "LogicalAnd", "LogicalNot", "LogicalOr", "Maximum",
+        "Minimum", "Mul", "Neg", "NextAfter", "NotEqual", "Pow", "Reciprocal", "Relu", "Rsqrt",
+        "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Sqrt", "Square", "Sub", "Tan", "Tanh",
+    )
 } | {
     "BitwiseNot": "Invert",
     "Rem": "TruncateMod",
     "Round": "Rint",  # to nearest even; GE's Round is not promised to be
     "ShiftRightArithmetic": "RightShift",  # of signed integers, as legalized
     "ShiftRightLogical": "RightShift",  # of unsigned integers, as legalized
-}
+}  # fmt: skip
 
 
 def _same(kind: str) -> Emitter:

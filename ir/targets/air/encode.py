@@ -8,6 +8,7 @@ from typing import overload
 import numpy as np
 
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, use_counts
+from fnckpt.ir.operators import apply
 from fnckpt.ir.targets.air.codes import descriptor
 from fnckpt.ir.targets.air.emit import CANNOT
 from fnckpt.ir.targets.air.emit_network import EMITTERS
@@ -56,18 +57,23 @@ def encode(graph: FuncGraph) -> Encoded:
 
 
 def check_inputs(graph: FuncGraph) -> None:
-    """Inputs and weights have no emitter that would refuse their types; their users are named."""
-    places = [
-        (node, f"its input {used.name} is {used.aval}: {unknown_dtype(used.aval)}")
-        for node in graph.cnodes()
-        for used in node.inputs
-        if isinstance(used, Parameter) and unknown_dtype(used.aval)
+    """Refuse what has no emitter that would refuse its type: inputs, weights, plain results.
+
+    Their users are named; where there is none, it is as if an Identity used them.
+    """
+    users = [
+        *graph.cnodes(),
+        *(apply("Identity", given) for given in (*graph.inputs, *graph.outputs)),
     ]
+    places: list[tuple[CNode, str]] = []
+    for node in users:
+        for used in node.inputs:
+            unknown = None if isinstance(used, CNode) else unknown_dtype(used.aval)
+            if unknown:
+                called = used.name if isinstance(used, Parameter) else "a constant"
+                places.append((node, f"its input {called} is {used.aval}: {unknown}"))
     if places:
         raise Refused(places)
-    for used in graph.inputs:
-        if unknown_dtype(used.aval):
-            raise ValueError(f"input {used.name} is {used.aval}: {unknown_dtype(used.aval)}")
 
 
 def biased_products(graph: FuncGraph) -> dict[int, tuple[CNode, Node]]:

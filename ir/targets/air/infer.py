@@ -111,64 +111,25 @@ def axis_of(axis: int, rank: int) -> int:
     return axis % rank
 
 
-UNARY = [
-    "Abs",
-    "Acos",
-    "Acosh",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "Ceil",
-    "Cos",
-    "Cosh",
-    "Elu",
-    "Erf",
-    "Erfc",
-    "Exp",
-    "Expm1",
-    "Floor",
-    "Gelu",
-    "Identity",
-    "Invert",
-    "LeakyRelu",
-    "Log",
-    "Log1p",
-    "LogicalNot",
-    "Neg",
-    "Reciprocal",
-    "Relu",
-    "Rint",
-    "Rsqrt",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Softplus",
-    "Sqrt",
-    "Square",
-    "Tan",
-    "Tanh",
-]
-BINARY = [
-    "Add",
-    "Atan2",
-    "BitwiseAnd",
-    "BitwiseOr",
-    "BitwiseXor",
-    "LogicalAnd",
-    "LogicalOr",
-    "Maximum",
-    "Minimum",
-    "Mul",
-    "NextAfter",
-    "Pow",
-    "RealDiv",
-    "RightShift",
-    "Sub",
-    "TruncateDiv",
+def known_type(site: Site, name: str) -> np.dtype:
+    """The type in an attribute, which numpy must have."""
+    value = site.op.attrs.get(name)
+    if not isinstance(value, np.dtype):
+        raise Mismatch(f"{name} is a type that the files that we know do not hold")
+    return value
+
+
+UNARY = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Elu", "Erf",
+    "Erfc", "Exp", "Expm1", "Floor", "Gelu", "Identity", "Invert", "LeakyRelu", "Log", "Log1p",
+    "LogicalNot", "Neg", "Reciprocal", "Relu", "Rint", "Rsqrt", "Sigmoid", "Sign", "Sin", "Sinh",
+    "Softplus", "Sqrt", "Square", "Tan", "Tanh",
+)  # fmt: skip
+BINARY = (
+    "Add", "Atan2", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "LogicalAnd", "LogicalOr", "Maximum",
+    "Minimum", "Mul", "NextAfter", "Pow", "RealDiv", "RightShift", "Sub", "TruncateDiv",
     "TruncateMod",
-]
+)  # fmt: skip
 COMPARING = ["Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual"]
 
 
@@ -264,7 +225,10 @@ def joined(parts: list[Desc], axis: int, members: int) -> Sequence[Desc]:
     axis = axis_of(axis, len(parts[0].shape))
     others = {each.shape[:axis] + each.shape[axis + 1 :] for each in parts}
     ranks = {len(each.shape) for each in parts}
-    require(len(others) == len(ranks) == 1, f"shapes differ beside axis {axis}: {', '.join(map(str, parts))}")
+    require(
+        len(others) == len(ranks) == 1,
+        f"shapes differ beside axis {axis}: {', '.join(map(str, parts))}",
+    )
     total = sum(each.shape[axis] for each in parts)
     first = parts[0].shape
     return [Desc(same_dtype(*parts), (*first[:axis], total, *first[axis + 1 :]))]

@@ -77,7 +77,7 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "Neg": np.negative,
     "NextAfter": np.nextafter,
     "NotEqual": np.not_equal,
-    "PopulationCount": lambda x: np.bitwise_count(x).astype(np.uint8),
+    "PopulationCount": lambda x: np.bitwise_count(x.view(f"u{x.dtype.itemsize}")),
     "Pow": np.power,
     "RealDiv": np.true_divide,
     "Reciprocal": lambda x: np.true_divide(np.ones((), x.dtype), x),

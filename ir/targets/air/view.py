@@ -10,7 +10,6 @@ from fnckpt.ir.targets.air.codes import LISTS, OF_ENGINE_CODE, OF_FILE_CODE, SIN
 from fnckpt.ir.targets.air.prototypes import Attribute, Port, Prototype, prototype
 from fnckpt.proto.ge_ir_pb2 import AttrDef, GraphDef, OpDef, TensorDescriptor
 
-
 MOST_AXES, MOST_ELEMENTS = 64, 1 << 59  # of a numpy array
 
 

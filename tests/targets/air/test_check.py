@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -403,3 +404,50 @@ def test_any_damage_is_reported_or_refused(damage: list[tuple[int, int]]) -> Non
         content[place] = value
     with suppress(FormatError):
         problems_of(model_of(bytes(content), "net.air"))
+
+
+SIZES = st.lists(st.sampled_from([0, 1, 2, 3, -1, 1 << 62]), max_size=5)
+VALUES = st.sampled_from(
+    [
+        AttrDef(),
+        AttrDef(i=-99),
+        AttrDef(i=3),
+        AttrDef(f=1.5),
+        AttrDef(s=b"\xff"),
+        AttrDef(dt=13),
+        AttrDef(list=AttrDef.ListValue()),
+        AttrDef(list=AttrDef.ListValue(i=[-5, 0, 70], val_type="VT_LIST_INT")),
+        AttrDef(list_list_int=AttrDef.ListListInt()),
+    ]
+)
+CODES = [DataType.DT_UNDEFINED, DataType.DT_FLOAT16, DataType.DT_STRING, DataType.DT_QINT8]
+
+
+def edit(model: ModelDef, random: Random, value: AttrDef, sizes: list[int]) -> None:
+    """One of the faults of the tables above, at any place."""
+    op = random.choice(model.graph[0].op)
+    descs = [*op.input_desc, *op.output_desc]
+    match random.randrange(6):
+        case 0:
+            op.attr[random.choice(sorted(op.attr))].CopyFrom(value)
+        case 1:
+            del op.attr[random.choice(sorted(op.attr))]
+        case 2 if descs:
+            random.choice(descs).shape.dim[:] = sizes
+        case 3 if descs:
+            random.choice(descs).dtype = random.choice(CODES)
+        case 4 if op.input:
+            op.input[-1] = random.choice(["", "x", ":0", "x:0:0", "Relu:0", "Relu:-1"])
+        case _:
+            op.type = random.choice(["TopK", "ConcatD", "Const", "If", "Bitcast", "SplitD"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(), st.lists(st.tuples(VALUES, SIZES), min_size=1, max_size=4))
+def test_any_edit_is_reported_or_harmless(
+    random: Random, edits: list[tuple[AttrDef, list[int]]]
+) -> None:
+    model = ModelDef.FromString(GOOD)
+    for value, sizes in edits:
+        edit(model, random, value, sizes)
+    problems_of(model_of(model.SerializeToString(), "net.air"))
