@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from fnckpt.ckpt_index import (
     trailer_begins,
 )
 from fnckpt.errors import FormatError
-from fnckpt.wire import opening, scalar, text
+from fnckpt.wire import Part, opening, scalar, text
 
 PART = 512 << 20  # bytes of a tensor in one message
 _BLOCK = 16 << 20  # bytes of an array that is not laid out as in the file, copied at a time
@@ -45,7 +45,15 @@ _ALIGNMENT = 64  # of the memory that XLA on the CPU takes over without a copy
 _UNKNOWN_FIELD = scalar(15, 0)  # every reader skips it
 
 
-def write(file: BinaryIO, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = False) -> None:
+class Sink(Protocol):
+    """What can be written to: a binary file, or one that encrypts."""
+
+    def write(self, data: Part, /) -> object:
+        """Take all of ``data``."""
+        ...
+
+
+def write(file: Sink, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = False) -> None:
     """Write ``leaves``, one at a time and straight from their memory.
 
     Args:
@@ -211,23 +219,32 @@ def _shaped(content: np.ndarray, entry: Entry, source: str) -> np.ndarray:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], *, verify: bool = True) -> Iterator[Contents]:
+def opened(
+    path: str | os.PathLike[str], *, verify: bool = True, key: bytes | None = None
+) -> Iterator[Contents]:
     """The ``.ckpt`` file ``path``, indexed; views of it stay valid after the block.
 
     Args:
       path: the file.
       verify: compare the CRC, where the file has one, which reads all of it.
+      key: of an encrypted file, which is decrypted into memory.
 
     Raises:
-      FormatError: the file is damaged or no ``.ckpt``, as ``index`` says, or its CRC differs.
+      FormatError: the file is damaged or no ``.ckpt``, as ``index`` says, its CRC differs, or it
+        is encrypted and ``key`` does not fit.
       OSError: it cannot be read.
     """
     source = os.fspath(path)
     with open(path, "rb", buffering=0) as file:
         if not os.fstat(file.fileno()).st_size:
             raise FormatError(f"{source}: byte 0: the file is empty")
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        yield contents(mapped, source, file, verify=verify)
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if key is not None:
+            from fnckpt.crypto import decrypted
+
+            yield contents(decrypted(data, key, source), source, verify=verify)
+        else:
+            yield contents(data, source, file, verify=verify)
 
 
 def contents(

@@ -62,6 +62,7 @@ TRAILER = len(CRC_MARK) + CRC_DIGITS
 
 VALUE, TAG, TENSOR, MAP_TENSOR, DIMS, TYPE, CONTENT = 1, 1, 2, 3, 1, 2, 3  # field numbers
 
+_ENCRYPTED = b"\x5e\x3a\x7f"  # after 0xd8 (AES-GCM), 0xd9 (AES-CBC) or 0xda (SM4-CBC)
 _LARGEST = (1 << 63) - 1
 _MOST_DIMS = 64  # of NumPy
 
@@ -123,6 +124,8 @@ def index(data: memoryview, source: str | os.PathLike[str]) -> dict[str, Entry]:
     last: Entry | None = None
     missing = 0  # bytes of the last tensor that are still to come, in parts
     file = Reader(data, source)
+    if data[1:4] == _ENCRYPTED and data[0] in range(0xD8, 0xDB):
+        raise file.error("the file is encrypted; give its key, dec_key=")
     for entry, begin in _entries(file):
         if missing and last is not None and entry.name == last.name:
             _check_alike(last, entry, file)

@@ -45,7 +45,7 @@ class Saver:
     done: Callable[[Path], None]
     saved: list[Saved] = field(default_factory=list)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "fnckpt"))
-    _flight: Future[Saved] | None = None
+    _flight: Future[Path] | None = None
 
     def save(self, tree: Mapping[str, Any], saved: Saved) -> None:
         """Save ``tree``; the caller may overwrite its arrays as soon as this returns.
@@ -57,7 +57,7 @@ class Saver:
         if self.asynchronous:
             self._flight = self._pool.submit(self._write, on_host(tree), saved)
         else:
-            self._land(self._write(tree, saved))
+            self.done(self._write(tree, saved))
 
     def poll(self) -> None:
         """Note the save in flight if it has ended; does not wait."""
@@ -68,7 +68,7 @@ class Saver:
         """Wait for the save in flight, if any."""
         if self._flight is not None:
             flight, self._flight = self._flight, None
-            self._land(flight.result())
+            self.done(flight.result())
 
     def close(self) -> None:
         """Let the thread end, after the save in flight."""
@@ -78,11 +78,8 @@ class Saver:
         """The checkpoints of this run that are on disk, oldest first."""
         return [self.run.path(saved.file) for saved in self.saved]
 
-    def _land(self, saved: Saved) -> None:
-        """Enter a durable file, delete what the policy gives up, tell the caller."""
-        self.done(self.run.path(saved.file))
-
-    def _write(self, tree: Mapping[str, Any], saved: Saved) -> Saved:
+    def _write(self, tree: Mapping[str, Any], saved: Saved) -> Path:
+        """Write a file and, once it is durable, delete those that the policy gives up."""
         path = checkpoint.save_checkpoint(tree, self.run.path(saved.file), crc=self.crc)
         present = set(self.run.checkpoints())  # a file that the user deleted counts no more
         kept = [earlier for earlier in self.saved if earlier.file in present - {saved.file}]
@@ -90,8 +87,7 @@ class Saver:
         given_up = [kept[at] for at in self.policy.to_delete([each.at for each in kept])]
         store.delete([self.run.path(each.file) for each in given_up])
         self.saved = [each for each in kept if each not in given_up]
-        assert path == self.run.path(saved.file)
-        return saved
+        return path
 
 
 def on_host(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def entries(
     packed = feed.packed(position)
     if packed is not None:
         own["data"] = packed
-    return dict(_named(state)) | {RESERVED + name: value for name, value in own.items()}
+    return dict(checkpoint.leaves(state)) | {RESERVED + name: value for name, value in own.items()}
 
 
 def newest(directory: Path, prefix: str, like: Any) -> Snapshot | None:
@@ -131,10 +131,6 @@ def newest(directory: Path, prefix: str, like: Any) -> Snapshot | None:
     return None
 
 
-def _named(state: Any) -> list[tuple[str, Any]]:
-    return [(name or "state", leaf) for name, leaf in checkpoint.leaves(state)]
-
-
 def _reserved(path: Path) -> dict[str, np.ndarray]:
     """The entries of ``path`` that are not state, without the beginning of their names."""
     stored = checkpoint.load_checkpoint(path, mmap=True)
@@ -153,10 +149,12 @@ def _reserved(path: Path) -> dict[str, np.ndarray]:
 
 
 def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: Any) -> Snapshot:
-    template = dict(_named(like)) | {RESERVED + name: value for name, value in own.items()}
+    template = dict(checkpoint.leaves(like)) | {
+        RESERVED + name: value for name, value in own.items()
+    }
     template[RESERVED + "prefix"] = ""
     restored = checkpoint.load_checkpoint(path, like=template)
-    leaves = [restored[name] for name, _ in _named(like)]
+    leaves = [restored[name] for name, _ in checkpoint.leaves(like)]
     history = {
         name.removeprefix("history."): value
         for name, value in own.items()

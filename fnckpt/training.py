@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,15 @@ def _check(epochs: object, policy: object) -> None:
         raise TypeError(
             f"policy: must be a CheckpointPolicy or None, got a {type(policy).__qualname__}"
         )
+
+
+@contextmanager
+def _noted(error: BaseException) -> Iterator[None]:
+    """Tell of a save that fails after ``error`` in a note to it."""
+    try:
+        yield
+    except OSError as other:
+        error.add_note(f"fnckpt: and then a checkpoint could not be saved: {other}")
 
 
 @dataclass
@@ -290,15 +299,19 @@ class _Training:
         """Wait for the save in flight and, where asked for, save the last good state."""
         if self.saver is None:
             return
-        try:
+        with _noted(error):
             self.saver.wait()
-            if self.save_on_error and isinstance(error, Exception):
-                self._finish()
-                error.add_note(
-                    f"fnckpt: the state before this error is in {self.saver.paths()[-1]}"
-                )
-        except OSError as other:
-            error.add_note(f"fnckpt: and then a checkpoint could not be saved: {other}")
+        if self.save_on_error and isinstance(error, Exception):
+            with _noted(error):
+                self._rescue(self.saver, error)
+
+    def _rescue(self, saver: Saver, error: Exception) -> None:
+        here = Place(self.epoch, self.step).file
+        if here not in [saved.file for saved in saver.saved]:
+            self.last_saved_step = 0  # a save that failed may have claimed this step
+        self._finish()
+        if here in [saved.file for saved in saver.saved]:
+            error.add_note(f"fnckpt: the state before this error is in {saver.run.path(here)}")
 
     def _durable(self, path: Path) -> None:
         if self.on_checkpoint is not None:

@@ -46,7 +46,8 @@ def compute(node: Node, inputs: Sequence[Value]) -> Value:
         return np.asarray(node.value)
     if node.op == "TupleGetItem":
         return inputs[0][int(str(node.attrs["index"]))]
-    result = OPERATORS[node.op].evaluate(*inputs, **node.attrs)
+    with np.errstate(all="ignore"):  # NaN and infinity are values here, not something to warn of
+        result = OPERATORS[node.op].evaluate(*inputs, **node.attrs)
     several = isinstance(result, tuple)
     results = tuple(map(np.asarray, result if several else (result,)))
     for array, aval in zip(results, node.results, strict=True):

@@ -1,23 +1,61 @@
 """From a jaxpr to a graph; importing this fills the table of rules."""
 
-from fnckpt.ir.lowering import calls, conv, dot, elementwise, index, pool, reduction, shape
+from fnckpt.ir.lowering import (
+    bits,
+    calls,
+    complexes,
+    conv,
+    dot,
+    elementwise,
+    fourier,
+    generic,
+    index,
+    linalg,
+    pool,
+    reduction,
+    refused,
+    shape,
+    sorting,
+    special,
+)
 from fnckpt.ir.lowering.jaxpr import NotLowered, Problem, lower
-from fnckpt.ir.lowering.registry import RULES, Refusal, Site, lowers
+from fnckpt.ir.lowering.registry import (
+    COMPLEX_RULES,
+    REFUSED,
+    RULES,
+    Pair,
+    Refusal,
+    Site,
+    lowers,
+    lowers_complex,
+)
 
 __all__ = [
+    "COMPLEX_RULES",
+    "REFUSED",
     "RULES",
     "NotLowered",
+    "Pair",
     "Problem",
     "Refusal",
     "Site",
+    "bits",
     "calls",
+    "complexes",
     "conv",
     "dot",
     "elementwise",
+    "fourier",
+    "generic",
     "index",
+    "linalg",
     "lower",
     "lowers",
+    "lowers_complex",
     "pool",
     "reduction",
+    "refused",
     "shape",
+    "sorting",
+    "special",
 ]

@@ -1,7 +1,7 @@
 """Primitives about the bits of a number, by arithmetic that gives the same bits."""
 
-import math
 from dataclasses import dataclass
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -23,49 +23,18 @@ def lower_clz(site: Site, x: Node) -> Node:
     while step:
         high = site.apply("ShiftRightLogical", rest, site.constant(step, x))
         there = site.apply("NotEqual", high, zero)
-        count = site.apply(
-            "Select", there, site.apply("Sub", count, site.constant(step, x)), count
-        )
+        count = site.apply("Select", there, site.apply("Sub", count, site.constant(step, x)), count)
         rest = site.apply("Select", there, high, rest)
         step //= 2
     last = site.apply("Select", site.apply("NotEqual", rest, zero), one, zero)
     return site.apply("Sub", count, last)
 
 
-@lowers("reduce_precision")
-def lower_reduce_precision(
-    site: Site, x: Node, *, exponent_bits: int, mantissa_bits: int
-) -> Node:
-    """Rounding to the numbers of a smaller float, for those that are a dtype.
-
-    Numbers below the smallest normal one become 0, as XLA does.
-    """
-    info = ml_dtypes.finfo(x.aval.dtype)
-    known = {(5, 10): F16, (8, 7): BF16, (8, 23): F32, (11, 52): F64}
-    whole = (info.nexp, info.nmant)
-    if exponent_bits >= whole[0] and mantissa_bits >= whole[1]:
-        return x
-    dtype = known.get((exponent_bits, mantissa_bits))
-    if dtype is None:
-        raise Refusal(
-            f"rounding to {exponent_bits} bits of exponent and {mantissa_bits} of mantissa, which "
-            "is no dtype; round to float16 (5, 10), bfloat16 (8, 7) or float32 (8, 23)"
-        )
-    rounded = site.cast(site.cast(x, dtype), x.aval.dtype)
-    small = site.apply(
-        "Less",
-        site.apply("Abs", rounded),
-        site.constant(float(ml_dtypes.finfo(dtype).smallest_normal), x),
-    )
-    zero = site.apply("Mul", rounded, site.constant(0, x))
-    return site.apply("Select", small, zero, rounded)
-
-
 @dataclass(frozen=True)
 class FloatFormat:
-    """A float's layout: sign, ``exponent`` bits, ``mantissa`` bits, computed in ``carrier``.
+    """A float's layout: sign, ``exponent`` bits and ``mantissa`` bits.
 
-    ``word`` is the signed integer that the carrier's bits fit into.
+    ``carrier`` is the float to compute in, ``word`` a signed integer that holds its bits.
     """
 
     exponent: int
@@ -76,6 +45,17 @@ class FloatFormat:
     @property
     def bias(self) -> int:
         return (1 << (self.exponent - 1)) - 1
+
+    @property
+    def all_ones(self) -> int:
+        """The exponent of infinity and NaN."""
+        return (1 << self.exponent) - 1
+
+    @property
+    def sign(self) -> int:
+        """The sign bit as a value of ``word``."""
+        bit = 1 << (self.exponent + self.mantissa)
+        return bit if bit <= np.iinfo(self.word).max else -bit
 
 
 FORMATS = {
@@ -90,64 +70,131 @@ FORMATS = {
 def lower_bitcast(site: Site, x: Node, *, new_dtype: np.dtype) -> Node:
     """The same bits as another dtype of the same width; between float and integer, computed."""
     source, to = x.aval.dtype, site.aval.dtype
-    if source.itemsize != to.itemsize or "b" in (source.kind, to.kind):
+    if source.itemsize != to.itemsize or ("b" in (source.kind, to.kind) and source != to):
         raise Refusal(
-            f"the bits of {source} as {to}, of another width, which no runtime has; shift and mask "
-            "integers instead"
+            f"the bits of {source} as {to}, which no runtime has; shift and mask integers instead"
         )
-    if source.kind in "iu" and to.kind in "iu":
+    if source == to or (source.kind in "iu" and to.kind in "iu"):
         return site.cast(x, to)
-    if source in FORMATS and to in FORMATS:
-        return lower_bitcast(site, x, new_dtype=to) if source == to else _from_float_to_float(site, x)
-    if source in FORMATS:
-        return site.cast(bits_of(site, x, FORMATS[source]), to)
-    word = FORMATS[to].word
-    return site.cast(float_of(site, _as_word(site, x, word), FORMATS[to]), to)
+    word = bits_of(site, x, FORMATS[source]) if source in FORMATS else as_word(site, x, to)
+    return float_of(site, word, to) if to in FORMATS else site.cast(word, to)
 
 
-def _from_float_to_float(site: Site, x: Node) -> Node:
-    word = bits_of(site, x, FORMATS[x.aval.dtype])
-    return site.cast(float_of(site, word, FORMATS[site.aval.dtype]), site.aval.dtype)
-
-
-def _as_word(site: Site, x: Node, word: np.dtype) -> Node:
-    """The bits of an integer, in the low end of ``word``; a narrow sign is not stretched."""
+def as_word(site: Site, x: Node, to: np.dtype) -> Node:
+    """The bits of an integer in the low end of a word for ``to``; a narrow sign is not spread."""
     unsigned = np.dtype(f"u{x.aval.dtype.name.removeprefix('u')}")
-    return site.cast(site.cast(x, unsigned), word)
+    return site.cast(site.cast(x, unsigned), FORMATS[to].word)
 
 
 def bits_of(site: Site, x: Node, layout: FloatFormat) -> Node:
-    """The bits of a float as an integer, NaN as the one that numpy and JAX write.
-
-    The exponent is found by halving: a number of at least ``2**n`` is divided by it.
-    """
+    """The bits of a float as an integer, every NaN as the one that numpy and JAX write."""
     x = site.cast(x, layout.carrier)
-    word = layout.word
     size = site.apply("Abs", x)
-    least = 1 - layout.bias
-    # Scaled so that the least normal number is 1; what is below it is not normal.
-    scaled = _scaled(site, size, -least)
-    infinite = site.apply("Not" if False else "IsInf", x)
-    scaled = site.apply("Select", infinite, site.constant(1, x), scaled)
-    exponent: Node = constant(np.zeros((), word))
-    for power in reversed(range(layout.exponent)):
+    word = partial(np.asarray, dtype=layout.word)
+    unit = site.constant(2.0**layout.mantissa, x)
+    ends = site.apply("LogicalOr", site.apply("IsInf", x), site.apply("IsNan", x))
+    fraction, exponent = _normalized(
+        site, site.apply("Select", ends, site.constant(1, x), size), layout
+    )
+    whole = site.cast(site.apply("Mul", fraction, unit), layout.word)
+    # (exponent + bias) << mantissa, plus the mantissa without its leading 1
+    base = site.apply("Add", exponent, constant(word(layout.bias - 1)))
+    shifted = site.apply("Mul", base, constant(word(1 << layout.mantissa)))
+    normal = site.apply("Add", shifted, whole)
+    least = 2.0 ** (1 - layout.bias)
+    scaled = site.apply("Mul", site.apply("Mul", size, site.constant(1 / least, x)), unit)
+    small = site.apply("Less", size, site.constant(least, x))
+    below = site.apply("Select", small, scaled, site.constant(0, x))
+    bits = site.apply("Select", small, site.cast(below, layout.word), normal)
+    infinity = layout.all_ones << layout.mantissa
+    quiet = infinity | 1 << (layout.mantissa - 1)
+    for test, value in (("IsInf", infinity), ("IsNan", quiet)):
+        bits = site.apply("Select", site.apply(test, x), constant(word(value)), bits)
+    inverse = site.apply("Reciprocal", x)
+    zero = site.constant(0, x)
+    negative = site.apply(
+        "LogicalOr", site.apply("Less", x, zero), site.apply("Less", inverse, zero)
+    )
+    return site.apply(
+        "Select", negative, site.apply("Add", bits, constant(word(layout.sign))), bits
+    )
+
+
+def _normalized(site: Site, x: Node, layout: FloatFormat) -> tuple[Node, Node]:
+    """``x`` as a number from 1 to below 2 and its exponent, found by halving the range."""
+    exponent: Node = constant(np.zeros((), layout.word))
+    for power in reversed(range(layout.exponent - 1)):
         step = 1 << power
-        if step > 2 * layout.bias:
-            continue
-        bound = site.constant(math.ldexp(1.0, step), x) if step <= layout.bias else None
-        if bound is None:
-            continue
-        large = site.apply("GreaterEqual", scaled, bound)
-        scaled = site.apply(
-            "Select", large, site.apply("Mul", scaled, site.constant(math.ldexp(1.0, -step), x)), scaled
-        )
-        exponent = site.apply(
-            "Add",
-            exponent,
-            site.apply("Select", large, constant(np.asarray(step, word)), constant(np.asarray(0, word))),
-        )
-    return exponent
+        for test, bound, factor in (
+            ("GreaterEqual", 2.0**step, -step),
+            ("Less", 2.0 ** (1 - step), step),
+        ):
+            far = site.apply(test, x, site.constant(bound, x))
+            nearer = site.apply("Mul", x, site.constant(2.0**factor, x))
+            x = site.apply("Select", far, nearer, x)
+            moved, same = (constant(np.asarray(n, layout.word)) for n in (-factor, 0))
+            exponent = site.apply("Add", exponent, site.apply("Select", far, moved, same))
+    return x, exponent
 
 
-def _scaled(site: Site, x: Node, power: int) -> Node:
-    return site.apply("Mul", x, site.constant(math.ldexp(1.0, power), x))
+def float_of(site: Site, word: Node, to: np.dtype) -> Node:
+    """The float of ``to`` with the bits of ``word``."""
+    layout = FORMATS[to]
+    mask = (1 << layout.mantissa) - 1
+    high = site.apply("ShiftRightLogical", word, site.constant(layout.mantissa, word))
+    exponent = site.apply("BitwiseAnd", high, site.constant(layout.all_ones, word))
+    mantissa = site.apply("BitwiseAnd", word, site.constant(mask, word))
+    sign = site.apply("BitwiseAnd", word, site.constant(layout.sign, word))
+    powers = [2.0 ** max(1 - layout.bias, n - layout.bias) for n in range(layout.all_ones)]
+    table = constant(np.array([*powers, np.inf]), layout.carrier)
+    scale = site.apply("Gather", table, site.cast(exponent, np.dtype(np.int32)), axis=0)
+    zero = site.constant(0, word)
+    lead = site.cast(site.apply("NotEqual", exponent, zero), layout.carrier)
+    part = site.cast(mantissa, layout.carrier)
+    fraction = site.apply("Mul", part, site.constant(2.0**-layout.mantissa, part))
+    size = site.apply("Mul", scale, site.apply("Add", lead, fraction))
+    last = site.apply("Equal", exponent, site.constant(layout.all_ones, word))
+    odd = site.apply("LogicalAnd", last, site.apply("NotEqual", mantissa, zero))
+    size = site.apply("Select", odd, site.constant(np.nan, size), size)
+    negative = site.apply("NotEqual", sign, zero)
+    return site.cast(site.apply("Select", negative, site.apply("Neg", size), size), to)
+
+
+@lowers("reduce_precision")
+def lower_reduce_precision(site: Site, x: Node, *, exponent_bits: int, mantissa_bits: int) -> Node:
+    """Rounding to the numbers of a smaller float; below its least normal one is 0, as in XLA."""
+    dtype = x.aval.dtype
+    layout = FORMATS[dtype]
+    if exponent_bits >= layout.exponent and mantissa_bits >= layout.mantissa:
+        return x
+    bias = (1 << (exponent_bits - 1)) - 1
+    known = CASTS.get((exponent_bits, mantissa_bits))
+    if known is not None and dtype == F32:
+        rounded = site.cast(site.cast(x, known), dtype)
+    else:
+        rounded = _rounded(site, x, layout, mantissa_bits)
+    if exponent_bits >= layout.exponent:
+        return rounded
+    size = site.apply("Abs", rounded)
+    small = site.apply("Less", size, site.constant(2.0 ** (1 - bias), x))
+    zero = site.apply("Mul", rounded, site.constant(0, x))
+    large = site.apply("GreaterEqual", size, site.constant(2.0 ** (bias + 1), x))
+    infinite = site.apply("Mul", rounded, site.constant(np.inf, x))
+    return site.apply("Select", large, infinite, site.apply("Select", small, zero, rounded))
+
+
+CASTS = {(5, 10): F16, (8, 7): BF16}
+
+
+def _rounded(site: Site, x: Node, layout: FloatFormat, mantissa: int) -> Node:
+    """Half to even on the bits: add just under half of what is dropped, and cut."""
+    drop = layout.mantissa - mantissa
+    if drop <= 0:
+        return x
+    word = bits_of(site, x, layout)
+    odd = site.apply("ShiftRightLogical", word, site.constant(drop, word))
+    odd = site.apply("BitwiseAnd", odd, site.constant(1, word))
+    half = site.apply("Add", odd, site.constant((1 << (drop - 1)) - 1, word))
+    cut = site.apply("BitwiseAnd", site.apply("Add", word, half), site.constant(-(1 << drop), word))
+    rounded = float_of(site, cut, x.aval.dtype)
+    return site.apply("Select", site.apply("IsNan", x), x, rounded)

@@ -7,11 +7,12 @@ import numpy as np
 
 from fnckpt.ir.graph import Constant, Node
 from fnckpt.ir.lowering.known import constant_of, known_value
-from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
+from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers, lowers_call
+from fnckpt.ir.operators import constant
 
 
 @lowers_call(
-    "jit", "pjit", "closed_call", "core_call", "call", "remat2", "checkpoint", "remat", "xla_call"
+    "call", "checkpoint", "closed_call", "composite", "core_call", "jit", "pjit", "remat", "remat2"
 )
 def inline(
     site: Site, *args: Value, jaxpr: object = None, call_jaxpr: object = None, **_: object
@@ -19,12 +20,24 @@ def inline(
     return site.call(jaxpr if call_jaxpr is None else call_jaxpr, args)
 
 
-@lowers_call("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+@lowers_call("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call")
 def inline_function(
-    site: Site, *args: Value, call_jaxpr: object = None, fun_jaxpr: object = None, **_: object
+    site: Site,
+    *args: Value,
+    call_jaxpr: object = None,
+    fun_jaxpr: object = None,
+    call: object = None,
+    **_: object,
 ) -> tuple[Value, ...]:
-    """The function itself; its derivative is of no use to inference."""
-    return site.call(fun_jaxpr if call_jaxpr is None else call_jaxpr, args)
+    """The function itself; its derivative or its batching is of no use to inference."""
+    (jaxpr,) = (value for value in (call_jaxpr, fun_jaxpr, call) if value is not None)
+    return site.call(jaxpr, args)
+
+
+@lowers_call("linear_call")
+def inline_linear(site: Site, *args: Value, callee: object, **_: object) -> tuple[Value, ...]:
+    """The function; its transpose is for gradients."""
+    return site.call(callee, args)
 
 
 class LinearSolve(Protocol):
@@ -85,9 +98,9 @@ def unroll(
 def each_part(function: Callable[..., Node], *values: Value) -> Value:
     """``function``, which only moves elements, of real values, or of both parts of complex ones."""
     real = [x.real if isinstance(x, Pair) else x for x in values]
-    if not any(isinstance(x, Pair) for x in values):
-        return function(*real)
-    return Pair(function(*real), function(*(x.imag for x in values if isinstance(x, Pair))))
+    imag = [x.imag if isinstance(x, Pair) else x for x in values]
+    is_complex = any(isinstance(x, Pair) for x in values)
+    return Pair(function(*real), function(*imag)) if is_complex else function(*real)
 
 
 def take_row(site: Site, x: Value, index: int) -> Value:
@@ -158,3 +171,17 @@ def unroll_while(
         f"the loop is longer than max_unroll={site.max_unroll} iterations; raise max_unroll, or "
         "make the loop shorter"
     )
+
+
+@lowers("platform_index")
+def lower_platform_index(
+    site: Site, *, platforms: Sequence[Sequence[str] | None], **_: object
+) -> Node:
+    """The number of the branch that is for no platform in particular, or for the CPU."""
+    general = [i for i, names in enumerate(platforms) if names is None or "cpu" in names]
+    if not general:
+        raise Refusal(
+            f"it is written for {platforms} only, which no file format knows of; give "
+            "jax.lax.platform_dependent a default"
+        )
+    return constant(np.asarray(general[-1], site.aval.dtype))

@@ -2,13 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
+import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.lax import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 
-from fnckpt.ir.graph import Constant, Node
-from fnckpt.ir.lowering.registry import Site, lowers
+from fnckpt.ir.graph import Aval, Constant, Node
+from fnckpt.ir.lowering.compose import composed
+from fnckpt.ir.lowering.known import known_value
+from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
 from fnckpt.ir.lowering.shape import broadcast_in_dim
 from fnckpt.ir.operators import constant
 
@@ -241,6 +246,8 @@ def lower_scatter(
     update_consts: object,
 ) -> Node:
     """Writes over every indexed axis at once; an update that lies outside goes to a spare row."""
+    if not reduction and isinstance(update_jaxpr, Jaxpr):
+        return _apply_at(site, x, indices, updates, update_jaxpr, dimension_numbers, mode)
     if reduction == "sub":
         reduction, updates = "add", site.apply("Neg", updates)
     d, rank = dimension_numbers, len(x.aval.shape)
@@ -294,6 +301,36 @@ def _write(
     limit = (rows, *rest)
     kept = site.apply("Slice", written, start=none, limit=limit, strides=(1,) * len(limit))
     return site.reshape(kept, shape)
+
+
+def _apply_at(
+    site: Site,
+    x: Node,
+    indices: Node,
+    updates: Node,
+    function: Jaxpr,
+    numbers: ScatterDimensionNumbers,
+    mode: GatherScatterMode,
+) -> Node:
+    """``x.at[...].apply(function)``: the function of all, chosen where it is asked for."""
+    known = known_value(indices)
+    rows = None if known is None else known.reshape(-1, known.shape[-1])
+    if rows is None or len(np.unique(rows, axis=0)) < len(rows):
+        raise Refusal(
+            "a function applied at places that depend on the input, where it would count how often "
+            "a place is named; use constant places, or jnp.where"
+        )
+    flags = [constant(np.full(node.aval.shape, n, INT32)) for n, node in ((0, x), (1, updates))]
+    touched = lower_scatter(
+        "", replace(site, results=(Aval(x.aval.shape, INT32),)), flags[0], indices, flags[1],
+        dimension_numbers=numbers, mode=mode, update_jaxpr=None, update_consts=(),
+    )  # fmt: skip
+    of_scalars = jaxpr_as_fun(ClosedJaxpr(function, ()))
+    on_all = lambda a: jax.vmap(lambda v: of_scalars(v, v)[0])(a.reshape(-1)).reshape(a.shape)  # noqa: E731
+    (applied,) = composed(site, on_all, x)
+    assert not isinstance(applied, Pair)
+    there = site.apply("NotEqual", touched, constant(np.asarray(0, INT32)))
+    return site.apply("Select", there, applied, x)
 
 
 for _primitive, _reduction in WRITES.items():

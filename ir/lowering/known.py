@@ -12,7 +12,7 @@ from jax.extend.core import JaxprEqn, Literal, Var
 
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import Constant, Node, inputs_of, ordered
-from fnckpt.ir.lowering.compat import wide_numbers
+from fnckpt.ir.lowering.compat import bind, wide_numbers
 from fnckpt.ir.lowering.registry import Pair, Value
 
 # The implementation of the PRNG whose keys are of a dtype, by the dtype's name.
@@ -61,17 +61,19 @@ def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:
         return None
     with jax.ensure_compile_time_eval(), wide_numbers(given):
         args = [_jax_value(atom, array) for atom, array in zip(eqn.invars, given, strict=True)]
-        functions, params = eqn.primitive.get_bind_params(eqn.params)
-        results = eqn.primitive.bind(*functions, *args, **params)
-    several = results if eqn.primitive.multiple_results else [results]
-    return [constant_of(result) for result in several]
+        try:
+            results = bind(eqn, args)
+        except NotImplementedError:  # JAX says so of primitives that need a mesh or a device
+            return None
+        return [constant_of(result) for result in results]
 
 
 def _jax_value(atom: Var | Literal, array: np.ndarray) -> jax.Array:
+    value = jax.numpy.asarray(array)
     if not is_extended(atom):
-        return jax.numpy.asarray(array)
-    impl = PRNGS[str(getattr(atom.aval, "dtype", ""))]
-    return jax.random.wrap_key_data(jax.numpy.asarray(array), impl=impl)
+        return value
+    assert isinstance(atom.aval, jax.core.ShapedArray)
+    return jax.random.wrap_key_data(value, impl=PRNGS[str(atom.aval.dtype)])
 
 
 def constant_of(value: object) -> Value:

@@ -51,6 +51,36 @@ def lower_concatenate(site: Site, *xs: Node, dimension: int) -> Node:
     return xs[0] if len(xs) == 1 else site.apply("Concat", *xs, axis=dimension)
 
 
+@lowers("stack")
+def lower_stack(site: Site, *xs: Node, axis: int) -> Node:
+    """The arrays along a new axis."""
+    shape = xs[0].aval.shape
+    rows = [site.reshape(x, (*shape[:axis], 1, *shape[axis:])) for x in xs]
+    return rows[0] if len(rows) == 1 else site.apply("Concat", *rows, axis=axis)
+
+
+@lowers("unstack")
+def lower_unstack(site: Site, x: Node, *, axis: int) -> Sequence[Node]:
+    """The slices of one axis, without it."""
+    shape, ones = x.aval.shape, (1,) * len(x.aval.shape)
+    rows = []
+    for i in range(shape[axis]):
+        start = tuple(i if n == axis else 0 for n in range(len(shape)))
+        limit = tuple(i + 1 if n == axis else size for n, size in enumerate(shape))
+        rows.append(site.reshape(slice_(site, x, start, limit, ones), site.results[i].shape))
+    return rows
+
+
+@lowers("tile")
+def lower_tile(site: Site, x: Node, *, reps: Ints) -> Node:
+    """Each axis repeated: broadcast along a new axis before it, and joined."""
+    shape = x.aval.shape
+    column = site.reshape(x, [n for size in shape for n in (1, size)])
+    wide = tuple(n for size, count in zip(shape, reps, strict=True) for n in (int(count), size))
+    spread = column if column.aval.shape == wide else site.apply("BroadcastTo", column, shape=wide)
+    return site.reshape(spread, site.aval.shape)
+
+
 @lowers("slice")
 def lower_slice(
     site: Site, x: Node, *, start_indices: Ints, limit_indices: Ints, strides: Ints | None

@@ -125,5 +125,7 @@ def lower_approx_top_k(
         "Slice", order, start=(0,) * len(shape), limit=(*shape[:-1], int(k)),
         strides=(1,) * len(shape),
     )  # fmt: skip
-    values, places = (moved_back(site, n, reduction_dimension) for n in (taken(site, row, first), first))
+    values, places = (
+        moved_back(site, n, reduction_dimension) for n in (taken(site, row, first), first)
+    )
     return values, site.cast(places, site.results[1].dtype)

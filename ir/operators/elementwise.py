@@ -37,6 +37,18 @@ def _widened(
     return compute
 
 
+def _digamma(x: np.ndarray) -> np.ndarray:
+    """NaN at all poles, 0 among them, as XLA computes it."""
+    with np.errstate(all="ignore"):
+        pole = (x <= 0) & (x == np.floor(x))
+    return np.where(pole, np.nan, scipy.special.digamma(x))
+
+
+def _lgamma(x: np.ndarray) -> np.ndarray:
+    """Infinity at both ends, as XLA computes it."""
+    return np.where(np.isinf(x), np.inf, scipy.special.gammaln(x))
+
+
 UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Abs": np.abs,
     "Acos": np.arccos,
@@ -50,7 +62,7 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Ceil": np.ceil,
     "Cos": np.cos,
     "Cosh": np.cosh,
-    "Digamma": _widened(scipy.special.digamma),
+    "Digamma": _widened(_digamma),
     "Erf": _widened(scipy.special.erf),
     "ErfInv": _widened(scipy.special.erfinv),
     "Erfc": _widened(scipy.special.erfc),
@@ -58,12 +70,12 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Expm1": np.expm1,
     "Floor": np.floor,
     "Identity": lambda x: x,
-    "Lgamma": _widened(scipy.special.gammaln),
+    "Lgamma": _widened(_lgamma),
     "Log": np.log,
     "Log1p": np.log1p,
     "LogicalNot": np.logical_not,
     "Neg": np.negative,
-    "PopulationCount": lambda x: np.bitwise_count(x).astype(x.dtype),
+    "PopulationCount": lambda x: np.bitwise_count(x.view(f"u{x.dtype.itemsize}")).astype(x.dtype),
     "Reciprocal": lambda x: (1 / x).astype(x.dtype),
     "Relu": lambda x: np.maximum(x, np.zeros((), x.dtype)),
     "Round": np.rint,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,6 +143,37 @@ def test_a_full_disk_is_told_beside_the_error_that_came_first(tmp_path: Path):
             save_on_error=True,
         )
     assert "a checkpoint could not be saved: [Errno 27] File too large" in raised.value.__notes__[0]
+
+
+def test_a_save_that_failed_is_tried_again_when_the_last_state_is_asked_for(tmp_path: Path):
+    """The directory is away for one save only."""
+
+    def data() -> Iterator[np.float32]:
+        for number in range(1, 9):
+            if number == 4:
+                (tmp_path / "out").rename(tmp_path / "away")
+            yield np.float32(number)
+
+    def back(number: int, *_: object) -> None:
+        if number == 4:
+            time.sleep(0.5)  # the save fails meanwhile, on its thread
+            (tmp_path / "away").rename(tmp_path / "out")
+            raise RuntimeError("it broke")
+
+    with pytest.raises(RuntimeError, match="it broke") as raised:
+        train(
+            step,
+            {"w": np.zeros(ITEMS, np.float32), "n": 0},
+            data(),
+            policy=CheckpointPolicy(4),
+            directory=tmp_path / "out",
+            save_on_error=True,
+            on_step=back,
+        )
+    assert check_whole(tmp_path / "out") == [4]
+    failed, saved = raised.value.__notes__
+    assert "a checkpoint could not be saved: [Errno 2]" in failed
+    assert saved.endswith("out/CKP-1_4.ckpt")
 
 
 def truncate(path: Path) -> None:

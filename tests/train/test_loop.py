@@ -133,7 +133,7 @@ def test_an_error_of_the_data_saves_the_last_state_when_asked(tmp_path: Path):
         fit(numbers(8, 6, fail), tmp_path, save_on_error=True)
     assert names(tmp_path) == ["CKP-1_5.ckpt"]
     assert "the state before this error is in" in raised.value.__notes__[0]
-    assert float(checkpoint.load_checkpoint(tmp_path / "CKP-1_5.ckpt")["state"]) == 15
+    assert float(checkpoint.load_checkpoint(tmp_path / "CKP-1_5.ckpt")[""]) == 15
 
 
 def test_an_error_inside_the_compiled_step_saves_the_state_before_it(tmp_path: Path):
@@ -150,7 +150,14 @@ def test_an_error_inside_the_compiled_step_saves_the_state_before_it(tmp_path: P
     with pytest.raises((ValueError, RuntimeError), match="six"):
         train(risky, np.float32(0), numbers(8), **options)
     assert names(tmp_path) == ["CKP-1_5.ckpt"]
-    assert float(checkpoint.load_checkpoint(tmp_path / "CKP-1_5.ckpt")["state"]) == 15
+    assert float(checkpoint.load_checkpoint(tmp_path / "CKP-1_5.ckpt")[""]) == 15
+
+
+@pytest.mark.parametrize("policy", [CheckpointPolicy(None, None), None])
+def test_an_error_is_the_users_own_where_nothing_can_be_saved(tmp_path: Path, policy: Any):
+    with pytest.raises(RuntimeError, match="it broke"):
+        fit(numbers(8, 6, fail), tmp_path, save_on_error=True, policy=policy)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("callback", ["on_step", "on_epoch", "on_checkpoint", "eval_fn"])
@@ -213,7 +220,7 @@ def test_the_real_mindspore_reads_a_checkpoint_of_a_training(tmp_path: Path, run
     )
     printed = run_python(code, tmp_path / "CKP-1_4.ckpt")
     found = json.loads(printed.rpartition("found")[2])
-    assert found["state"] == "10.0"
+    assert found[""] == "10.0"
     assert found["fnckpt.epoch"] == "1"
     assert found["fnckpt.step"] == "4"
     assert found["fnckpt.history.steps.loss"] == "[1. 2. 3. 4.]"

@@ -41,6 +41,7 @@ def test_it_learns_and_saves_all_of_the_state(net: Net, tmp_path: Path):
     stored = load_checkpoint(result.checkpoints[-1])
     for name, leaf in plain(result.state).items():
         assert np.array_equal(stored[name], leaf), name
+    assert same_bits(load_checkpoint(result.checkpoints[-1], like=result.state), result.state)
     assert all(name.startswith("fnckpt.") for name in stored.keys() - plain(result.state).keys())
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from fnckpt.ir.attributes import integer, ints, number
 from fnckpt.ir.graph import Aval, CNode, Node
-from fnckpt.ir.targets.air.attrs import integer, ints, number
 from fnckpt.ir.targets.air.codes import OF_DTYPE
 from fnckpt.ir.targets.air.prototypes import prototype
 from fnckpt.ir.targets.air.writer import Writer

@@ -2,8 +2,8 @@
 
 import math
 
+from fnckpt.ir.attributes import Ints, integer, ints, number, pairs
 from fnckpt.ir.graph import Aval, CNode, Node
-from fnckpt.ir.targets.air.attrs import Ints, integer, ints, number, pairs
 from fnckpt.ir.targets.air.codes import OF_DTYPE
 from fnckpt.ir.targets.air.emit import EMITTERS, FLOAT32, emits
 from fnckpt.ir.targets.air.writer import Ref, Writer

@@ -1,11 +1,11 @@
 """What turns a graph into operators and types that GE r1.1 has."""
 
+from fnckpt.ir.passes import special
 from fnckpt.ir.passes.reshape import drop_reshape, merge_reshapes
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.air import (
     legalize_compose,
     legalize_network,
-    legalize_special,
     legalize_types,
 )
 
@@ -14,6 +14,6 @@ LEGALIZE: tuple[Rule, ...] = (
     drop_reshape,
     *legalize_types.RULES,
     *legalize_compose.RULES,
-    *legalize_special.RULES,
+    *special.RULES,
     *legalize_network.RULES,
 )

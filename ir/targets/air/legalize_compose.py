@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 
+from fnckpt.ir.attributes import integer, ints, number
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators.reduction import least_and_greatest
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
-from fnckpt.ir.targets.air.attrs import integer, ints, number
-from fnckpt.ir.targets.air.build import (
+from fnckpt.ir.passes.build import (
     BOOL,
     FLOAT16,
     FLOAT32,
@@ -18,8 +17,10 @@ from fnckpt.ir.targets.air.build import (
     Build,
     known,
     mapped,
+    through,
 )
-from fnckpt.ir.targets.air.legalize_types import SIGNED, through
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
+from fnckpt.ir.targets.air.legalize_types import SIGNED
 
 MOST_COMPARED = 1 << 24  # elements of the mask that stands for a scatter
 

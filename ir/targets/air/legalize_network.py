@@ -2,17 +2,18 @@
 
 import math
 
+from fnckpt.ir.attributes import Ints, integer, ints, number, pairs
 from fnckpt.ir.graph import Attr, CNode, Node
-from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrites
-from fnckpt.ir.targets.air.attrs import Ints, integer, ints, number, pairs
-from fnckpt.ir.targets.air.build import (
+from fnckpt.ir.passes.build import (
     FLOAT16,
     FLOAT32,
     INT32,
     Build,
+    through,
 )
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrites
 from fnckpt.ir.targets.air.emit_network import MOST_AREA, MOST_PAD
-from fnckpt.ir.targets.air.legalize_types import SIGNED, through
+from fnckpt.ir.targets.air.legalize_types import SIGNED
 
 MOST_MULTIPLIED = 1 << 24  # elements of a product that is written as Mul and ReduceSum
 

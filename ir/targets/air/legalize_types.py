@@ -11,8 +11,8 @@ import numpy as np
 
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, item
+from fnckpt.ir.passes.build import BOOL, FLOAT32, INT32, INT64, UINT8, VALUES, Build, through
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.targets.air.build import BOOL, FLOAT32, INT32, INT64, UINT8, Build
 from fnckpt.ir.targets.air.codes import OF_DTYPE
 from fnckpt.ir.targets.air.emit import takes
 
@@ -25,27 +25,10 @@ INDEX = {np.dtype(n): INT32 for n in ("int8", "int16", "uint8", "uint16")} | {
     np.dtype(np.uint64): INT64,
 }
 
-VALUES = {  # which inputs hold the values; all of them where nothing is said
-    "DynamicSlice": (0,), "DynamicUpdateSlice": (0, 1), "Gather": (0,), "GatherElements": (0,),
-    "GatherNd": (0,), "ScatterNd": (0, 2), "Select": (1, 2),
-}  # fmt: skip
 INDICES = {
     "DynamicSlice": 1, "DynamicUpdateSlice": 2, "Gather": 1, "GatherElements": 1, "GatherNd": 1,
     "ScatterNd": 1,
 }  # fmt: skip
-
-
-def through(node: CNode, dtype: np.dtype) -> Node:
-    """``node`` computed on ``dtype``; a result of the values' own type is cast back to it."""
-    build = Build(node)
-    places = VALUES.get(node.op, tuple(range(len(node.inputs))))
-    own = node.inputs[places[0]].aval.dtype
-    inputs = [
-        build.cast(each, dtype) if place in places else each
-        for place, each in enumerate(node.inputs)
-    ]
-    result = build(node.op, *inputs, **node.attrs)
-    return build.cast(result, own) if node.aval.dtype == own else result
 
 
 BOOL_AS_BYTE = (

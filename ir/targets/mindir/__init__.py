@@ -1,12 +1,13 @@
 """MindIR: the files that MindSpore and MindSpore Lite load."""
 
-from fnckpt.ir.targets.mindir.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.mindir import emit, emit_exact
 from fnckpt.ir.targets.mindir.encode import encode
 from fnckpt.ir.targets.mindir.legalize import LEGALIZE
 from fnckpt.ir.targets.mindir.read import check, summarize
+from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS
 from fnckpt.ir.targets.target import Target
 
-__all__ = ["TARGET", "check"]
+__all__ = ["TARGET", "check", "emit", "emit_exact"]
 
 TARGET = Target(
     name="MINDIR",

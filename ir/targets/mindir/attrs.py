@@ -57,8 +57,7 @@ def pairs(node: CNode, name: str) -> Pads:
 def dtype_of(node: CNode) -> np.dtype:
     """The attribute ``dtype``."""
     value = node.attrs["dtype"]
-    assert not isinstance(value, tuple | complex)
-    return np.dtype(value)
+    return value if isinstance(value, np.dtype) else np.dtype(str(value))
 
 
 def rank(node: Node) -> int:

@@ -7,8 +7,8 @@ Source: ``TensorProto.DataType`` of mind_ir.proto, and the type ids that MindSpo
 import ml_dtypes
 import numpy as np
 
-from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.ir.targets.target import Refusal
+from fnckpt.proto import mind_ir_pb2 as mind_ir
 
 _TENSOR = mind_ir.TensorProto
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fnckpt.ir.graph import Aval, CNode, FuncGraph, Node
-from fnckpt.ir.targets.mindir.emit import CANNOT, EMITTERS
+from fnckpt.ir.graph import FuncGraph
+from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS
 from fnckpt.ir.targets.mindir.writer import (
     DIALECTS,
     Writer,
@@ -11,7 +11,6 @@ from fnckpt.ir.targets.mindir.writer import (
     tensor_type,
     type_attribute,
 )
-from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.target import Encoded, Part, emit_all
 from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.wire import field, size
@@ -34,7 +33,7 @@ def encode(graph: FuncGraph, *, mindspore: str = "2.3") -> Encoded:
     """
     if mindspore not in DIALECTS:
         raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
-    writer = Writer(value_names(graph), DIALECTS[mindspore])
+    writer = Writer(graph, DIALECTS[mindspore])
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
     head = mind_ir.GraphProto(name=graph.name)
     for parameter in graph.inputs:

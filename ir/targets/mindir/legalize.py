@@ -1,5 +1,18 @@
-"""Operators and dtypes that MindSpore lacks, in those that it has."""
+"""What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
 from fnckpt.ir.passes.rewrite import Rule
+from fnckpt.ir.targets.mindir import (
+    legalize_elementwise,
+    legalize_index,
+    legalize_network,
+    legalize_types,
+    legalize_window,
+)
 
-LEGALIZE: tuple[Rule, ...] = ()
+LEGALIZE: tuple[Rule, ...] = (
+    *legalize_types.RULES,
+    *legalize_elementwise.RULES,
+    *legalize_index.RULES,
+    *legalize_network.RULES,
+    *legalize_window.RULES,
+)

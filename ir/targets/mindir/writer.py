@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fnckpt.ir.graph import Aval, CNode, Constant, Node
+from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
+from fnckpt.ir.targets.mindir.known import may_be_negative_zero, may_be_special
 from fnckpt.ir.targets.mindir.primitives import CODES, form_of
+from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.target import Part
 from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.wire import field
@@ -44,14 +46,24 @@ class Writer:
       primitives: what nodes refer to as ``REF::<name>``.
     """
 
-    def __init__(self, names: dict[int, str], dialect: Dialect) -> None:
-        self.names, self.dialect = names, dialect
+    def __init__(self, graph: FuncGraph, dialect: Dialect) -> None:
+        self.names, self.dialect = value_names(graph), dialect
+        nodes = graph.nodes()
+        self._special = may_be_special(nodes)
+        self._negative_zero = may_be_negative_zero(nodes)
         self.parts: list[Part] = []
         self.count = 0
         self.primitives: dict[bytes, _Primitive] = {}
-        self._taken = set(names.values())
+        self._taken = set(self.names.values())
         self._shared: dict[bytes, str] = {}
-        self._written: set[int] = set()
+
+    def is_special(self, node: Node) -> bool:
+        """Whether NaN or an infinity may be in a value of the graph."""
+        return id(node) in self._special
+
+    def is_negative_zero(self, node: Node) -> bool:
+        """Whether -0.0 may be in a value of the graph."""
+        return id(node) in self._negative_zero
 
     def ref(self, value: Value) -> str:
         """The name of a value; a constant is written at its first use."""
@@ -119,10 +131,11 @@ class Writer:
         self.parts += field(GRAPH_NODE, [message.SerializeToString()])
         self.count += 1
 
-    def primitive(self, op: str, attributes: Sequence[_Attribute], kind: int) -> str:
+    def primitive(
+        self, op: str, attributes: Sequence[_Attribute], kind: _Primitive.PrimType
+    ) -> str:
         """The name of the ``PrimitiveProto`` of ``op`` with these attributes."""
-        made = _Primitive(op_type=op, attribute=attributes, instance_name="")
-        made.prim_type = _Primitive.PrimType.Name(kind)
+        made = _Primitive(op_type=op, attribute=attributes, instance_name="", prim_type=kind)
         key = made.SerializeToString()
         if key not in self.primitives:
             made.name = f"{op}:{len(self.primitives) + 1}"
@@ -166,7 +179,13 @@ SEVERAL = frozenset({"BatchNorm", "Cummax", "Cummin", "LayerNorm", "MakeTuple", 
 
 def _coded(op: str, argument: str, content: Argument) -> Argument:
     codes = CODES.get((op, argument))
-    return codes[str(content)] if codes else TYPE_IDS[content.name] if isinstance(content, np.dtype) else content
+    return (
+        codes[str(content)]
+        if codes
+        else TYPE_IDS[content.name]
+        if isinstance(content, np.dtype)
+        else content
+    )
 
 
 def attribute(name: str, content: Argument) -> _Attribute:

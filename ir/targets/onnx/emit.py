@@ -1,13 +1,13 @@
 """From our operators to ONNX's: a row for each, or the reason why there is none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fnckpt.ir.graph import Attr, CNode, Node
-from fnckpt.ir.targets.onnx.kernels import DTYPES
-from fnckpt.ir.targets.onnx.legalize import VALUES
-from fnckpt.ir.targets.onnx.writer import Writer, element_type
+from fnckpt.ir.attributes import integer, ints, number, pairs
+from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.targets.onnx.kernels import kernel_dtypes, value_dtype
+from fnckpt.ir.targets.onnx.writer import Attribute, Value, Writer, element_type
 from fnckpt.ir.targets.target import Refusal
 
 Emitter = Callable[[CNode, Writer], None]
@@ -31,9 +31,6 @@ SAME = {
 SINCE = {"BitwiseAnd": 18, "BitwiseNot": 18, "BitwiseOr": 18, "BitwiseXor": 18}
 
 CANNOT = {
-    "Digamma": "ONNX has no digamma; compute it outside apply_fn",
-    "ErfInv": "ONNX has no inverse error function; compute it outside apply_fn",
-    "Lgamma": "ONNX has no log-gamma; compute it outside apply_fn",
     "NextAfter": "ONNX cannot read the bits of a float; compute it outside apply_fn",
 }
 
@@ -59,25 +56,17 @@ def check_dtypes(node: CNode) -> None:
     """Refuse a dtype that ONNX Runtime has no kernel for, and that has no equal detour."""
     if not node.inputs:
         return
-    place = VALUES.get(node.op, (0,))[0]
-    dtype = node.inputs[place].aval.dtype
-    if dtype.name not in DTYPES.get(node.op, (dtype.name,)):
+    dtype = value_dtype(node)
+    if dtype.name not in kernel_dtypes(node):
         raise Refusal(
             f"ONNX Runtime has no kernel of {node.op} for {dtype}; cast to float32 or int32 before"
         )
 
 
-def ints(value: Attr) -> list[int]:
-    """A tuple attribute as a list of integers."""
-    assert isinstance(value, tuple)
-    return [int(str(v)) for v in value]
-
-
-def flat_pads(value: Attr) -> list[int]:
+def flat_pads(node: CNode) -> list[int]:
     """Pairs of (before, after) as ONNX has them: all befores, then all afters."""
-    assert isinstance(value, tuple)
-    pairs = [ints(pair) for pair in value]
-    return [low for low, _ in pairs] + [high for _, high in pairs]
+    both = pairs(node, "pads")
+    return [low for low, _ in both] + [high for _, high in both]
 
 
 @emits(*SAME)
@@ -119,9 +108,12 @@ def emit_cast(node: CNode, w: Writer) -> None:
     if dtype.itemsize < 8:
         w.node("Cast", node, inside, to=to)
         return
-    whole = w.step("Cast", node, inside, to=to)
+    signed = np.dtype(np.int64)  # the runtime has no Where of uint64; the bits are the same
+    whole = w.step("Cast", node, w.step("Cast", node, inside, to=to), to=element_type(signed))
     above = w.step("GreaterOrEqual", node, clean, w.scalar(float(info.max), wide))
-    w.node("Where", node, above, w.scalar(info.max, dtype), whole)
+    most = np.array(info.max, dtype).view(signed)
+    chosen = w.step("Where", node, above, w.scalar(int(most), signed), whole)
+    w.node("Cast", node, chosen, to=to)
 
 
 @emits("Gelu")
@@ -147,43 +139,43 @@ def emit_gelu(node: CNode, w: Writer) -> None:
 
 @emits("LeakyRelu", "Elu")
 def emit_with_alpha(node: CNode, w: Writer) -> None:
-    w.node(node.op, node, *node.inputs, alpha=float(str(node.attrs["alpha"])))
+    w.node(node.op, node, *node.inputs, alpha=number(node, "alpha"))
 
 
 @emits("Reshape")
 def emit_reshape(node: CNode, w: Writer) -> None:
     """``allowzero``: a 0 is a size here, not "as before"."""
-    shape = ints(node.attrs["shape"])
+    shape = ints(node, "shape")
     extra = {"allowzero": 1} if 0 in shape else {}
     w.node("Reshape", node, *node.inputs, w.ints(shape, "shape"), **extra)
 
 
 @emits("Transpose")
 def emit_transpose(node: CNode, w: Writer) -> None:
-    w.node("Transpose", node, *node.inputs, perm=ints(node.attrs["perm"]))
+    w.node("Transpose", node, *node.inputs, perm=ints(node, "perm"))
 
 
 @emits("BroadcastTo")
 def emit_broadcast(node: CNode, w: Writer) -> None:
-    w.node("Expand", node, *node.inputs, w.ints(ints(node.attrs["shape"]), "shape"))
+    w.node("Expand", node, *node.inputs, w.ints(ints(node, "shape"), "shape"))
 
 
 @emits("Concat")
 def emit_concat(node: CNode, w: Writer) -> None:
-    w.node("Concat", node, *node.inputs, axis=int(str(node.attrs["axis"])))
+    w.node("Concat", node, *node.inputs, axis=integer(node, "axis"))
 
 
 @emits("Pad")
 def emit_pad(node: CNode, w: Writer) -> None:
-    pads = ints(node.attrs["low"]) + ints(node.attrs["high"])
+    pads = ints(node, "low") + ints(node, "high")
     w.node("Pad", node, node.inputs[0], w.ints(pads, "pads"), node.inputs[1])
 
 
 @emits("Slice")
 def emit_slice(node: CNode, w: Writer) -> None:
     (x,), shape = node.inputs, node.inputs[0].aval.shape
-    start, limit = ints(node.attrs["start"]), ints(node.attrs["limit"])
-    strides = ints(node.attrs["strides"])
+    start, limit = ints(node, "start"), ints(node, "limit")
+    strides = ints(node, "strides")
     whole = zip(start, limit, strides, shape, strict=True)
     axes = [i for i, part in enumerate(whole) if part != (0, shape[i], 1, shape[i])]
     if not axes:
@@ -198,7 +190,7 @@ def emit_slice(node: CNode, w: Writer) -> None:
 
 @emits("Reverse")
 def emit_reverse(node: CNode, w: Writer) -> None:
-    axes = ints(node.attrs["axes"])
+    axes = ints(node, "axes")
     ends = np.iinfo(np.int64).min
     w.node(
         "Slice", node, *node.inputs, w.ints([-1] * len(axes), "starts"),
@@ -209,7 +201,7 @@ def emit_reverse(node: CNode, w: Writer) -> None:
 @emits("DynamicSlice")
 def emit_dynamic_slice(node: CNode, w: Writer) -> None:
     x, starts = node.inputs
-    sizes = ints(node.attrs["sizes"])
+    sizes = ints(node, "sizes")
     begin = w.step("Cast", node, starts, to=element_type(np.dtype(np.int64)))
     w.node("Slice", node, x, begin, w.step("Add", node, begin, w.ints(sizes, "sizes")))
 
@@ -217,7 +209,7 @@ def emit_dynamic_slice(node: CNode, w: Writer) -> None:
 @emits("Gather", "GatherElements")
 def emit_gather(node: CNode, w: Writer) -> None:
     x, indices = node.inputs
-    w.node(node.op, node, x, index(node, w, indices), axis=int(str(node.attrs["axis"])))
+    w.node(node.op, node, x, index(node, w, indices), axis=integer(node, "axis"))
 
 
 def index(node: CNode, w: Writer, indices: Node, *, wide: bool = False) -> Node | str:
@@ -245,22 +237,41 @@ def emit_scatter_nd(node: CNode, w: Writer) -> None:
     w.node("ScatterND", node, x, index(node, w, indices, wide=True), updates, **extra)
 
 
-REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
-
-
-@emits(*REDUCTIONS)
+@emits("ReduceMean", "ReduceProd", "ReduceSum")
 def emit_reduction(node: CNode, w: Writer) -> None:
-    """Axes are an input of ReduceSum since opset 13, and of the others since 18."""
-    axes, keepdims = ints(node.attrs["axes"]), int(bool(node.attrs["keepdims"]))
-    if w.opset >= (13 if node.op == "ReduceSum" else 18):
-        w.node(node.op, node, *node.inputs, w.ints(axes, "axes"), keepdims=keepdims)
-    else:
-        w.node(node.op, node, *node.inputs, axes=axes, keepdims=keepdims)
+    inputs, attrs = reduction(node, w, *node.inputs)
+    w.node(node.op, node, *inputs, **attrs)
+
+
+@emits("ReduceMax", "ReduceMin")
+def emit_extreme(node: CNode, w: Writer) -> None:
+    """NaN where there is one, which ONNX Runtime passes over."""
+    (x,) = node.inputs
+    inputs, attrs = reduction(node, w, x)
+    if node.aval.dtype.kind in "iu":
+        w.node(node.op, node, *inputs, **attrs)
+        return
+    number, boolean = (element_type(np.dtype(t)) for t in (np.int32, np.bool_))
+    marks = w.step("Cast", node, w.step("IsNaN", node, x), to=number)
+    marked, same = reduction(node, w, marks, op="ReduceMax")
+    unknown = w.step("Cast", node, w.step("ReduceMax", node, *marked, **same), to=boolean)
+    most = w.step(node.op, node, *inputs, **attrs)
+    w.node("Where", node, unknown, w.scalar(np.nan, node.aval.dtype, "nan"), most)
+
+
+def reduction(
+    node: CNode, w: Writer, *inputs: Value, op: str = ""
+) -> tuple[list[Value], dict[str, Attribute]]:
+    """Inputs and attributes: axes are an input of ReduceSum since opset 13, of others since 18."""
+    axes, keepdims = ints(node, "axes"), int(bool(node.attrs["keepdims"]))
+    if w.opset >= (13 if (op or node.op) == "ReduceSum" else 18):
+        return [*inputs, w.ints(axes, "axes")], {"keepdims": keepdims}
+    return [*inputs], {"axes": axes, "keepdims": keepdims}
 
 
 @emits("ArgMax", "ArgMin")
 def emit_arg(node: CNode, w: Writer) -> None:
-    axis = int(str(node.attrs["axis"]))
+    axis = integer(node, "axis")
     if node.aval.dtype == np.int64:
         w.node(node.op, node, *node.inputs, axis=axis, keepdims=0)
         return
@@ -270,7 +281,7 @@ def emit_arg(node: CNode, w: Writer) -> None:
 
 @emits("CumSum")
 def emit_cum_sum(node: CNode, w: Writer) -> None:
-    axis = w.scalar(int(str(node.attrs["axis"])), np.dtype(np.int64), "axis")
+    axis = w.scalar(integer(node, "axis"), np.dtype(np.int64), "axis")
     w.node("CumSum", node, *node.inputs, axis, reverse=int(bool(node.attrs["reverse"])))
 
 
@@ -279,7 +290,7 @@ def emit_top_k(node: CNode, w: Writer) -> None:
     """ONNX gives indices as int64; among equal elements the first comes first."""
     values, indices = w.results(node)
     wide = w.unused(f"{indices}/int64")
-    k = w.ints([int(str(node.attrs["k"]))], "k")
+    k = w.ints([integer(node, "k")], "k")
     w.add("TopK", [w.ref(node.inputs[0]), k], [values, wide], values)
     w.add("Cast", [wide], [indices], indices, to=element_type(node.results[1].dtype))
 
@@ -298,14 +309,12 @@ def emit_matmul(node: CNode, w: Writer) -> None:
 @emits("Conv", "ConvTranspose")
 def emit_conv(node: CNode, w: Writer) -> None:
     window = list(node.inputs[1].aval.shape[2:])
-    pads = flat_pads(node.attrs["pads"])
+    pads = flat_pads(node)
     if node.op == "ConvTranspose":
         pads = [-pad for pad in pads]
-    if min(pads, default=0) < 0:
-        raise Refusal("a transposed convolution that is padded after; pad its result instead")
     w.node(
-        node.op, node, *node.inputs, kernel_shape=window, strides=ints(node.attrs["strides"]),
-        pads=pads, dilations=ints(node.attrs["dilation"]), group=int(str(node.attrs["groups"])),
+        node.op, node, *node.inputs, kernel_shape=window, strides=ints(node, "strides"),
+        pads=pads, dilations=ints(node, "dilation"), group=integer(node, "groups"),
     )  # fmt: skip
 
 
@@ -320,28 +329,28 @@ def emit_avg_pool(node: CNode, w: Writer) -> None:
     w.node("AveragePool", node, *node.inputs, count_include_pad=counted, **pool_attributes(node))
 
 
-def pool_attributes(node: CNode) -> dict[str, list[int]]:
+def pool_attributes(node: CNode) -> dict[str, Sequence[int]]:
     """Window, strides and padding as ONNX names them."""
     return {
-        "kernel_shape": ints(node.attrs["window"]),
-        "strides": ints(node.attrs["strides"]),
-        "pads": flat_pads(node.attrs["pads"]),
+        "kernel_shape": ints(node, "window"),
+        "strides": ints(node, "strides"),
+        "pads": flat_pads(node),
     }
 
 
 @emits("BatchNorm")
 def emit_batch_norm(node: CNode, w: Writer) -> None:
-    w.node("BatchNormalization", node, *node.inputs, epsilon=float(str(node.attrs["epsilon"])))
+    w.node("BatchNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
 
 
 @emits("LayerNorm")
 def emit_layer_norm(node: CNode, w: Writer) -> None:
     if w.opset < 17:
         raise Refusal("LayerNormalization needs opset 17; pass opset=17 or newer to export")
-    epsilon = float(str(node.attrs["epsilon"]))
+    epsilon = number(node, "epsilon")
     w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
 
 
 @emits("Softmax", "LogSoftmax")
 def emit_softmax(node: CNode, w: Writer) -> None:
-    w.node(node.op, node, *node.inputs, axis=int(str(node.attrs["axis"])))
+    w.node(node.op, node, *node.inputs, axis=integer(node, "axis"))

@@ -5,6 +5,11 @@ operators and ScatterND's reductions: 18). What is not in a row is computed in a
 equal results (``legalize``), or refused.
 """
 
+import numpy as np
+
+from fnckpt.ir.graph import CNode
+from fnckpt.ir.passes.build import VALUES
+
 F16, F32, F64, BF16 = "float16", "float32", "float64", "bfloat16"
 INTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = (F32, F64, F16)
@@ -15,7 +20,7 @@ SUMS = (*FLOATS, "int32", "int64")
 ORDERED = (*FLOATS, "int8", "int32", "int64", "uint8")
 
 DTYPES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Rem", "Abs", "Sign"), NUMBERS),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Rem", "Abs"), NUMBERS),
     **dict.fromkeys(("Equal", "NotEqual"), (*NUMBERS, "bool")),
     **dict.fromkeys(("Less", "LessEqual", "Greater", "GreaterEqual"), NUMBERS),
     **dict.fromkeys(
@@ -47,6 +52,7 @@ DTYPES: dict[str, tuple[str, ...]] = {
     "Select": (*FLOATS, "int8", "int32", "int64", "uint8", "uint32"),
     "ShiftLeft": ("uint8", "uint16", "uint32", "uint64"),
     "ShiftRightLogical": ("uint8", "uint16", "uint32", "uint64"),
+    "Sign": (F32, F64, *INTS),  # of float16 it makes 0 from NaN
     "TopK": (*FLOATS, "int8", "int16", "int32", "int64", "uint8"),
 }
 
@@ -67,3 +73,16 @@ INSTEAD: dict[str, tuple[str, ...]] = {
 
 # Operators whose results depend on the value of a uint64, not only on its bits.
 BY_VALUE = frozenset({"ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "TopK", "Pow", "Neg"})
+
+
+def value_dtype(node: CNode) -> np.dtype:
+    """The dtype of the values that an operator computes with, not of its indices."""
+    return node.inputs[VALUES.get(node.op, (0,))[0]].aval.dtype
+
+
+def kernel_dtypes(node: CNode) -> tuple[str, ...]:
+    """The dtypes that the runtime computes ``node`` in; a scatter that combines has fewer."""
+    own = value_dtype(node).name
+    if node.op == "ScatterNd" and node.attrs["reduction"]:
+        return (F32, F64, *INTS)
+    return DTYPES.get(node.op, (own,))

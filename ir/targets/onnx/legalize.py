@@ -6,41 +6,25 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import integer, number, pairs
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import OPERATORS, apply, constant
+from fnckpt.ir.operators.reduction import REDUCTIONS
+from fnckpt.ir.passes import special
+from fnckpt.ir.passes.build import Build, through
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.targets.onnx.kernels import BY_VALUE, DTYPES, INSTEAD
-
-# Which inputs hold the values; all of them where nothing is said.
-VALUES = {
-    "DynamicSlice": (0,),
-    "DynamicUpdateSlice": (0, 1),
-    "Gather": (0,),
-    "GatherElements": (0,),
-    "GatherNd": (0,),
-    "ScatterNd": (0, 2),
-    "Select": (1, 2),
-}
+from fnckpt.ir.targets.onnx.kernels import BY_VALUE, DTYPES, INSTEAD, kernel_dtypes, value_dtype
 
 
 def _widen(root: CNode) -> Node | None:
     """f(x) is cast(f(cast(x))) where the runtime computes f in a wider dtype alone."""
-    places = VALUES.get(root.op, tuple(range(len(root.inputs))))
-    own = root.inputs[places[0]].aval.dtype
-    known = DTYPES.get(root.op, (own.name,))
+    own, known = value_dtype(root), kernel_dtypes(root)
     if own.name in known or (own.name == "uint64" and root.op in BY_VALUE):
         return None
     instead = next((name for name in INSTEAD.get(own.name, ()) if name in known), None)
     if instead is None or len(root.results) > 1:
         return None
-    inputs = tuple(
-        apply("Cast", n, origin=root.origin, dtype=np.dtype(instead)) if i in places else n
-        for i, n in enumerate(root.inputs)
-    )
-    result = apply(root.op, *inputs, origin=root.origin, **root.attrs)
-    if result.aval.dtype == root.aval.dtype:
-        return result
-    return apply("Cast", result, origin=root.origin, dtype=root.aval.dtype)
+    return through(root, np.dtype(instead))
 
 
 @rewrites("Silu")
@@ -136,21 +120,60 @@ def compose_log1p(root: CNode) -> Node:
 
 @rewrites("Atan2")
 def compose_atan2(root: CNode) -> Node:
-    """The angle of (x, y): atan(y / x), moved by pi into the quadrant of the signs."""
-    y, x = root.inputs
-    origin, dtype = root.origin, x.aval.dtype
-    zero, pi = constant(0, dtype), constant(math.pi, dtype)
-    negative_y = apply("Less", y, zero, origin=origin)
-    at_zero = apply("Equal", x, zero, origin=origin)
-    safe = apply("Select", at_zero, constant(1, dtype), x, origin=origin)
-    angle = apply("Atan", apply("Div", y, safe, origin=origin), origin=origin)
-    turn = apply("Select", negative_y, constant(-math.pi, dtype), pi, origin=origin)
-    left = apply("Less", x, zero, origin=origin)
-    turned = apply("Add", angle, turn, origin=origin)
-    both = apply("Select", left, turned, angle, origin=origin)
-    sign = apply("Sign", y, origin=origin)
-    half = apply("Mul", sign, constant(math.pi / 2, dtype), origin=origin)
-    return apply("Select", at_zero, half, both, origin=origin)
+    """The angle of (x, y): atan(y / x), moved by pi into the quadrant of the signs.
+
+    The sign of a zero counts, and 1 / x tells it; of two infinities the signs are left.
+    """
+    (y, x), build = root.inputs, Build(root)
+    zero, one = build.number(0, x), build.number(1, x)
+    infinite = build("LogicalAnd", _is_infinite(build, x), _is_infinite(build, y))
+    y, x = (build("Select", infinite, build("Sign", v), v) for v in (y, x))
+    at_zero = build("Equal", x, zero)
+    angle = build("Atan", build("Div", y, build("Select", at_zero, one, x)))
+    minus, plus = build.number(-math.pi, x), build.number(math.pi, x)
+    turn = build("Select", _is_negative(build, y), minus, plus)
+    turned = build("Select", _is_negative(build, x), build("Add", angle, turn), angle)
+    upright = build("LogicalAnd", at_zero, build("NotEqual", y, zero))
+    half = build("Mul", build("Sign", y), build.number(math.pi / 2, x))
+    unknown = build("Add", y, x)  # NaN where one of them is
+    result = build("Select", upright, half, turned)
+    return build("Select", build("IsNan", unknown), unknown, result)
+
+
+def _is_infinite(build: Build, x: Node) -> Node:
+    return build("Equal", build("Abs", x), build.number(math.inf, x))
+
+
+def _is_negative(build: Build, x: Node) -> Node:
+    zero = build.number(0, x)
+    return build("LogicalOr", build("Less", x, zero), build("Less", build("Reciprocal", x), zero))
+
+
+@rewrites("Pow")
+def power_of_integers(root: CNode) -> Node | None:
+    """Products by repeated squaring, which wrap; the runtime's power is one of doubles.
+
+    A negative exponent counts as 0; of the exponent's bits only as many matter as the dtype has,
+    but for the powers of 0, 1 and -1, which the sign of the parity tells.
+    """
+    (x, y), build = root.inputs, Build(root)
+    dtype = root.aval.dtype
+    if dtype.kind not in "iu":
+        return None
+    unsigned, width = np.dtype(f"uint{dtype.itemsize * 8}"), dtype.itemsize * 8
+    bits = build.cast(build("Maximum", y, build.number(0, y)), unsigned)
+    result, square = build.number(1, x), x
+    for place in range(width if dtype.kind == "u" else width - 1):
+        moved = build("ShiftRightLogical", bits, constant(place, unsigned))
+        is_set = build.cast(build("BitwiseAnd", moved, constant(1, unsigned)), np.dtype(bool))
+        result = build("Mul", result, build("Select", is_set, square, build.number(1, x)))
+        square = build("Mul", square, square)
+    return build.broadcast(result, root.aval.shape)
+
+
+def _drop_reduction(root: CNode) -> Node | None:
+    """A reduction over no axes changes nothing; ONNX would take it for all axes."""
+    return None if root.attrs["axes"] else root.inputs[0]
 
 
 @rewrites("Select")
@@ -173,23 +196,35 @@ def compose_reverse(root: CNode) -> Node | None:
 
 @rewrites("BatchNorm")
 def normalize_last_axis(root: CNode) -> Node | None:
-    """Along another axis than 1: arithmetic with vectors of that axis."""
+    """Along another axis than 1, or in float64 (epsilon is a float32): arithmetic with vectors."""
     x, scale, bias, mean, variance = root.inputs
     axis = root.attrs["axis"]
-    if axis == 1 and len(x.aval.shape) >= 2:
+    if axis == 1 and len(x.aval.shape) >= 2 and x.aval.dtype != np.float64:
         return None
     shape = tuple(-1 if i == axis else 1 for i in range(len(x.aval.shape)))
     shape = tuple(x.aval.shape[i] if n < 0 else n for i, n in enumerate(shape))
     scale, bias, mean, variance = (
         apply("Reshape", v, origin=root.origin, shape=shape) for v in (scale, bias, mean, variance)
     )
-    epsilon = constant(float(str(root.attrs["epsilon"])), x.aval.dtype)
+    epsilon = constant(number(root, "epsilon"), x.aval.dtype)
     spread = apply("Sqrt", apply("Add", variance, epsilon, origin=root.origin), origin=root.origin)
     centred = apply("Sub", x, mean, origin=root.origin)
     scaled = apply(
         "Mul", centred, apply("Div", scale, spread, origin=root.origin), origin=root.origin
     )
     return apply("Add", scaled, bias, origin=root.origin)
+
+
+@rewrites("ConvTranspose")
+def pad_after_transposed(root: CNode) -> Node | None:
+    """ONNX cuts the result but does not grow it; zeros are put around it afterwards."""
+    both = pairs(root, "pads")
+    if all(max(pair) <= 0 for pair in both):
+        return None
+    cut = tuple((min(low, 0), min(high, 0)) for low, high in both)
+    result = apply("ConvTranspose", *root.inputs, origin=root.origin, **{**root.attrs, "pads": cut})
+    low, high = ((0, 0, *(max(pair[i], 0) for pair in both)) for i in (0, 1))
+    return Build(root).pad(result, low, high)
 
 
 @rewrites("Div")
@@ -230,6 +265,8 @@ def _never_zero(y: Node) -> bool:
 
 
 def _is_one(x: Node) -> bool:
+    if isinstance(x, CNode) and x.op == "Cast":
+        return _is_one(x.inputs[0])
     return isinstance(x, Constant) and bool(np.all(x.value == 1))
 
 
@@ -237,7 +274,7 @@ def _scan_by_doubling(op: str, fill: Callable[[np.dtype], float]) -> Callable[[C
     """A running ``op``: combine with what is 1, 2, 4, ... elements before."""
 
     def compose(root: CNode) -> Node:
-        (x,), axis = root.inputs, int(str(root.attrs["axis"]))
+        (x,), axis = root.inputs, integer(root, "axis")
         shape, dtype, reverse = x.aval.shape, x.aval.dtype, root.attrs["reverse"]
         step = 1
         while step < shape[axis]:
@@ -280,7 +317,7 @@ SCANS = {
 @rewrites("CumLogSumExp")
 def compose_cum_log_sum_exp(root: CNode) -> Node:
     """log(cumsum(exp(x - m))) + m, m being the greatest so far, combined by doubling."""
-    (x,), axis = root.inputs, int(str(root.attrs["axis"]))
+    (x,), axis = root.inputs, integer(root, "axis")
     reverse, step = bool(root.attrs["reverse"]), 1
     while step < x.aval.shape[axis]:
         x = _log_add_exp(root, x, _shifted(root, x, axis, step, reverse, -np.inf))
@@ -376,9 +413,11 @@ LEGALIZE: tuple[Rule, ...] = (
     compose_expm1,
     compose_log1p,
     compose_atan2,
+    power_of_integers,
     select_booleans,
     compose_reverse,
     normalize_last_axis,
+    pad_after_transposed,
     divide_by_no_zero,
     rest_of_no_zero,
     compose_cum_log_sum_exp,
@@ -388,5 +427,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *(Rule(Op(op), compose) for op, compose in SCANS.items()),
     *(Rule(Op(op), _shift_unsigned) for op in ("ShiftLeft", "ShiftRightLogical")),
     *(Rule(Op(op), _reduce_bools) for op in ("ReduceAny", "ReduceAll")),
+    *(Rule(Op(op), _drop_reduction) for op in REDUCTIONS),
+    *special.RULES,
     *(Rule(Op(op), _widen) for op in DTYPES if op in OPERATORS),
 )

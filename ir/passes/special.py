@@ -1,4 +1,4 @@
-"""Special functions that GE r1.1 lacks, as the approximations that XLA computes.
+"""Special functions that a target lacks, as the approximations that XLA computes.
 
 Lanczos' approximation of the logarithm of gamma with g = 7 and 9 terms, error below 1e-14 in
 double: C. Lanczos, SIAM J. Numer. Anal. 1 (1964). The inverse of erf: M. Giles, "Approximating the
@@ -11,9 +11,8 @@ from functools import reduce
 import numpy as np
 
 from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.passes.build import FLOAT16, FLOAT32, FLOAT64, Build, through
 from fnckpt.ir.passes.rewrite import Rule, rewrites
-from fnckpt.ir.targets.air.build import FLOAT16, FLOAT32, FLOAT64, Build
-from fnckpt.ir.targets.air.legalize_types import through
 
 G = 7.0
 FIRST = 0.99999999999980993227684700473478

@@ -5,15 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import Ints
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import Attr, CNode, Constant, Node, Parameter, aval_of
 from fnckpt.ir.operators import apply, constant
-from fnckpt.ir.targets.air.attrs import Ints
 
 BOOL, UINT8 = np.dtype(bool), np.dtype(np.uint8)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+
+
+VALUES = {  # which inputs hold the values; all of them where nothing is said
+    "DynamicSlice": (0,), "DynamicUpdateSlice": (0, 1), "Gather": (0,), "GatherElements": (0,),
+    "GatherNd": (0,), "ScatterNd": (0, 2), "Select": (1, 2),
+}  # fmt: skip
 
 
 def known(node: Node) -> np.ndarray | None:
@@ -93,3 +99,16 @@ def cast_value(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
     result = compute(node, [value])
     assert isinstance(result, np.ndarray)
     return result
+
+
+def through(node: CNode, dtype: np.dtype) -> Node:
+    """``node`` computed on ``dtype``; a result of the values' own type is cast back to it."""
+    build = Build(node)
+    places = VALUES.get(node.op, tuple(range(len(node.inputs))))
+    own = node.inputs[places[0]].aval.dtype
+    inputs = [
+        build.cast(each, dtype) if place in places else each
+        for place, each in enumerate(node.inputs)
+    ]
+    result = build(node.op, *inputs, **node.attrs)
+    return build.cast(result, own) if node.aval.dtype == own else result

@@ -1,0 +1,227 @@
+"""How fast checkpoints are saved and loaded, against the disk itself and other libraries.
+
+    python benchmarks/checkpoint.py [--rounds 5] [--trees large,small,one] [--directory DIR]
+
+Every save ends with fsync of all files and of the directory, for each library alike; files are
+removed before they are written again; reads find the file in the page cache. "raw" is one
+``write`` of the bytes of the fnckpt file, and one ``read`` of it. Ratios are medians over rounds of
+raw time / time in the same round: 1.0 is the speed of the disk, more is better. What is slow runs
+once. MindSpore runs in a process of its own; its time to make Tensors is not counted.
+
+To expect: save and load at about 1.0 of raw on large leaves, ``mmap`` in milliseconds; on 100,000
+tiny leaves Python's cost per leaf (8 µs) is all.
+"""
+
+import argparse
+import gc
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from flax import serialization
+from safetensors.numpy import load_file, save_file
+
+from fnckpt.checkpoint import load_checkpoint, save_checkpoint
+from fnckpt.files import sync_directory
+
+Tree = dict[str, np.ndarray]
+
+MINDSPORE = """
+import json, os, sys, time
+import numpy as np, mindspore
+from mindspore import Parameter, Tensor
+count, items, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+tree = [{"name": f"layer_{i}.kernel",
+         "data": Parameter(Tensor(np.full(items, i % 97, np.float32)), name=f"layer_{i}.kernel")}
+        for i in range(count)]
+started = time.perf_counter()
+mindspore.save_checkpoint(tree, path)
+descriptor = os.open(path, os.O_RDONLY)
+os.fsync(descriptor)
+saved = time.perf_counter()
+mindspore.load_checkpoint(path)
+print(json.dumps([saved - started, time.perf_counter() - saved]))
+"""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to save and load: ``save(tree, path)``, ``load(path)``; ``slow`` ones run once."""
+
+    name: str
+    save: Callable[[Tree, Path], object]
+    load: Callable[[Path], Any]
+    slow: bool = False
+
+
+def trees(names: Iterable[str]) -> dict[str, tuple[str, int, int]]:
+    """Name -> what it is, number of leaves, float32 items in each."""
+    known = {
+        "large": ("128 leaves of 4 MiB, 512 MiB", 128, 1 << 20),
+        "small": ("100,000 leaves of 64 bytes", 100_000, 16),
+        "one": ("one leaf of 2.2 GB", 1, 550_000_000),
+    }
+    return {name: known[name] for name in names}
+
+
+def synced(path: Path) -> None:
+    """Make ``path``, a file or a directory with all that is in it, durable."""
+    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    sync_directory(path.parent)
+
+
+def raw_save(source: Path) -> Callable[[Tree, Path], None]:
+    """Write the bytes of ``source``, which are in memory."""
+    content = source.read_bytes()
+
+    def save(tree: Tree, path: Path) -> None:
+        with open(path, "wb", buffering=0) as file:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[file.write(rest) :]
+
+    return save
+
+
+def orbax_save(tree: Tree, path: Path) -> None:
+    """One Orbax PyTree checkpoint with its defaults."""
+    import orbax.checkpoint as ocp
+
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(path, tree)
+
+
+def orbax_load(path: Path) -> Any:
+    """All of it as NumPy arrays."""
+    import orbax.checkpoint as ocp
+
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(path)
+
+
+def numpy_load(path: Path) -> Tree:
+    """All arrays of a ``.npz``, which NumPy reads only when asked for each."""
+    with np.load(path) as file:
+        return dict(file)
+
+
+def methods(source: Path) -> list[Method]:
+    """All ways, the raw one first."""
+    return [
+        Method("raw", raw_save(source), Path.read_bytes),
+        Method("fnckpt", save_checkpoint, load_checkpoint),
+        Method("fnckpt, mmap", save_checkpoint, lambda path: load_checkpoint(path, mmap=True)),
+        Method("fnckpt, crc", lambda t, p: save_checkpoint(t, p, crc=True), load_checkpoint),
+        Method("safetensors", save_file, load_file),
+        Method("numpy savez", lambda t, p: np.savez(p, **t), numpy_load, slow=True),  # pyright: ignore[reportArgumentType] - names are strings
+        Method(
+            "flax msgpack",
+            lambda t, p: p.write_bytes(serialization.msgpack_serialize(t)),
+            lambda p: serialization.msgpack_restore(p.read_bytes()),
+            slow=True,
+        ),
+        Method("orbax", orbax_save, orbax_load, slow=True),
+    ]
+
+
+def removed(path: Path) -> None:
+    """Take ``path`` away, and let what was read from it go."""
+    gc.collect()
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def timed(method: Method, tree: Tree, path: Path) -> tuple[float, float]:
+    """Seconds to save and to load once."""
+    removed(path)
+    started = time.perf_counter()
+    method.save(tree, path)
+    synced(path)
+    saved = time.perf_counter()
+    loaded = method.load(path)
+    done = time.perf_counter()
+    del loaded
+    return saved - started, done - saved
+
+
+def mindspore(count: int, items: int, path: Path) -> tuple[float, float]:
+    """Seconds to save and to load once, in a process of its own."""
+    command = [sys.executable, "-c", MINDSPORE, *map(str, (count, items, path))]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    saved, loaded = json.loads(printed.splitlines()[-1])
+    return saved, loaded
+
+
+def compare(count: int, items: int, rounds: int, directory: Path) -> dict[str, list[Any]]:
+    """Method -> (seconds to save, to load) of each round."""
+    tree = {f"layer_{i}.kernel": np.full(items, i % 97, np.float32) for i in range(count)}
+    source = save_checkpoint(tree, directory / "source.ckpt")
+    ways = methods(source)
+    found: dict[str, list[Any]] = {way.name: [] for way in ways}
+    for turn in range(rounds):
+        for way in ways[turn % 2 :: 1] + ways[: turn % 2]:  # not always in the same order
+            if not (way.slow and turn):
+                suffix = ".npz" if "numpy" in way.name else ".ckpt"
+                path = directory / f"{way.name.replace(', ', '-').replace(' ', '-')}{suffix}"
+                found[way.name].append(timed(way, tree, path))
+                removed(path)
+    del tree
+    removed(source)
+    found["mindspore"] = [mindspore(count, items, directory / "mindspore.ckpt")]
+    return found
+
+
+def table(found: dict[str, list[Any]], size: int) -> str:
+    """Seconds, GB/s and ratios to raw, as Markdown."""
+    lines = [
+        "| | save s | GB/s | of raw | load s | GB/s | of raw |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, times in found.items():
+        cells = [name]
+        for which in (0, 1):
+            seconds = statistics.median(round_[which] for round_ in times)
+            raw = [round_[which] for round_ in found["raw"]]
+            if len(times) < len(raw):
+                raw = [statistics.median(raw)]
+            ratio = statistics.median(
+                base / round_[which] for base, round_ in zip(raw, times, strict=True)
+            )
+            cells += [f"{seconds:.3f}", f"{size / seconds / 1e9:.2f}", f"{ratio:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print one table for each tree."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trees", default="large,small,one")
+    parser.add_argument("--directory", type=Path, default=None, help="on the disk to measure")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+        for title, count, items in trees(options.trees.split(",")).values():
+            found = compare(count, items, options.rounds, Path(directory))
+            print(f"\n{title}, {options.rounds} rounds\n\n{table(found, 4 * count * items)}")
+
+
+if __name__ == "__main__":
+    main()

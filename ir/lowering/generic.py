@@ -1,0 +1,199 @@
+"""Reductions by any function: its jaxpr, written out on halves or on the elements of a window."""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, jaxpr_as_fun
+
+from fnckpt.ir.graph import Node
+from fnckpt.ir.lowering.compose import composed
+from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers
+from fnckpt.ir.operators.reduction import least_and_greatest
+
+Ints = tuple[int, ...]
+Pads = Sequence[tuple[int, int]]
+Arrays = tuple[Array, ...]
+
+
+def reducer(jaxpr: object, consts: Sequence[object], shape: Ints) -> Callable[..., Arrays]:
+    """A function of scalars as a function of arrays of ``shape``."""
+    closed = jaxpr if isinstance(jaxpr, ClosedJaxpr) else _closed(jaxpr, consts)
+    of_scalars = jaxpr_as_fun(closed)
+
+    def of_arrays(*arrays: Array) -> Arrays:
+        flat = [jnp.broadcast_to(x, shape).reshape(-1) for x in arrays]
+        return tuple(x.reshape(shape) for x in jax.vmap(of_scalars)(*flat))
+
+    return of_arrays
+
+
+def _closed(jaxpr: object, consts: Sequence[object]) -> ClosedJaxpr:
+    assert isinstance(jaxpr, Jaxpr)
+    return ClosedJaxpr(jaxpr, consts)
+
+
+@lowers("reduce")
+def lower_reduce(
+    site: Site,
+    *args: Node,
+    jaxpr: object,
+    dimensions: Ints,
+    computation: object = None,
+    consts: Sequence[object] = (),
+) -> tuple[Value, ...]:
+    """Halves are combined until one element is left; the function is associative, as JAX asks."""
+    count = len(args) // 2
+
+    def reduce(*arrays: Array) -> Arrays:
+        operands, initial = arrays[:count], arrays[count:]
+        kept = [i for i in range(operands[0].ndim) if i not in dimensions]
+        rest = tuple(operands[0].shape[i] for i in kept)
+        size = prod(operands[0].shape[i] for i in dimensions)
+        rows = [x.transpose(*dimensions, *kept).reshape(size, *rest) for x in operands]
+        while size > 1:
+            half = size // 2
+            combine = reducer(jaxpr, consts, (half, *rest))
+            joined = combine(*(x[:half] for x in rows), *(x[half : 2 * half] for x in rows))
+            rows = [jnp.concatenate([a, x[2 * half :]]) for a, x in zip(joined, rows, strict=True)]
+            size -= half
+        if not size:
+            return tuple(jnp.broadcast_to(x, rest) for x in initial)
+        return reducer(jaxpr, consts, rest)(*initial, *(x[0] for x in rows))
+
+    return composed(site, reduce, *args)
+
+
+def windows(
+    x: Array, fill: Array | np.ndarray, window: Ints, strides: Ints, pads: Pads, base: Ints,
+    dilation: Ints, shape: Ints,
+) -> list[Array]:  # fmt: skip
+    """What all windows have at their first place, at their second, and so on."""
+    spread = [(low, high, step - 1) for (low, high), step in zip(pads, base, strict=True)]
+    padded = lax.pad(x, jnp.asarray(fill, x.dtype), spread)
+    result = []
+    for place in product(*map(range, window)):
+        start = [at * step for at, step in zip(place, dilation, strict=True)]
+        limit = [s + (n - 1) * t + 1 for s, n, t in zip(start, shape, strides, strict=True)]
+        result.append(lax.slice(padded, start, limit, strides))
+    return result
+
+
+@lowers("reduce_window")
+def lower_reduce_window(
+    site: Site,
+    *args: Node,
+    jaxpr: object,
+    window_dimensions: Ints,
+    window_strides: Ints,
+    padding: Pads,
+    base_dilation: Ints,
+    window_dilation: Ints,
+    consts: Sequence[object] = (),
+) -> tuple[Value, ...]:
+    """The function on strided slices, one for each element of the window."""
+    count, shape = len(args) // 2, site.results[0].shape
+    if not prod(shape):
+        return composed(
+            site, lambda *xs: tuple(jnp.zeros(shape, x.dtype) for x in xs[:count]), *args
+        )
+
+    def reduce(*arrays: Array) -> Arrays:
+        combine = reducer(jaxpr, consts, shape)
+        columns = [
+            windows(x, fill, window_dimensions, window_strides, padding, base_dilation,
+                    window_dilation, shape)
+            for x, fill in zip(arrays[:count], arrays[count:], strict=True)
+        ]  # fmt: skip
+        value = arrays[count:]
+        for parts in zip(*columns, strict=True):
+            value = combine(*value, *parts)
+        return tuple(jnp.broadcast_to(x, shape) for x in value)
+
+    return composed(site, reduce, *args)
+
+
+COMPARISONS = {"ge": (jnp.greater_equal, 0), "le": (jnp.less_equal, 1)}
+
+
+def selection(select_prim: Primitive) -> tuple[Callable[[Array, Array], Array], int]:
+    """The comparison that keeps an element, and which end of the dtype loses against all."""
+    if select_prim.name not in COMPARISONS:
+        raise Refusal(f"windows that select by {select_prim.name}; use a maximum or a minimum")
+    return COMPARISONS[select_prim.name]
+
+
+@lowers("select_and_gather_add")
+def lower_select_and_gather_add(
+    site: Site,
+    tangents: Node,
+    operand: Node,
+    *,
+    select_prim: Primitive,
+    window_dimensions: Ints,
+    window_strides: Ints,
+    padding: Pads,
+    base_dilation: Ints,
+    window_dilation: Ints,
+) -> Value:
+    """The tangent at the place of each window's greatest or least element."""
+    keeps, end = selection(select_prim)
+    least = np.asarray(least_and_greatest(operand.aval.dtype)[end])
+    zero = np.zeros((), tangents.aval.dtype)
+
+    def select(t: Array, x: Array) -> Array:
+        around = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
+        values = windows(x, least, *around, site.aval.shape)
+        chosen = windows(t, zero, *around, site.aval.shape)
+        best, result = jnp.full_like(values[0], least), jnp.full_like(chosen[0], 0)
+        for value, tangent in zip(values, chosen, strict=True):
+            stays = keeps(best, value)
+            best, result = jnp.where(stays, best, value), jnp.where(stays, result, tangent)
+        return result
+
+    (result,) = composed(site, select, tangents, operand)
+    return result
+
+
+@lowers("select_and_scatter_add")
+def lower_select_and_scatter_add(
+    site: Site,
+    source: Node,
+    operand: Node,
+    *,
+    select_prim: Primitive,
+    window_dimensions: Ints,
+    window_strides: Ints,
+    padding: Pads,
+) -> Value:
+    """``source`` added at the place of each window's greatest or least element."""
+    keeps, end = selection(select_prim)
+    least = np.asarray(least_and_greatest(operand.aval.dtype)[end])
+    rank, shape = len(window_dimensions), source.aval.shape
+    ones = (1,) * rank
+
+    def scatter(s: Array, x: Array) -> Array:
+        values = windows(x, least, window_dimensions, window_strides, padding, ones, ones, shape)
+        best, where = values[0], jnp.zeros(shape, np.int32)
+        for number, value in enumerate(values[1:], 1):
+            stays = keeps(best, value)
+            best, where = jnp.where(stays, best, value), jnp.where(stays, where, np.int32(number))
+        total = jnp.zeros(x.shape, x.dtype)
+        for number, place in enumerate(product(*map(range, window_dimensions))):
+            part = jnp.where(where == number, s, jnp.zeros_like(s))
+            starts = [at - low for at, (low, _) in zip(place, padding, strict=True)]
+            spread = [
+                (start, size - start - (count - 1) * step - 1, step - 1)
+                for start, size, count, step in zip(
+                    starts, x.shape, shape, window_strides, strict=True
+                )
+            ]
+            total = total + lax.pad(part, jnp.zeros((), s.dtype), spread)
+        return total
+
+    (result,) = composed(site, scatter, source, operand)
+    return result

@@ -1,0 +1,245 @@
+"""Whether MindSpore will take a MindIR file; MindSpore itself is not needed.
+
+Each test below yields what is wrong with one part of the file. The loader stops at the first of
+most of these faults, at some it ends the process, and a wrong type it believes.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fnckpt.ir.targets.mindir.codes import DTYPES
+from fnckpt.ir.targets.mindir.primitives import PRIMITIVES, form_of
+from fnckpt.ir.targets.mindir.view import (
+    REFERENCE,
+    attribute_of,
+    describe,
+    primitives_of,
+    read_model,
+    tensors_in,
+    types_of,
+)
+from fnckpt.proto.mind_ir_pb2 import (
+    AttributeProto,
+    ModelProto,
+    NodeProto,
+    PrimitiveProto,
+    TensorProto,
+    ValueInfoProto,
+)
+
+Kind = AttributeProto.AttributeType
+NEWEST = 3  # the mind_ir_version of MindSpore 2.10
+
+# The field that holds a number, alone and inside a tuple; the loader aborts on the other.
+FIELDS = {
+    Kind.BOOL: ("i", "ints"),
+    Kind.INT64: ("i", "ints"),
+    Kind.FLOAT: ("f", "floats"),
+    Kind.STRING: ("s", "strings"),
+}
+
+
+def check(path: Path) -> list[str]:
+    """The problems of a file, each one line naming node and fault; empty for a good file.
+
+    Raises:
+      FormatError: the file is no ``ModelProto`` with a graph.
+    """
+    context = Context(read_model(path))
+    return [
+        *model_problems(context),
+        *name_problems(context),
+        *tensor_problems(context),
+        *(problem for node in context.model.graph.node for problem in node_problems(context, node)),
+        *output_problems(context),
+    ]
+
+
+@dataclass
+class Context:
+    """The message with what several tests ask for."""
+
+    model: ModelProto
+    primitives: dict[str, PrimitiveProto] = field(init=False)
+    operators: dict[str, str] = field(init=False)
+    types: dict[str, list[TensorProto]] = field(init=False)
+    known: set[str] = field(init=False)  # the values that stand before the present node
+
+    def __post_init__(self) -> None:
+        graph = self.model.graph
+        self.primitives = {f"{REFERENCE}{p.name}": p for p in self.model.primitives}
+        self.operators = primitives_of(self.model)
+        self.types = types_of(graph)
+        self.known = {given.name for given in graph.input} | {w.name for w in graph.parameter}
+
+
+def model_problems(context: Context) -> Iterator[str]:
+    """What stands around the graph."""
+    model = context.model
+    for name in ("producer_name", "model_version"):
+        if not model.HasField(name):
+            yield f"model: {name} is missing, without which MindSpore does not load"
+    if model.mind_ir_version > NEWEST:
+        yield f"model: mind_ir_version is {model.mind_ir_version}, MindSpore 2.10 reads {NEWEST}"
+    if model.HasField("little_endian") and not model.little_endian:
+        yield "model: little_endian is false, no machine that MindSpore runs on writes that"
+    if not model.graph.name:
+        yield "graph: it has no name"
+    for name, count in Counter(p.name for p in model.primitives).items():
+        if count > 1:
+            yield f"primitive {name}: {count} primitives have this name"
+    referred = {node.op_type for node in model.graph.node}
+    for name in context.primitives:
+        if name not in referred:
+            yield f"primitive {name.removeprefix(REFERENCE)}: no node refers to it"
+
+
+def name_problems(context: Context) -> Iterator[str]:
+    """Every value has one name of its own."""
+    graph = context.model.graph
+    names = [given.name for given in graph.input] + [weight.name for weight in graph.parameter]
+    names += [name for node in graph.node for name in node.output]
+    for name, count in Counter(names).items():
+        if not name:
+            yield f"graph: {count} values have no name"
+        elif count > 1:
+            yield f"{name}: {count} values have this name"
+
+
+def tensor_problems(context: Context) -> Iterator[str]:
+    """Inputs and weights have a dtype and a shape, and weights the bytes for it."""
+    graph = context.model.graph
+    for given in graph.input:
+        if len(given.tensor) != 1:
+            yield f"input {given.name}: it has {len(given.tensor)} types, an input has one"
+        for tensor in given.tensor:
+            yield from type_problems(f"input {given.name}", tensor)
+    for weight in graph.parameter:
+        yield from data_problems(f"parameter {weight.name}", weight)
+
+
+def type_problems(where: str, tensor: TensorProto) -> Iterator[str]:
+    """A dtype that there is, and sizes of at least -1."""
+    if tensor.data_type not in DTYPES:
+        yield f"{where}: data_type is {tensor.data_type}, which is no dtype of MindIR"
+    if any(size < -1 for size in tensor.dims):
+        yield f"{where}: dims are {list(tensor.dims)}, a size is at least 0, or -1 for unknown"
+
+
+def data_problems(where: str, tensor: TensorProto) -> Iterator[str]:
+    """The bytes are as many as dtype and shape say."""
+    faults = list(type_problems(where, tensor))
+    yield from faults
+    if faults or tensor.HasField("external_data"):
+        return
+    wanted = math.prod(tensor.dims) * DTYPES[tensor.data_type].itemsize
+    found = len(tensor.raw_data)
+    if found != wanted:
+        yield f"{where}: raw_data has {found} bytes, {describe(tensor)} has {wanted}"
+
+
+def node_problems(context: Context, node: NodeProto) -> Iterator[str]:
+    """One node: what it uses, what it is, what it says of its result."""
+    where = f"node {node.name or '(no name)'}"
+    if len(node.output) != 1:
+        yield f"{where}: it has {len(node.output)} outputs, a node has one; several are a tuple"
+    for name in node.input:
+        if name not in context.known:
+            late = name in context.types
+            fault = "stands after it" if late else "is nowhere in the file"
+            yield f"{where}: its input {name} {fault}"
+    context.known.update(node.output)
+    if node.op_type == "Constant":
+        yield from constant_problems(where, node)
+        return
+    yield from operator_problems(context, where, node)
+    for each in node.attribute:
+        yield from value_problems(f"{where}: attribute {each.name}", each)
+    shape = attribute_of(node, "shape")
+    for tensor in tensors_in(shape) if shape is not None else ():
+        yield from type_problems(f"{where}: shape", tensor)
+
+
+def constant_problems(where: str, node: NodeProto) -> Iterator[str]:
+    """A constant holds one whole value."""
+    value = attribute_of(node, "value")
+    if value is None:
+        yield f"{where}: a Constant has no attribute value"
+        return
+    if node.input:
+        yield f"{where}: a Constant has {len(node.input)} inputs"
+    if value.type == Kind.TENSORS:
+        for tensor in value.tensors:
+            if tensor.HasField("raw_data") or tensor.dims:
+                yield from data_problems(where, tensor)
+    yield from value_problems(f"{where}: value", value)
+
+
+def value_problems(where: str, value: AttributeProto, depth: int = 0) -> Iterator[str]:
+    """A number stands in the field of its type; inside a tuple in the repeated one."""
+    if value.type in FIELDS:
+        alone, repeated = FIELDS[value.type]
+        inside = depth > 0
+        count = len(list(_repeated(value, repeated)))
+        if inside and (count != 1 or value.HasField(alone)):
+            yield f"{where}: a number in a tuple stands in {repeated}, alone"
+        if not inside and not value.HasField(alone):
+            yield f"{where}: it is {Kind.Name(value.type)}, and {alone} is not there"
+    elif value.type in (Kind.UNDEFINED, Kind.GRAPH):
+        yield f"{where}: its type is {Kind.Name(value.type)}"
+    for inner in value.values if depth < 32 else ():
+        yield from value_problems(where, inner, depth + 1)
+
+
+def _repeated(value: AttributeProto, name: str) -> Iterator[int | float | bytes]:
+    yield from {"ints": value.ints, "floats": value.floats, "strings": value.strings}[name]
+
+
+def operator_problems(context: Context, where: str, node: NodeProto) -> Iterator[str]:
+    """The primitive is there, and the node gives what it takes."""
+    if not node.op_type:
+        yield f"{where}: it has no op_type"
+        return
+    if not node.op_type.startswith(REFERENCE):
+        if context.model.mind_ir_version >= 2:
+            yield f"{where}: op_type is {node.op_type}, this version refers to primitives by REF::"
+        return
+    if node.op_type not in context.primitives:
+        yield f"{where}: op_type is {node.op_type}, there is no such primitive"
+        return
+    primitive = context.primitives[node.op_type]
+    form = form_of(primitive.op_type)
+    if primitive.op_type not in PRIMITIVES:
+        return
+    is_function = primitive.prim_type == PrimitiveProto.PRIMITIVE_FUNCTION
+    if is_function != (form.arguments is not None):
+        wanted = "PRIMITIVE_FUNCTION" if form.arguments is not None else "PRIMITIVE"
+        yield f"{where}: {primitive.op_type} is a {wanted} in MindSpore 2.10"
+    elif form.arguments is not None and len(node.input) <= len(form.arguments):
+        yield (
+            f"{where}: {primitive.op_type} has {len(node.input)} inputs, it takes tensors and "
+            f"{', '.join(form.arguments)}"
+        )
+
+
+def output_problems(context: Context) -> Iterator[str]:
+    """The result is a value of the file, of the type that its node says."""
+    outputs = context.model.graph.output
+    if len(outputs) != 1:
+        yield f"graph: it has {len(outputs)} outputs, MindSpore takes one; several are a tuple"
+    for output in outputs:
+        if output.name not in context.types:
+            yield f"output {output.name}: no value has this name"
+            continue
+        yield from _type_differences(context, output)
+
+
+def _type_differences(context: Context, output: ValueInfoProto) -> Iterator[str]:
+    held = tensors_in(output.attr_info) if output.HasField("attr_info") else iter(output.tensor)
+    said = [describe(tensor) for tensor in held]
+    made = [describe(tensor) for tensor in context.types[output.name]]
+    if made and said != made:
+        yield f"output {output.name}: it is {', '.join(said)}, its node gives {', '.join(made)}"

@@ -1,0 +1,200 @@
+"""Rewrites for convolution and pooling: two axes, and padding as the kernels take it."""
+
+import math
+from functools import reduce
+
+import numpy as np
+
+from fnckpt.ir.graph import Attr, CNode, Node
+from fnckpt.ir.operators import constant
+from fnckpt.ir.operators.reduction import least_and_greatest
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.targets.mindir.attrs import Build, Ints, flag, integer, ints, mapped, pairs, rank
+
+ONE_MORE: dict[str, Attr] = {"strides": 1, "window": 1, "dilation": 1, "pads": (0, 0)}
+
+
+def _spread(attr: Attr, extra: Attr) -> Attr:
+    """An attribute with the part of a new first spatial axis."""
+    assert isinstance(attr, tuple)
+    return (extra, *attr)
+
+
+def add_height(node: CNode) -> Node | None:
+    """One spatial axis becomes two, the first of size 1."""
+    if rank(node) != 3:
+        return None
+    build = Build(node)
+    inputs = [
+        build.reshape(x, (*x.aval.shape[:2], 1, x.aval.shape[2])) if rank(x) == 3 else x
+        for x in node.inputs
+    ]
+    attrs = {k: _spread(v, ONE_MORE[k]) if k in ONE_MORE else v for k, v in node.attrs.items()}
+    return build.reshape(build(node.op, *inputs, **attrs), node.aval.shape)
+
+
+def _padded_axes(node: CNode) -> tuple[Ints, Ints]:
+    """``low`` and ``high`` of the input's axes."""
+    pads = pairs(node, "pads")
+    return (0, 0, *(low for low, _ in pads)), (0, 0, *(high for _, high in pads))
+
+
+@rewrites("MaxPool")
+def pad_before_max(node: CNode) -> Node | None:
+    """Padding that is less than every element, as an operator of its own."""
+    (x,), build, (low, high) = node.inputs, Build(node), _padded_axes(node)
+    if not any((*low, *high)):
+        return None
+    least = constant(least_and_greatest(x.aval.dtype)[0])
+    padded = build("Pad", x, least, low=low, high=high)
+    free: dict[str, Attr] = {"pads": ((0, 0),) * (rank(x) - 2)}
+    return build("MaxPool", padded, **(dict(node.attrs) | free))
+
+
+@rewrites("AvgPool")
+def pad_before_mean(node: CNode) -> Node | None:
+    """Zeros around; a mean that does not count them is scaled by the share that it sees."""
+    (x,), build, (low, high) = node.inputs, Build(node), _padded_axes(node)
+    if not any((*low, *high)):
+        return None
+    free: dict[str, Attr] = {"pads": ((0, 0),) * (rank(x) - 2), "count_padding": True}
+    mean = build("AvgPool", build.pad(x, low, high), **(dict(node.attrs) | free))
+    if flag(node, "count_padding"):
+        return mean
+    share = _window_over_seen(x.aval.shape, low, high, node).astype(x.aval.dtype)
+    return build("Mul", mean, constant(share[None, None]))
+
+
+def _window_over_seen(shape: Ints, low: Ints, high: Ints, node: CNode) -> np.ndarray:
+    """The size of the window over how much of each is no padding, in float64."""
+    result = np.ones((1,) * (len(shape) - 2))
+    rows = zip(ints(node, "window"), ints(node, "strides"), strict=True)
+    for axis, (window, stride) in enumerate(rows):
+        ones = np.pad(np.ones(shape[axis + 2]), (low[axis + 2], high[axis + 2]))
+        seen = np.lib.stride_tricks.sliding_window_view(ones, window)[::stride].sum(-1)
+        place = [1] * (len(shape) - 2)
+        place[axis] = -1
+        result = result * (window / seen).reshape(place)
+    return result
+
+
+def pool_volume(node: CNode) -> Node | None:
+    """First the last two axes, then the first: greatest of greatest, mean of means."""
+    (x,), build = node.inputs, Build(node)
+    if rank(x) != 5 or any(n for pair in pairs(node, "pads") for n in pair):
+        return None
+    window, strides = ints(node, "window"), ints(node, "strides")
+    batch, channels, depth, *size = x.aval.shape
+    free: dict[str, Attr] = dict(node.attrs) | {"pads": ((0, 0), (0, 0))}
+    planes = build.reshape(x, (batch, channels * depth, *size))
+    first = build(node.op, planes, **(free | {"window": window[1:], "strides": strides[1:]}))
+    *_, height, width = first.aval.shape
+    columns = build.reshape(first, (batch, channels, depth, height * width))
+    along: dict[str, Attr] = {"window": (window[0], 1), "strides": (strides[0], 1)}
+    return build.reshape(build(node.op, columns, **(free | along)), node.aval.shape)
+
+
+def _seen_at(build: Build, x: Node, place: Ints, node: CNode, size: Ints) -> Node:
+    """The element of every window that is at ``place`` of it: a slice of ``x``, without padding."""
+    strides = ints(node, "strides")
+    last = [(n - 1) * step + 1 for n, step in zip(size, strides, strict=True)]
+    limit = tuple(at + n for at, n in zip(place, last, strict=True))
+    return build(
+        "Slice", x, start=(0, 0, *place), limit=(*x.aval.shape[:2], *limit),
+        strides=(1, 1, *strides),
+    )  # fmt: skip
+
+
+def _sum(build: Build, terms: list[Node]) -> Node:
+    return reduce(lambda a, b: build("Add", a, b), terms)
+
+
+@rewrites("AvgPool")
+def mean_of_slices(node: CNode) -> Node | None:
+    """In double, which the kernel computes with float32's digits."""
+    (x,), build, window = node.inputs, Build(node), ints(node, "window")
+    padded = any(n for pair in pairs(node, "pads") for n in pair)
+    if x.aval.dtype != "float64" or padded:
+        return None
+    size = node.aval.shape[2:]
+    terms = [_seen_at(build, x, place, node, size) for place in np.ndindex(*window)]
+    return build("Mul", _sum(build, terms), build.number(1 / math.prod(window), x))
+
+
+@rewrites("Conv")
+def convolve_by_products(node: CNode) -> Node | None:
+    """In double, which the kernel computes with float32's digits: one product a kernel element."""
+    (x, kernel, *bias), build, groups = node.inputs, Build(node), integer(node, "groups")
+    if x.aval.dtype != "float64":
+        return None
+    (outputs, inputs, *window), (batch, _, *size) = kernel.aval.shape, node.aval.shape
+    low, high = _padded_axes(node)
+    padded, terms = build.pad(x, low, high), list[Node]()
+    matrices = build.transpose(
+        build.reshape(kernel, (groups, outputs // groups, inputs, math.prod(window))),
+        (3, 0, 1, 2),
+    )
+    for index, place in enumerate(np.ndindex(*window)):
+        at = tuple(n * step for n, step in zip(place, ints(node, "dilation"), strict=True))
+        seen = _seen_at(build, padded, at, node, tuple(size))
+        columns = build.reshape(seen, (batch, groups, inputs, math.prod(size)))
+        matrix = build.slice(matrices, 0, index, index + 1)
+        terms.append(build("MatMul", matrix, columns, transpose_a=False, transpose_b=False))
+    result = build.reshape(_sum(build, terms), node.aval.shape)
+    if not bias:
+        return result
+    return build("Add", result, build.reshape(bias[0], (outputs, *(1,) * len(size))))
+
+
+@rewrites("ConvTranspose")
+def transpose_as_convolution(node: CNode) -> Node:
+    """A convolution of the input with zeros between its elements, by the mirrored kernel."""
+    (x, kernel), build = node.inputs, Build(node)
+    groups, dilation = integer(node, "groups"), ints(node, "dilation")
+    for axis, step in enumerate(ints(node, "strides"), 2):
+        x = _with_zeros_between(build, x, axis, step)
+    window = kernel.aval.shape[2:]
+    reach = [(n - 1) * step for n, step in zip(window, dilation, strict=True)]
+    pads = [(a + n, b + n) for (a, b), n in zip(pairs(node, "pads"), reach, strict=True)]
+    for axis, (a, b) in enumerate(pads, 2):
+        x = build.slice(x, axis, max(0, -a), x.aval.shape[axis] - max(0, -b))
+    return build(
+        "Conv", x, _mirrored(build, kernel, groups), strides=(1,) * len(window),
+        dilation=dilation, groups=groups, pads=tuple((max(0, a), max(0, b)) for a, b in pads),
+    )  # fmt: skip
+
+
+def _mirrored(build: Build, kernel: Node, groups: int) -> Node:
+    """``[C, O / groups, ...]`` as ``[O, C / groups, ...]`` backwards; at once where it is known."""
+    inputs, outputs, *window = kernel.aval.shape
+    spatial = tuple(range(2, 2 + len(window)))
+    known = mapped(kernel, lambda value: np.flip(value, spatial))
+    flipped = known or build("Reverse", kernel, axes=spatial)
+    split = build.reshape(flipped, (groups, inputs // groups, outputs, *window))
+    turned = build.transpose(split, (0, 2, 1, *(axis + 1 for axis in spatial)))
+    return build.reshape(turned, (groups * outputs, inputs // groups, *window))
+
+
+def _with_zeros_between(build: Build, x: Node, axis: int, step: int) -> Node:
+    """``step - 1`` zeros between neighbours: pad a new axis, merge it, cut the end."""
+    if step == 1:
+        return x
+    shape = x.aval.shape
+    split = build.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    high = tuple(step - 1 if i == axis + 1 else 0 for i in range(rank(split)))
+    grown = build.pad(split, (0,) * rank(split), high)
+    merged = build.reshape(grown, (*shape[:axis], shape[axis] * step, *shape[axis + 1 :]))
+    return build.slice(merged, axis, 0, (shape[axis] - 1) * step + 1)
+
+
+POOLS = ("MaxPool", "AvgPool")
+
+RULES: tuple[Rule, ...] = (
+    convolve_by_products,
+    *(Rule(Op(op), add_height) for op in ("Conv", "ConvTranspose", *POOLS)),
+    pad_before_max,
+    pad_before_mean,
+    *(Rule(Op(op), pool_volume) for op in POOLS),
+    mean_of_slices,
+    transpose_as_convolution,
+)

@@ -1,0 +1,69 @@
+"""The table of emitters, and how they read attributes."""
+
+from collections.abc import Callable
+
+from fnckpt.ir.graph import Attr, CNode
+from fnckpt.ir.targets.mindir.kernels import VALUES, takes
+from fnckpt.ir.targets.mindir.writer import Writer
+from fnckpt.ir.targets.target import Refusal
+
+Emitter = Callable[[CNode, Writer], None]
+
+EMITTERS: dict[str, Emitter] = {}
+
+CANNOT: dict[str, str] = {
+    "NextAfter": "MindSpore 2.10's NextAfter gives wrong numbers on the CPU; compute it outside "
+    "apply_fn",
+}
+
+
+def emits(*ops: str) -> Callable[[Emitter], Emitter]:
+    """Register the decorated function as what writes ``ops``, in dtypes MindSpore computes."""
+
+    def register(emitter: Emitter) -> Emitter:
+        def checked(node: CNode, w: Writer) -> None:
+            check_dtype(node)
+            emitter(node, w)
+
+        for op in ops:
+            if op in EMITTERS:
+                raise ValueError(f"{op} is already written by {EMITTERS[op].__qualname__}")
+            EMITTERS[op] = checked
+        return emitter
+
+    return register
+
+
+def check_dtype(node: CNode) -> None:
+    """Refuse a dtype that MindSpore has no kernel for, and that has no equal detour."""
+    if node.op == "TupleGetItem":
+        return
+    place = VALUES.get(node.op, (0,))[0]
+    dtype = node.inputs[place].aval.dtype
+    if not takes(node.op, dtype):
+        raise Refusal(
+            f"MindSpore's CPU kernel of {node.op} does not compute {dtype}; cast to float32 or "
+            "int32 before"
+        )
+
+
+def ints(value: Attr) -> tuple[int, ...]:
+    """A tuple attribute of integers."""
+    assert isinstance(value, tuple)
+    return tuple(int(str(v)) for v in value)
+
+
+def pairs(value: Attr) -> tuple[tuple[int, int], ...]:
+    """A tuple attribute of (before, after)."""
+    assert isinstance(value, tuple)
+    return tuple((low, high) for low, high in map(ints, value))
+
+
+def integer(value: Attr) -> int:
+    """An integer attribute."""
+    return int(str(value))
+
+
+def real(value: Attr) -> float:
+    """A float attribute."""
+    return float(str(value))
