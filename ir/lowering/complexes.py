@@ -33,7 +33,8 @@ BY_PART = (
     "add", "add_any", "broadcast_in_dim", "concatenate", "copy", "cumsum", "device_put",
     "dynamic_slice", "dynamic_update_slice", "expand_dims", "gather", "name", "neg",
     "optimization_barrier", "pad", "reduce_sum", "reshape", "rev", "scatter", "scatter-add",
-    "select_n", "slice", "split", "squeeze", "stack", "stop_gradient", "sub", "tile", "transpose", "unstack",
+    "select_n", "slice", "split", "squeeze", "stack", "stop_gradient", "sub", "tile",
+    "transpose", "unstack",
 )  # fmt: skip
 
 

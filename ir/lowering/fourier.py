@@ -18,7 +18,7 @@ def wave(rows: int, columns: int, size: int, sign: int) -> np.ndarray:
 
 
 def dft(x: Array, sign: int) -> Array:
-    """The transform over the last axis, by Cooley and Tukey's split where its length has factors."""
+    """The transform over the last axis, split by factors as Cooley and Tukey do."""
     n = x.shape[-1]
     first = next((k for k in range(int(n**0.5), 1, -1) if n % k == 0), 1)
     if n <= DIRECT or first == 1:

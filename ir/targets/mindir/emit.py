@@ -28,9 +28,22 @@ def emit_same(node: CNode, w: Writer) -> None:
     w.node(SAME[node.op], node, *node.inputs)
 
 
-@emits("Reshape", "BroadcastTo")
-def emit_shape(node: CNode, w: Writer) -> None:
-    w.node(node.op, node, *node.inputs, shape=ints(node.attrs["shape"]))
+@emits("Reshape")
+def emit_reshape(node: CNode, w: Writer) -> None:
+    w.node("Reshape", node, *node.inputs, shape=ints(node.attrs["shape"]))
+
+
+@emits("BroadcastTo")
+def emit_broadcast(node: CNode, w: Writer) -> None:
+    """Where arguments are attributes, ``shape`` is the name of the result's type; Tile has none."""
+    (x,), shape = node.inputs, node.aval.shape
+    if w.dialect.arguments:
+        w.node("BroadcastTo", node, x, shape=shape)
+        return
+    ones = (*(1,) * (len(shape) - len(x.aval.shape)), *x.aval.shape)
+    whole = w.step("Reshape", node, Aval(ones, x.aval.dtype), x, shape=ones)
+    times = tuple(1 if n == size else size for n, size in zip(ones, shape, strict=True))
+    w.node("Tile", node, whole, multiples=times)
 
 
 @emits("Transpose")

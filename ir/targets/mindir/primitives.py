@@ -62,6 +62,7 @@ PRIMITIVES: Mapping[str, Form] = {
     "Round": _form("decimals", new="decimals"),
     "Softmax": _form("axis"),
     "StridedSlice": _form(f"begin end strides {MASKS}", inputs="begin end strides"),
+    "Tile": _form("multiples", inputs="multiples"),
     "Transpose": _form("perm", inputs="perm"),
     **dict.fromkeys(
         (
@@ -69,7 +70,7 @@ PRIMITIVES: Mapping[str, Form] = {
             "Conv3D", "CumulativeLogsumexp", "Digamma", "Invert", "IsNan", "Lgamma", "MakeTuple",
             "MaxPool", "MaxPool3D", "Mod", "PadV3", "PopulationCount", "Rint", "Softplus", "Sort",
             "TensorScatterMax", "TensorScatterMin", "TensorScatterMul", "TensorScatterUpdate",
-            "TensorScatterAdd", "TopK", "TruncateDiv", "TruncateMod", "TupleGetItem",
+            "TopK", "TruncateDiv", "TruncateMod", "TupleGetItem",
         ),
         Form(None),
     ),

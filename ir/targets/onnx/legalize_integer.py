@@ -1,0 +1,150 @@
+"""Arithmetic and logic of integers and booleans that ONNX, or its runtime, does otherwise."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.operators import constant
+from fnckpt.ir.passes.build import BOOL, INT32, Build, through
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+
+
+def bits_of(dtype: np.dtype) -> tuple[np.dtype, int]:
+    """The unsigned integer of the same bits, and how many they are."""
+    return np.dtype(f"uint{dtype.itemsize * 8}"), dtype.itemsize * 8
+
+
+@rewrites("NotEqual")
+def compose_not_equal(root: CNode) -> Node:
+    """a != b is not (a == b)."""
+    build = Build(root)
+    return build("LogicalNot", build("Equal", *root.inputs))
+
+
+@rewrites("Select")
+def select_booleans(root: CNode) -> Node | None:
+    """Of booleans, select(c, a, b) is (c and a) or (not c and b)."""
+    (condition, a, b), build = root.inputs, Build(root)
+    if a.aval.dtype != BOOL:
+        return None
+    other = build("LogicalAnd", build("LogicalNot", condition), b)
+    return build("LogicalOr", build("LogicalAnd", condition, a), other)
+
+
+def _reduce_booleans(root: CNode) -> Node:
+    """Any is the greatest, all the least of the bits as numbers."""
+    build = Build(root)
+    number = build.cast(root.inputs[0], INT32)
+    op = {"ReduceAny": "ReduceMax", "ReduceAll": "ReduceMin"}[root.op]
+    return build.cast(build(op, number, **root.attrs), BOOL)
+
+
+@rewrites("Div")
+def divide_by_no_zero(root: CNode) -> Node | None:
+    """An integer division by 0 gives all ones, where the runtime would end the process."""
+    return _without_zero(root, lambda x: Constant(np.invert(np.zeros((), x.aval.dtype))))
+
+
+@rewrites("Rem")
+def rest_of_no_zero(root: CNode) -> Node | None:
+    """The rest of an integer division by 0 is the dividend."""
+    return _without_zero(root, lambda x: x)
+
+
+def _without_zero(root: CNode, instead: Callable[[Node], Node]) -> Node | None:
+    (x, y), build = root.inputs, Build(root)
+    if y.aval.dtype.kind not in "iu" or _never_zero(y):
+        return None
+    is_zero = build("Equal", y, build.number(0, y))
+    safe = build("Select", is_zero, build.number(1, y), y)
+    return build("Select", is_zero, instead(x), build(root.op, x, safe))
+
+
+def _never_zero(y: Node) -> bool:
+    """Whether ``y`` is a constant without zeros, or the choice that ``_without_zero`` makes."""
+    if isinstance(y, CNode) and y.op == "Cast":
+        return _never_zero(y.inputs[0])
+    if isinstance(y, CNode):
+        return y.op == "Select" and _is_one(y.inputs[1])
+    return isinstance(y, Constant) and bool(np.all(y.value != 0))
+
+
+def _is_one(x: Node) -> bool:
+    if isinstance(x, CNode) and x.op == "Cast":
+        return _is_one(x.inputs[0])
+    return isinstance(x, Constant) and bool(np.all(x.value == 1))
+
+
+@rewrites("Pow")
+def power_of_integers(root: CNode) -> Node | None:
+    """Products by repeated squaring, which wrap; the runtime's power is one of doubles.
+
+    A negative exponent counts as 0.
+    """
+    (x, y), build, dtype = root.inputs, Build(root), root.aval.dtype
+    if dtype.kind not in "iu":
+        return None
+    unsigned, width = bits_of(dtype)
+    exponent = build.cast(build("Maximum", y, build.number(0, y)), unsigned)
+    one = build.number(1, x)
+    result, square = one, x
+    for place in range(width if dtype.kind == "u" else width - 1):
+        is_set = build.cast(_bit(build, exponent, place), BOOL)
+        result = build("Mul", result, build("Select", is_set, square, one))
+        square = build("Mul", square, square)
+    return build.broadcast(result, root.aval.shape)
+
+
+def _bit(build: Build, x: Node, place: int) -> Node:
+    """0 or 1, as an unsigned integer like ``x``."""
+    moved = build("ShiftRightLogical", x, build.number(place, x)) if place else x
+    return build("BitwiseAnd", moved, build.number(1, x))
+
+
+@rewrites("PopulationCount")
+def compose_population_count(root: CNode) -> Node:
+    """The sum of the bits, one by one."""
+    build, (unsigned, width) = Build(root), bits_of(root.aval.dtype)
+    x = build.cast(root.inputs[0], unsigned)
+    total = _bit(build, x, 0)
+    for place in range(1, width):
+        total = build("Add", total, _bit(build, x, place))
+    return build.cast(total, root.aval.dtype)
+
+
+@rewrites("ShiftRightArithmetic")
+def shift_with_sign(root: CNode) -> Node:
+    """Of a negative number, not(not(x) >> n); amounts over the width shift all bits out."""
+    (x, amount), build, dtype = root.inputs, Build(root), root.aval.dtype
+    if dtype.kind == "u":
+        return through(root, np.dtype(dtype.name[1:]))
+    negative = build("Less", x, build.number(0, x))
+    turned = build("Select", negative, build("BitwiseNot", x), x)
+    shifted = build("ShiftRightLogical", turned, amount)
+    return build("Select", negative, build("BitwiseNot", shifted), shifted)
+
+
+def _shift_unsigned(root: CNode) -> Node | None:
+    """Shifts of signed numbers are shifts of their bits; a shift by the width or more gives 0."""
+    (x, amount), build, dtype = root.inputs, Build(root), root.aval.dtype
+    if dtype.kind == "u":
+        return None
+    unsigned, width = bits_of(dtype)
+    x, amount = build.cast(x, unsigned), build.cast(amount, unsigned)
+    shifted = build.cast(build(root.op, x, amount), dtype)
+    outside = build("GreaterEqual", amount, constant(width, unsigned))
+    return build("Select", outside, constant(0, dtype), shifted)
+
+
+RULES: tuple[Rule, ...] = (
+    compose_not_equal,
+    select_booleans,
+    divide_by_no_zero,
+    rest_of_no_zero,
+    power_of_integers,
+    compose_population_count,
+    shift_with_sign,
+    *(Rule(Op(op), _shift_unsigned) for op in ("ShiftLeft", "ShiftRightLogical")),
+    *(Rule(Op(op), _reduce_booleans) for op in ("ReduceAny", "ReduceAll")),
+)

@@ -1,0 +1,84 @@
+"""Moves, scans and windows that ONNX lacks, as those that it has."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fnckpt.ir.attributes import integer, pairs
+from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.operators.reduction import REDUCTIONS, least_and_greatest
+from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+
+
+def doubled(root: CNode, fill: float, combine: Callable[[Node, Node], Node]) -> Node:
+    """A scan: each element is combined with the one 1, 2, 4, ... before; ``fill`` is neutral."""
+    (x,), build = root.inputs, Build(root)
+    axis, reverse = integer(root, "axis"), bool(root.attrs["reverse"])
+    size, step = x.aval.shape[axis], 1
+    while step < size:
+        ends = tuple(step if i == axis else 0 for i in range(len(x.aval.shape)))
+        none = (0,) * len(ends)
+        start, limit = (step, size) if reverse else (0, size - step)
+        part = build.slice(x, axis, start, limit)
+        low, high = (none, ends) if reverse else (ends, none)
+        x = combine(x, build.pad(part, low, high, fill))
+        step *= 2
+    return x
+
+
+def _scan(op: str, fill: Callable[[np.dtype], float]) -> Callable[[CNode], Node]:
+    def compose(root: CNode) -> Node:
+        build = Build(root)
+        return doubled(root, fill(root.aval.dtype), lambda a, b: build(op, a, b))
+
+    return compose
+
+
+SCANS = {
+    "CumMax": _scan("Maximum", lambda dtype: least_and_greatest(dtype)[0].item()),
+    "CumMin": _scan("Minimum", lambda dtype: least_and_greatest(dtype)[1].item()),
+    "CumProd": _scan("Mul", lambda dtype: 1),
+}
+
+
+def _drop_reduction(root: CNode) -> Node | None:
+    """A reduction over no axes changes nothing; ONNX would take it for all axes."""
+    return None if root.attrs["axes"] else root.inputs[0]
+
+
+@rewrites("Reverse")
+def drop_reverse(root: CNode) -> Node | None:
+    """Reversing no axis changes nothing."""
+    return None if root.attrs["axes"] else root.inputs[0]
+
+
+@rewrites("DynamicUpdateSlice")
+def update_slice_by_rows(root: CNode) -> Node:
+    """Every place of the slice, start plus offset, written by one ScatterND."""
+    (x, update, starts), build = root.inputs, Build(root)
+    if not x.aval.shape:
+        return update
+    grid = np.moveaxis(np.indices(update.aval.shape, starts.aval.dtype), 0, -1)
+    return build("ScatterNd", x, build("Add", Constant(grid), starts), update, reduction="")
+
+
+@rewrites("ConvTranspose")
+def pad_after_transposed(root: CNode) -> Node | None:
+    """ONNX cuts the result but does not grow it; zeros are put around it afterwards."""
+    both = pairs(root, "pads")
+    if all(max(pair) <= 0 for pair in both):
+        return None
+    cut = tuple((min(low, 0), min(high, 0)) for low, high in both)
+    result = Build(root)("ConvTranspose", *root.inputs, **{**root.attrs, "pads": cut})
+    low, high = ((0, 0, *(max(pair[i], 0) for pair in both)) for i in (0, 1))
+    return Build(root).pad(result, low, high)
+
+
+RULES: tuple[Rule, ...] = (
+    drop_reverse,
+    update_slice_by_rows,
+    pad_after_transposed,
+    *(Rule(Op(op), compose) for op, compose in SCANS.items()),
+    *(Rule(Op(op), _drop_reduction) for op in REDUCTIONS),
+)
