@@ -5,6 +5,7 @@ from fnckpt.ir.targets.mindir import (
     legalize_elementwise,
     legalize_index,
     legalize_network,
+    legalize_rank,
     legalize_types,
     legalize_window,
 )
@@ -15,4 +16,5 @@ LEGALIZE: tuple[Rule, ...] = (
     *legalize_index.RULES,
     *legalize_network.RULES,
     *legalize_window.RULES,
+    *legalize_rank.RULES,
 )

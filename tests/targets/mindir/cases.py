@@ -172,6 +172,12 @@ def moves() -> Iterator[OperatorCase]:
     x = numbers("float32", 2, 3, 1, 2, 1, 2)
     yield case("Transpose float32 rank 6", "Transpose", x, perm=(5, 0, 4, 1, 3, 2))
     yield case("Pad float32 rank 6", "Pad", x, np.float32(1), low=(1,) * 6, high=(0,) * 6)
+    deep, whole = numbers("float32", 2, 1, 3, 1, 2, 1, 2, 1, 2, 1), (2, 1, 3, 1, 2, 1, 2, 1, 2, 1)
+    yield case("Slice float32 rank 10", "Slice", deep, start=(0, 0, 1, *(0,) * 7), limit=whole,
+               strides=(1,) * 10)  # fmt: skip
+    yield case("Reverse float32 rank 10", "Reverse", deep, axes=(0, 2, 4))
+    yield case("BroadcastTo float32 rank 10", "BroadcastTo", numbers("float32", 2, 1, 1, 3),
+               shape=(1, 1, 2, 2, 1, 1, 2, 2, 2, 3))  # fmt: skip
     yield case("Slice float32 none", "Slice", x[0], start=(0,) * 5, limit=(3, 1, 2, 1, 2),
                strides=(1,) * 5)  # fmt: skip
     yield case("Reverse float32 nothing", "Reverse", x, axes=())
@@ -362,6 +368,10 @@ def zero_sized() -> Iterator[OperatorCase]:
     yield case("Add float32 nothing", "Add", none, none)
     yield case("Reshape float32 nothing", "Reshape", none, shape=(3, 0))
     yield case("ReduceSum float32 nothing", "ReduceSum", none, axes=(0,), keepdims=False)
+    start, strides = (0, 1), (1, 1)
+    yield case("Slice float32 nothing", "Slice", none, start=start, limit=(0, 3), strides=strides)
+    yield case("Slice float32 scalar", "Slice", np.float32(2), start=(), limit=(), strides=())
+    yield case("Pad float32 scalar", "Pad", np.float32(2), np.float32(1), low=(), high=())
     yield case("Concat float32 nothing", "Concat", none, np.ones((2, 3), np.float32), axis=0)
 
 
