@@ -41,6 +41,7 @@ from fnckpt.wire import Part, opening, scalar, text
 PART = 512 << 20  # bytes of a tensor in one message
 _BLOCK = 16 << 20  # bytes of an array that is not laid out as in the file, copied at a time
 _SMALL = 1 << 16  # bytes of a tensor that are quicker copied than handed over
+_READ = 1 << 20  # bytes read at a time; of 1 GB at once Linux makes huge pages ten times slower
 _ALIGNMENT = 64  # of the memory that XLA on the CPU takes over without a copy
 _UNKNOWN_FIELD = scalar(15, 0)  # every reader skips it
 
@@ -189,7 +190,7 @@ class Contents:
             return
         self.file.seek(start)
         while target:
-            count = self.file.readinto(target)
+            count = self.file.readinto(target[:_READ])
             if not count:
                 raise FormatError(
                     f"{self.source}: byte {start}: the file was cut off while it was read"
