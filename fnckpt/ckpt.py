@@ -41,7 +41,7 @@ from fnckpt.wire import Part, opening, scalar, text
 PART = 512 << 20  # bytes of a tensor in one message
 _BLOCK = 16 << 20  # bytes of an array that is not laid out as in the file, copied at a time
 _SMALL = 1 << 16  # bytes of a tensor that are quicker copied than handed over
-_READ = 1 << 20  # bytes read at a time; of 1 GB at once Linux makes huge pages ten times slower
+_LARGE = 1 << 20  # bytes of a tensor that gets pages of its own
 _ALIGNMENT = 64  # of the memory that XLA on the CPU takes over without a copy
 _UNKNOWN_FIELD = scalar(15, 0)  # every reader skips it
 
@@ -190,7 +190,7 @@ class Contents:
             return
         self.file.seek(start)
         while target:
-            count = self.file.readinto(target[:_READ])
+            count = self.file.readinto(target)
             if not count:
                 raise FormatError(
                     f"{self.source}: byte {start}: the file was cut off while it was read"
@@ -199,7 +199,14 @@ class Contents:
 
 
 def _aligned(length: int) -> np.ndarray:
-    """Uninitialized bytes that begin where XLA can use them in place."""
+    """Uninitialized bytes that begin where XLA can use them in place.
+
+    Large ones come from the kernel: NumPy asks for huge pages, which the kernel may have to make
+    by moving others; filling an array then takes up to ten times as long.
+    """
+    if length >= _LARGE:
+        pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(pages, np.uint8)
     room = np.empty(length + _ALIGNMENT, np.uint8)
     begin = -room.ctypes.data % _ALIGNMENT
     return room[begin : begin + length]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 
 import jax
-import jax.experimental
 import numpy as np
 from jax.extend.core import JaxprEqn
 
@@ -15,7 +15,7 @@ def enable_x64() -> AbstractContextManager[object]:
     """In it, JAX keeps 64-bit numbers as they are."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
-    return jax.experimental.enable_x64()
+    return import_module("jax.experimental").enable_x64()
 
 
 def is_wide(dtype: np.dtype) -> bool:

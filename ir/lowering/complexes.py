@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnckpt.ir.graph import Aval, Node
+from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
 from fnckpt.ir.lowering.registry import (
     RULES,
@@ -22,6 +22,7 @@ from fnckpt.ir.lowering.registry import (
     arguments,
     lowers,
     lowers_complex,
+    part_of,
 )
 from fnckpt.ir.operators import constant
 
@@ -36,11 +37,6 @@ BY_PART = (
     "select_n", "slice", "split", "squeeze", "stack", "stop_gradient", "sub", "tile",
     "transpose", "unstack",
 )  # fmt: skip
-
-
-def part_of(aval: Aval) -> Aval:
-    """The aval of the real part."""
-    return Aval(aval.shape, np.zeros((), aval.dtype).real.dtype)
 
 
 def real_site(site: Site) -> Site:

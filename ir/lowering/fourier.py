@@ -41,7 +41,7 @@ def of_real(x: Array, dtype: np.dtype) -> Array:
     if n > DIRECT:
         return dft(x.astype(dtype), -1)[..., :half]
     matrix = wave(n, half, n, -1)
-    parts = (part.astype(x.dtype) for part in (matrix.real, matrix.imag))
+    parts = (part.astype(x.dtype) for part in (np.real(matrix), np.imag(matrix)))
     return lax.complex(*(jnp.matmul(x, part, precision="highest") for part in parts))
 
 

@@ -102,6 +102,8 @@ def _fill(dtype: np.dtype, value: float | None) -> np.ndarray:
 
 def _valid(site: Site, indices: Node, last: np.ndarray) -> Node:
     """Which rows of ``indices`` lie inside, as bools without the last axis."""
+    if not last.size:
+        return constant(np.ones(indices.aval.shape[:-1], bool))
     least = site.apply("GreaterEqual", indices, site.constant(0, indices))
     most = site.apply("LessEqual", indices, constant(last, INT32))
     both = site.apply("LogicalAnd", least, most)
@@ -164,8 +166,11 @@ def _one_slice(site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, si
 def _general(site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, sizes: Ints) -> Node:
     """GatherNd over every axis that is not taken whole, with the windows' offsets added."""
     rank, rows = len(sizes), indices.aval.shape[:-1]
+    if not rank:
+        return site.apply("BroadcastTo", x, shape=rows) if rows else x
     partial_axes = [i for i in range(rank) if sizes[i] != x.aval.shape[i]]
-    indexed = sorted({*d.start_index_map, *d.operand_batching_dims, *partial_axes})
+    # The first axis where there is no other: a row of indices names something at least.
+    indexed = sorted({*d.start_index_map, *d.operand_batching_dims, *partial_axes}) or [0]
     rest = [i for i in range(rank) if i not in indexed]
     hidden = {*d.collapsed_slice_dims, *d.operand_batching_dims}
     windows = [i for i in indexed if i not in hidden]
@@ -251,11 +256,14 @@ def lower_scatter(
     if reduction == "sub":
         reduction, updates = "add", site.apply("Neg", updates)
     d, rank = dimension_numbers, len(x.aval.shape)
+    if not rank:
+        return _scatter_to_scalar(site, x, indices, updates, reduction)
     hidden = {*d.inserted_window_dims, *d.operand_batching_dims}
     shown = [i for i in range(rank) if i not in hidden]
     sizes = {i: updates.aval.shape[a] for i, a in zip(shown, d.update_window_dims, strict=True)}
     touched = {*d.scatter_dims_to_operand_dims, *d.operand_batching_dims}
     touched |= {i for i in shown if sizes[i] != x.aval.shape[i]}
+    touched = touched or {0}
     indexed = sorted(touched)
     rest = [i for i in range(rank) if i not in touched]
     windows = [i for i in indexed if i in sizes]
@@ -278,6 +286,13 @@ def lower_scatter(
     turned = site.transpose(x, (*indexed, *rest))
     result = _write(site, turned, places, moved, valid, len(indexed), reduction)
     return site.transpose(result, tuple(np.argsort((*indexed, *rest)).tolist()))
+
+
+def _scatter_to_scalar(site: Site, x: Node, indices: Node, updates: Node, reduction: str) -> Node:
+    """Every update goes to the one number that there is."""
+    places = constant(np.zeros((*updates.aval.shape, 1), INT32))
+    row = site.reshape(x, (1,))
+    return site.reshape(site.apply("ScatterNd", row, places, updates, reduction=reduction), ())
 
 
 def _write(

@@ -21,6 +21,7 @@ from fnckpt.ir.lowering.registry import (
     Site,
     Value,
     arguments,
+    part_of,
 )
 from fnckpt.ir.lowering.source import user_line
 
@@ -193,7 +194,7 @@ def _parts(parameter: Parameter) -> Value:
             np.ascontiguousarray(value),
             parameter.path and f"{parameter.path}.{part}",
         )
-        for part, value in (("real", parameter.value.real), ("imag", parameter.value.imag))
+        for part, value in (("real", np.real(parameter.value)), ("imag", np.imag(parameter.value)))
     ]
     return Pair(*parts)
 
@@ -257,6 +258,6 @@ def _aval_or_scalar(var: Var) -> Aval:
 def _stand_in(aval: Aval) -> Value:
     """A value of the right shape for what could not be lowered, so that the rest is looked at."""
     if aval.dtype.kind == "c":
-        part = Aval(aval.shape, np.zeros((), aval.dtype).real.dtype)
+        part = part_of(aval)
         return Pair(CNode("NotLowered", (), {}, (part,)), CNode("NotLowered", (), {}, (part,)))
     return CNode("NotLowered", (), {}, (aval,))

@@ -7,6 +7,7 @@ a key again for the equation that takes it. What comes out as numbers goes on as
 from collections.abc import Sequence
 
 import jax
+import jax.core
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
@@ -82,5 +83,5 @@ def constant_of(value: object) -> Value:
         value = jax.random.key_data(value)
     array = np.asarray(value)
     if array.dtype.kind == "c":
-        return Pair(Constant(np.asarray(array.real)), Constant(np.asarray(array.imag)))
+        return Pair(Constant(np.real(array)), Constant(np.imag(array)))
     return Constant(array)

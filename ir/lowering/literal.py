@@ -53,9 +53,10 @@ def _whole(value: Value) -> Node:
 
 def _as_it_stands(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Sequence[Value]:
     name = eqn.primitive.name
-    for rule in (inline, inline_function):
-        if RULES.get(name) is rule:
-            return rule(site, *inputs, **eqn.params)
+    if RULES.get(name) in (inline, inline_function):
+        results = RULES[name](site, *inputs, **eqn.params)
+        assert isinstance(results, tuple)
+        return results
     attrs = {key: attribute(value) for key, value in eqn.params.items() if value is not None}
     node = CNode(name, tuple(map(_whole, inputs)), attrs, site.results, site.origin)
     if len(site.results) == 1:

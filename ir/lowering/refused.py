@@ -55,6 +55,15 @@ refuses(
     "after_all", "create_token",
 )  # fmt: skip
 refuses(
+    "it lives inside differentiation only and no finished jaxpr holds it; differentiate before "
+    "exporting, with jax.grad inside apply_fn",
+    "custom_lin",
+)  # fmt: skip
+refuses(
+    "a shape that depends on a symbolic dimension; use sizes that are known",
+    "dim_as_value", "dimension_size", "shape_assertion",
+)  # fmt: skip
+refuses(
     "a product of sparse or ragged groups, whose sizes are data; use jax.lax.dot_general",
     "ragged_dot_general",
 )  # fmt: skip

@@ -59,6 +59,11 @@ class Pair:
 Value = Node | Pair
 
 
+def part_of(aval: Aval) -> Aval:
+    """The aval of the real part of a complex one."""
+    return Aval(aval.shape, np.real(np.zeros((), aval.dtype)).dtype)
+
+
 class Call(Protocol):
     """Lowers an inner jaxpr in place of the equation that holds it."""
 

@@ -89,7 +89,11 @@ def signed(site: Site, x: Node) -> Node:
 
 @lowers("top_k")
 def lower_top_k(site: Site, x: Node, *, k: int, axis: int = -1) -> tuple[Node, Node]:
-    """The greatest of an axis, after moving it last and back."""
+    return greatest(site, x, k, axis)
+
+
+def greatest(site: Site, x: Node, k: int, axis: int) -> tuple[Node, Node]:
+    """The greatest of an axis, and where: after moving it last and back."""
     if not k or not x.aval.size:
         empty = (constant(np.zeros(a.shape, a.dtype)) for a in site.results)
         values, places = empty
@@ -114,7 +118,7 @@ def lower_approx_top_k(
 ) -> tuple[Node, Node]:
     """The exact answer, which is what JAX gives too where it has no faster kernel."""
     if is_max_k:
-        return lower_top_k(site, x, k=k, axis=reduction_dimension)
+        return greatest(site, x, k, reduction_dimension)
     row = moved(site, x, reduction_dimension)
     order: Node | None = None
     for digit in sort_keys(site, row):

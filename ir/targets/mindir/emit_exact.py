@@ -31,7 +31,7 @@ def kept(aval: Aval, axes: tuple[int, ...]) -> Aval:
 def emit_relu(node: CNode, w: Writer) -> None:
     """ReLU makes 0 of NaN; the maximum with 0, of which only the second input may be NaN, not."""
     (x,) = node.inputs
-    if w.is_special(x):
+    if w.is_nan(x):
         w.node("Maximum", node, w.scalar(0, x.aval.dtype), x)
     else:
         w.node("ReLU", node, x)
@@ -56,7 +56,7 @@ def emit_div(node: CNode, w: Writer) -> None:
 def emit_extreme_of(node: CNode, w: Writer) -> None:
     """The kernel passes over NaN."""
     (x,), axes, keepdims = node.inputs, ints(node.attrs["axes"]), bool(node.attrs["keepdims"])
-    if not w.is_special(x):
+    if not w.is_nan(x):
         w.node(node.op, node, x, axis=axes, keep_dims=keepdims)
         return
     found = w.step(node.op, node, node.aval, x, axis=axes, keep_dims=keepdims)
@@ -79,7 +79,7 @@ def emit_arg(node: CNode, w: Writer) -> None:
     place = dtype if dtype in (np.int32, np.int64) else INT32
     result = Aval(node.aval.shape, place)
     found = w.step(op, node, result, x, axis=axis, output_type=place)
-    if w.is_special(x):
+    if w.is_nan(x):
         nan = w.step("IsNan", node, truth(x.aval), x)
         number = w.step("Cast", node, Aval(x.aval.shape, INT32), nan, dst_type=INT32)
         first = w.step("Argmax", node, result, number, axis=axis, output_type=place)
@@ -134,7 +134,7 @@ def emit_max_pool(node: CNode, w: Writer) -> None:
             format="NCHW",
         )  # fmt: skip
 
-    if not w.is_special(x):
+    if not w.is_nan(x):
         sizes = {"kernel_size": window, "strides": strides}
         w.node("MaxPool", node, x, **sizes, pad_mode=mode, format="NCHW")
         return
@@ -154,8 +154,8 @@ def emit_scatter_nd(node: CNode, w: Writer) -> None:
     x, indices, updates = node.inputs
     reduction = str(node.attrs["reduction"])
     op = f"TensorScatter{SCATTERS[reduction]}"
-    special = w.is_special(x) or w.is_special(updates)
-    if reduction not in ("min", "max") or not special:
+    may_be_nan = w.is_nan(x) or w.is_nan(updates)
+    if reduction not in ("min", "max") or not may_be_nan:
         w.node(op, node, x, indices, updates)
         return
     found = w.step(op, node, node.aval, x, indices, updates)
@@ -197,7 +197,7 @@ def emit_top_k(node: CNode, w: Writer) -> None:
         axis = w.value(len(aval.shape) - 1)
         return w.step("GatherD", node, aval, value, axis, at)
 
-    if w.is_special(x):
+    if w.is_nan(x):
         nan = w.step("IsNan", node, truth(whole), x)
         infinity = w.tensor(np.asarray(least_and_greatest(whole.dtype)[1]))
         order = sort(w.step("Select", node, whole, nan, infinity, x), whole)

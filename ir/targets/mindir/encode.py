@@ -35,7 +35,8 @@ def encode(graph: FuncGraph, *, mindspore: str = "2.3") -> Encoded:
         raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
     writer = Writer(graph, DIALECTS[mindspore])
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
-    head = mind_ir.GraphProto(name=graph.name)
+    # A node may not have the graph's name: "Duplicate CNode name".
+    head = mind_ir.GraphProto(name=writer.unused(graph.name))
     for parameter in graph.inputs:
         head.input.add(name=writer.ref(parameter), tensor=[tensor_type(parameter.aval)])
     head.output.append(_output(graph, writer))

@@ -1,6 +1,6 @@
 """What is known of values without running the graph: which may hold NaN, infinities or -0.0."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import numpy as np
 
@@ -11,9 +11,16 @@ from fnckpt.ir.operators import OPERATORS
 # and the exact forms of what follows would cost every network for its sake.
 PRODUCTS = frozenset({"MatMul", "Conv", "ConvTranspose", "BatchNorm", "LayerNorm"})
 NEVER_SPECIAL = PRODUCTS | {"Erf", "Erfc", "IsFinite", "IsInf", "IsNan", "Sigmoid", "Tanh"}
+# Infinities alone make no NaN here, where a sum or a product of them does.
+CHOOSING = frozenset(
+    {
+        "Abs", "Cast", "Ceil", "CumMax", "CumMin", "Floor", "MaxPool", "Maximum", "Minimum", "Neg",
+        "ReduceMax", "ReduceMin", "Relu", "Round", "Select", "Sign", "TopK", "TupleGetItem",
+    }
+)  # fmt: skip
 
 NEVER_NEGATIVE = frozenset({"Abs", "Cosh", "Exp", "Sigmoid", "Softmax", "Softplus", "Square"})
-KEEPS_ZERO = frozenset({"ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Sqrt"})
+KEEPS_ZERO = frozenset({"Cast", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Sqrt"})
 ONE_IS_ENOUGH = frozenset({"Add", "Maximum"})  # -0.0 comes out only where both inputs are -0.0
 
 
@@ -21,16 +28,38 @@ def may_be_special(nodes: Iterable[Node]) -> set[int]:
     """The ids of those values, of ``nodes`` in the order of use, that may hold NaN or infinity."""
     found: set[int] = set()
     for node in nodes:
+        if _is_whole(node):
+            continue
         if isinstance(node, Constant | Parameter):
-            known = node.value is not None and bool(np.all(np.isfinite(node.value)))
-            special = not known and not _is_whole(node)
-        elif node.op in NEVER_SPECIAL or _is_whole(node):
-            special = False
+            special = node.value is None or not np.all(np.isfinite(node.value))
         else:
-            special = any(id(value) in found for value in node.inputs)
+            special = node.op not in NEVER_SPECIAL and _any_in(found, node)
         if special:
             found.add(id(node))
     return found
+
+
+def may_be_nan(nodes: Iterable[Node], special: Set[int]) -> set[int]:
+    """The ids of those values that may hold NaN, where ``special`` are as of ``may_be_special``."""
+    found: set[int] = set()
+    for node in nodes:
+        if id(node) not in special:
+            continue
+        if isinstance(node, Constant | Parameter):
+            nan = node.value is None or bool(np.isnan(node.value).any())
+        else:
+            nan = _any_in(found if node.op in CHOOSING or _moves(node) else special, node)
+        if nan:
+            found.add(id(node))
+    return found
+
+
+def _any_in(values: Set[int], node: CNode) -> bool:
+    return any(id(value) in values for value in node.inputs)
+
+
+def _moves(node: CNode) -> bool:
+    return node.op in OPERATORS and OPERATORS[node.op].moves
 
 
 def may_be_negative_zero(nodes: Iterable[Node]) -> set[int]:
@@ -51,10 +80,7 @@ def _gives_negative_zero(node: CNode, inputs: list[bool]) -> bool:
         return False
     if node.op in ONE_IS_ENOUGH:
         return all(inputs)
-    keeps = node.op in KEEPS_ZERO or (node.op in OPERATORS and OPERATORS[node.op].moves)
-    if keeps or node.op == "Cast":
-        return any(inputs)
-    return True
+    return any(inputs) if node.op in KEEPS_ZERO or _moves(node) else True
 
 
 def _has_negative_zero(value: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
-from fnckpt.ir.targets.mindir.known import may_be_negative_zero, may_be_special
+from fnckpt.ir.targets.mindir.known import may_be_nan, may_be_negative_zero, may_be_special
 from fnckpt.ir.targets.mindir.primitives import CODES, form_of
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.target import Part
@@ -50,6 +50,7 @@ class Writer:
         self.names, self.dialect = value_names(graph), dialect
         nodes = graph.nodes()
         self._special = may_be_special(nodes)
+        self._nan = may_be_nan(nodes, self._special)
         self._negative_zero = may_be_negative_zero(nodes)
         self.parts: list[Part] = []
         self.count = 0
@@ -60,6 +61,10 @@ class Writer:
     def is_special(self, node: Node) -> bool:
         """Whether NaN or an infinity may be in a value of the graph."""
         return id(node) in self._special
+
+    def is_nan(self, node: Node) -> bool:
+        """Whether NaN may be in a value of the graph."""
+        return id(node) in self._nan
 
     def is_negative_zero(self, node: Node) -> bool:
         """Whether -0.0 may be in a value of the graph."""
