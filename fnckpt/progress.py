@@ -57,10 +57,16 @@ class Bar:
             self._bar.close()
 
 
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook; IPython is not imported to find out."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and "IPKernelApp" in shell.config
+
+
 def make_bar(epochs: int, progress: bool | None) -> Bar:
     """A bar for ``epochs``; ``None``: only where a person looks, in a terminal or a notebook."""
-    notebook = "ipykernel" in sys.modules
-    shown = progress if progress is not None else notebook or sys.stderr.isatty()
+    shown = progress if progress is not None else in_notebook() or sys.stderr.isatty()
     if not shown:
         return Bar(epochs, None)
     with warnings.catch_warnings():  # a notebook without ipywidgets gets the text bar: good enough

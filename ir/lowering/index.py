@@ -169,10 +169,10 @@ def _general(site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, size
     if not rank:
         return site.apply("BroadcastTo", x, shape=rows) if rows else x
     partial_axes = [i for i in range(rank) if sizes[i] != x.aval.shape[i]]
-    # The first axis where there is no other: a row of indices names something at least.
-    indexed = sorted({*d.start_index_map, *d.operand_batching_dims, *partial_axes}) or [0]
-    rest = [i for i in range(rank) if i not in indexed]
     hidden = {*d.collapsed_slice_dims, *d.operand_batching_dims}
+    # The first axis where there is no other: a row of indices names something at least.
+    indexed = sorted({*d.start_index_map, *hidden, *partial_axes}) or [0]
+    rest = [i for i in range(rank) if i not in indexed]
     windows = [i for i in indexed if i not in hidden]
     places = full_indices(
         site, indices, indexed, d.start_index_map, d.operand_batching_dims,
@@ -261,7 +261,7 @@ def lower_scatter(
     hidden = {*d.inserted_window_dims, *d.operand_batching_dims}
     shown = [i for i in range(rank) if i not in hidden]
     sizes = {i: updates.aval.shape[a] for i, a in zip(shown, d.update_window_dims, strict=True)}
-    touched = {*d.scatter_dims_to_operand_dims, *d.operand_batching_dims}
+    touched = {*d.scatter_dims_to_operand_dims, *hidden}
     touched |= {i for i in shown if sizes[i] != x.aval.shape[i]}
     touched = touched or {0}
     indexed = sorted(touched)

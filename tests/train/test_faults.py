@@ -67,7 +67,10 @@ def test_200_kills_while_saving_50_MB_lose_nothing(tmp_path: Path, root: Path):
     assert sum(each["kills"] for each in found) == 200
     assert sum(each["midway"] for each in found) > 50  # they did hit saves under way
     for each in found:
-        assert len(each["left"]) == 3, "two checkpoints, the graph, and no temporary file"
+        checkpoints = [name for name in each["left"] if name.endswith(".ckpt")]
+        assert set(each["left"]) - set(checkpoints) == {"CKP-graph.meta"}  # no temporary file
+        # The last kill may have come between a file's renaming and the deletion of the oldest.
+        assert len(checkpoints) in (2, 3)
 
 
 @contextmanager
