@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fnckpt.bridge import from_mindspore, mindspore_names, to_mindspore
     from fnckpt.checkpoint import load_checkpoint, save_checkpoint
     from fnckpt.errors import CheckpointMismatch, FnckptError, FormatError, UnsupportedError
     from fnckpt.exporting import ExportResult, export
@@ -22,8 +23,11 @@ _HOMES = {
     "TrainResult": "training",
     "UnsupportedError": "errors",
     "export": "exporting",
+    "from_mindspore": "bridge",
     "load_checkpoint": "checkpoint",
+    "mindspore_names": "bridge",
     "save_checkpoint": "checkpoint",
+    "to_mindspore": "bridge",
     "train": "training",
 }
 
@@ -37,8 +41,11 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "export",
+    "from_mindspore",
     "load_checkpoint",
+    "mindspore_names",
     "save_checkpoint",
+    "to_mindspore",
     "train",
 ]
 

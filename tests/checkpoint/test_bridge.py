@@ -11,7 +11,7 @@ from flax import nnx
 
 from fnckpt.checkpoint import load_checkpoint, save_checkpoint
 from fnckpt.errors import CheckpointMismatch
-from fnckpt.mindspore_names import (
+from fnckpt.bridge import (
     CONV_TRANSPOSE,
     Kind,
     from_mindspore,
