@@ -9,8 +9,6 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from fnckpt.checkpoint import load_checkpoint, save_checkpoint
-from fnckpt.errors import CheckpointMismatch
 from fnckpt.bridge import (
     CONV_TRANSPOSE,
     Kind,
@@ -18,6 +16,8 @@ from fnckpt.bridge import (
     mindspore_names,
     to_mindspore,
 )
+from fnckpt.checkpoint import load_checkpoint, save_checkpoint
+from fnckpt.errors import CheckpointMismatch
 
 
 class Block(nn.Module):
