@@ -6,13 +6,23 @@ from typing import Protocol
 import numpy as np
 
 from fnckpt.ir.graph import Constant, Node
+from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.known import constant_of, known_value
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers, lowers_call
 from fnckpt.ir.operators import constant
 
 
 @lowers_call(
-    "call", "checkpoint", "closed_call", "composite", "core_call", "jit", "pjit", "remat", "remat2"
+    "call",
+    "checkpoint",
+    "closed_call",
+    "composite",
+    "core_call",
+    "eval_jaxpr",
+    "jit",
+    "pjit",
+    "remat",
+    "remat2",
 )
 def inline(
     site: Site, *args: Value, jaxpr: object = None, call_jaxpr: object = None, **_: object
@@ -32,6 +42,12 @@ def inline_function(
     """The function itself; its derivative or its batching is of no use to inference."""
     (jaxpr,) = (value for value in (call_jaxpr, fun_jaxpr, call) if value is not None)
     return site.call(jaxpr, args)
+
+
+@lowers_call("call_hi_primitive")
+def inline_high(site: Site, *args: Value, _prim: compat.HighPrimitive) -> tuple[Value, ...]:
+    """Its own definition in terms of other primitives."""
+    return site.call(compat.expanded(_prim), args)
 
 
 @lowers_call("linear_call")
@@ -67,13 +83,17 @@ def unroll(
     jaxpr: object,
     length: int,
     reverse: bool,
-    num_consts: int,
-    num_carry: int,
+    num_consts: int | None = None,
+    num_carry: int | None = None,
+    ft_in: compat.FlatTree | None = None,
+    ft_out: object = None,
     linear: object = None,
     unroll: object = None,
     _split_transpose: bool = False,
 ) -> Sequence[Value]:
     """The body written out ``length`` times, and the results of all times stacked."""
+    if num_consts is None or num_carry is None:
+        num_consts, num_carry = compat.scan_counts(ft_in, len(args))
     if length > site.max_unroll:
         raise Refusal(
             f"a loop of {length} iterations is longer than max_unroll={site.max_unroll}; raise "

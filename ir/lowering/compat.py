@@ -1,12 +1,13 @@
-"""What differs between the versions of JAX that are supported, 0.8 to 0.10."""
+"""What differs between the versions of JAX that are supported, 0.8 to 0.12."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from typing import Protocol
 
 import jax
 import numpy as np
-from jax.extend.core import JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from fnckpt.ir.graph import Aval
 
@@ -37,3 +38,44 @@ def bind(eqn: JaxprEqn, args: Sequence[jax.Array]) -> Sequence[jax.Array]:
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
     results = eqn.primitive.bind(*functions, *args, **params)
     return results if eqn.primitive.multiple_results else [results]
+
+
+class FlatTree(Protocol):
+    """Where JAX 0.12 keeps how many leaves each group of arguments has."""
+
+    def update(self, leaves: Sequence[object]) -> "FlatTree": ...
+
+    def unpack(self) -> Iterable[Iterable[object]]: ...
+
+
+def scan_counts(groups: FlatTree | None, count: int) -> tuple[int, int]:
+    """How many of the ``count`` arguments of a scan are constants, and how many are carried."""
+    assert groups is not None
+    consts, carry, _ = (len(list(group)) for group in groups.update(range(count)).unpack())
+    return consts, carry
+
+
+class Flattened(Protocol):
+    """JAX's ``PyTreeDef``, whose own name is no type."""
+
+    def unflatten(self, leaves: Sequence[object]) -> Sequence[object]: ...
+
+
+class HighPrimitive(Protocol):
+    """What ``call_hi_primitive`` of JAX 0.12 holds."""
+
+    in_tree: Flattened
+    in_avals_flat: Sequence[Aval]
+
+    def expand(self, *args: object) -> object: ...
+
+
+def expanded(primitive: HighPrimitive) -> ClosedJaxpr:
+    """The definition of a primitive that JAX keeps as an object, in terms of others."""
+
+    def expand(*leaves: jax.Array) -> list[object]:
+        return jax.tree.leaves(primitive.expand(*primitive.in_tree.unflatten(leaves)))
+
+    avals = primitive.in_avals_flat
+    with wide_numbers([Aval(tuple(a.shape), np.dtype(a.dtype)) for a in avals]):
+        return jax.make_jaxpr(expand)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))

@@ -239,6 +239,20 @@ def logistic(z: Complex) -> Complex:
     return divide(one(z), (1 + real, imag))
 
 
+def log2(z: Complex) -> Complex:
+    real, imag = log(z)
+    return real / real.dtype.type(np.log(2)), imag / imag.dtype.type(np.log(2))
+
+
+def polynomial(z: Complex, *coefficients: Complex) -> Complex:
+    """Horner's rule; the coefficients come lowest first."""
+    value = coefficients[-1]
+    for real, imag in reversed(coefficients[:-1]):
+        value = times(value, z)
+        value = value[0] + real, value[1] + imag
+    return value
+
+
 FUNCTIONS: dict[str, Callable[..., Complex | Array]] = {
     "abs": size,
     "cos": cos,
@@ -251,8 +265,11 @@ FUNCTIONS: dict[str, Callable[..., Complex | Array]] = {
     "is_finite": lambda z: jnp.isfinite(z[0]) & jnp.isfinite(z[1]),
     "log": log,
     "log1p": log1p,
+    "log2": log2,
     "logistic": logistic,
     "ne": lambda x, y: (x[0] != y[0]) | (x[1] != y[1]),
+    "one_minus_square": lambda z: times((1 + z[0], z[1]), (1 - z[0], -z[1])),
+    "polynomial": polynomial,
     "pow": power,
     "rsqrt": rsqrt,
     "sign": sign,

@@ -119,6 +119,27 @@ def lower_exp2(site: Site, x: Node) -> Node:
     return site.apply("Pow", site.constant(2, x), x)
 
 
+@lowers("log2")
+def lower_log2(site: Site, x: Node) -> Node:
+    return site.apply("Mul", site.apply("Log", x), site.constant(1.4426950408889634, x))
+
+
+@lowers("one_minus_square")
+def lower_one_minus_square(site: Site, x: Node) -> Node:
+    """``(1 + x) (1 - x)``, which keeps more digits near 1."""
+    one = site.constant(1, x)
+    return site.apply("Mul", site.apply("Add", one, x), site.apply("Sub", one, x))
+
+
+@lowers("polynomial")
+def lower_polynomial(site: Site, x: Node, *coefficients: Node, unroll: int | None = None) -> Node:
+    """Horner's rule; the coefficients come lowest first."""
+    value = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        value = site.apply("Add", site.apply("Mul", value, x), coefficient)
+    return value
+
+
 @lowers("integer_pow")
 def lower_integer_pow(site: Site, x: Node, *, y: int) -> Node:
     """Products by repeated squaring, as XLA makes them."""

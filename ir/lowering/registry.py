@@ -176,11 +176,20 @@ def arguments(rule: Rule, params: Mapping[str, object]) -> dict[str, object]:
     """
     accepted = _accepted(rule)
     if accepted is None:
-        return dict(params)
+        return {name: _plain(value) for name, value in params.items()}
     unknown = [name for name in params if name not in accepted and name not in WITHOUT_MEANING]
     if unknown:
         raise Refusal(
             f"its parameter {', '.join(unknown)} is not known to this version of fnckpt; "
             "use an older JAX or a newer fnckpt"
         )
-    return {name: value for name, value in params.items() if name in accepted}
+    return {name: _plain(value) for name, value in params.items() if name in accepted}
+
+
+def _plain(value: object) -> object:
+    """Python's integers in place of numpy's: JAX 0.8 leaves those of a convolution's padding."""
+    if isinstance(value, np.integer):
+        return int(value)
+    if type(value) is tuple or type(value) is list:
+        return tuple(map(_plain, value))
+    return value

@@ -88,7 +88,10 @@ def signed(site: Site, x: Node) -> Node:
 
 
 @lowers("top_k")
-def lower_top_k(site: Site, x: Node, *, k: int, axis: int = -1) -> tuple[Node, Node]:
+def lower_top_k(
+    site: Site, x: Node, *, k: int, axis: int = -1, is_stable: bool = True
+) -> tuple[Node, Node]:
+    """Always stable: where the order of equal elements is free, this one is as good."""
     return greatest(site, x, k, axis)
 
 

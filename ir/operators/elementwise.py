@@ -218,14 +218,12 @@ def cast(x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
     if np.issubdtype(dtype, np.integer) and not np.issubdtype(x.dtype, np.integer):
         if x.dtype == bool:
             return x.astype(dtype)
-        info, wide = (
-            np.iinfo(dtype),
-            np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0)),
-        )
-        inside = np.clip(wide, -(2.0**62), 2.0**62).astype(np.int64)
-        saturated = np.where(wide >= info.max, info.max, np.where(wide <= info.min, info.min, 0))
-        whole = (wide > info.min) & (wide < info.max)
-        return np.where(whole, inside.astype(dtype), saturated.astype(dtype))
+        info = np.iinfo(dtype)
+        least, greatest = dtype.type(info.min), dtype.type(info.max)
+        wide = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0))
+        below, above = wide <= float(info.min), wide >= float(info.max)
+        inside = np.where(below | above, 0.0, wide).astype(dtype)
+        return np.where(below, least, np.where(above, greatest, inside))
     return _quietly(lambda value: value.astype(dtype), x)
 
 

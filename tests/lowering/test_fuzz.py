@@ -102,8 +102,9 @@ def test_any_scatter(data: st.DataObject) -> None:
     rows = [shape[i] for i in batching] + list(numbers(data, data.draw(st.integers(0, 2)), 1, 3))
     order = data.draw(st.permutations(range(len(rows))))
     rows = [rows[i] for i in order]
-    # XLA of JAX 0.10.2 keeps the last of several updates whose index vector is empty.
-    assume(mapped or batching or all(n == 1 for n in rows))
+    # XLA is wrong where the index vector is empty: JAX 0.10.2's keeps the last of several updates,
+    # JAX 0.8.0's mixes up the batching axes.
+    assume(mapped or all(n == 1 for n in rows))
     indices_batching = tuple(order.index(i) for i in range(len(batching)))
     window = tuple(sorted(data.draw(st.permutations(range(len(rows) + len(shown))))[: len(shown)]))
     window_sizes, row_sizes = iter([sizes[i] for i in shown]), iter(rows)

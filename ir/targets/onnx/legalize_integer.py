@@ -1,7 +1,5 @@
 """Arithmetic and logic of integers and booleans that ONNX, or its runtime, does otherwise."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fnckpt.ir.graph import CNode, Constant, Node
@@ -41,33 +39,51 @@ def _reduce_booleans(root: CNode) -> Node:
 
 
 @rewrites("Div")
-def divide_by_no_zero(root: CNode) -> Node | None:
-    """An integer division by 0 gives all ones, where the runtime would end the process."""
-    return _without_zero(root, lambda x: Constant(np.invert(np.zeros((), x.aval.dtype))))
+def divide_safely(root: CNode) -> Node | None:
+    """Of integers, x / 0 is all ones and x / -1 is -x, which the least number overflows.
+
+    Either would end the runtime's process.
+    """
+    (x, y), build = root.inputs, Build(root)
+    if _is_safe(y):
+        return None
+    all_ones = Constant(np.invert(np.zeros((), x.aval.dtype)))
+    opposite = build("Sub", build.number(0, x), x)
+    return _by_safe(root, all_ones, opposite)
 
 
 @rewrites("Rem")
-def rest_of_no_zero(root: CNode) -> Node | None:
-    """The rest of an integer division by 0 is the dividend."""
-    return _without_zero(root, lambda x: x)
+def rest_of_safe(root: CNode) -> Node | None:
+    """The rest of an integer division by 0 is the dividend, by -1 it is 0."""
+    x, y = root.inputs
+    return None if _is_safe(y) else _by_safe(root, x, Build(root).number(0, x))
 
 
-def _without_zero(root: CNode, instead: Callable[[Node], Node]) -> Node | None:
+def _by_safe(root: CNode, by_zero: Node, by_minus_one: Node) -> Node:
+    """The operator where the divisor is neither 0 nor -1, and what it is there."""
     (x, y), build = root.inputs, Build(root)
-    if y.aval.dtype.kind not in "iu" or _never_zero(y):
-        return None
     is_zero = build("Equal", y, build.number(0, y))
-    safe = build("Select", is_zero, build.number(1, y), y)
-    return build("Select", is_zero, instead(x), build(root.op, x, safe))
+    if y.aval.dtype.kind == "u":
+        safe = build("Select", is_zero, build.number(1, y), y)
+        return build("Select", is_zero, by_zero, build(root.op, x, safe))
+    is_minus_one = build("Equal", y, build.number(-1, y))
+    unsafe = build("LogicalOr", is_zero, is_minus_one)
+    safe = build("Select", unsafe, build.number(1, y), y)
+    result = build("Select", is_minus_one, by_minus_one, build(root.op, x, safe))
+    return build("Select", is_zero, by_zero, result)
 
 
-def _never_zero(y: Node) -> bool:
-    """Whether ``y`` is a constant without zeros, or the choice that ``_without_zero`` makes."""
+def _is_safe(y: Node) -> bool:
+    """Whether ``y`` is no integer, a constant without 0 and -1, or the choice of ``_by_safe``."""
+    if y.aval.dtype.kind not in "iu":
+        return True
     if isinstance(y, CNode) and y.op == "Cast":
-        return _never_zero(y.inputs[0])
+        return _is_safe(y.inputs[0])
     if isinstance(y, CNode):
         return y.op == "Select" and _is_one(y.inputs[1])
-    return isinstance(y, Constant) and bool(np.all(y.value != 0))
+    if not isinstance(y, Constant):
+        return False
+    return not np.any(y.value == 0) and (y.value.dtype.kind == "u" or not np.any(y.value == -1))
 
 
 def _is_one(x: Node) -> bool:
@@ -140,8 +156,8 @@ def _shift_unsigned(root: CNode) -> Node | None:
 RULES: tuple[Rule, ...] = (
     compose_not_equal,
     select_booleans,
-    divide_by_no_zero,
-    rest_of_no_zero,
+    divide_safely,
+    rest_of_safe,
     power_of_integers,
     compose_population_count,
     shift_with_sign,
