@@ -35,7 +35,9 @@ def lower_conv(
     if batch_group_count > 1:
         x = batch_groups_as_features(site, x, batch_group_count)
     groups = feature_group_count * batch_group_count
-    if any(step > 1 for step in lhs_dilation) and all(step == 1 for step in window_strides):
+    if not window_strides:
+        result = of_points(site, x, w, groups)
+    elif is_transposed(x, lhs_dilation, window_strides):
         result = transposed(site, x, w, padding, lhs_dilation, rhs_dilation, groups)
     else:
         zero = site.constant(0, x)
@@ -51,6 +53,20 @@ def lower_conv(
             groups=groups,
         )
     return site.transpose(result, tuple(np.argsort(dimension_numbers.out_spec).tolist()))
+
+
+def of_points(site: Site, x: Node, w: Node, groups: int) -> Node:
+    """A convolution without spatial axes, as one along an axis of size 1."""
+    rows = (site.reshape(each, (*each.aval.shape, 1)) for each in (x, w))
+    result = site.apply("Conv", *rows, strides=(1,), pads=((0, 0),), dilation=(1,), groups=groups)
+    return site.reshape(result, result.aval.shape[:2])
+
+
+def is_transposed(x: Node, lhs_dilation: Ints, window_strides: Ints) -> bool:
+    """Whether it is the gradient of a convolution; of integers and doubles no runtime has it."""
+    narrow_float = x.aval.dtype.kind not in "iu" and x.aval.dtype.itemsize < 8
+    dilated = any(step > 1 for step in lhs_dilation) and all(step == 1 for step in window_strides)
+    return narrow_float and dilated
 
 
 def without_negative_pads(

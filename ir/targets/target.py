@@ -22,6 +22,8 @@ class Target:
       suffix: of its files, ``.onnx``.
       legalize: rewrites that turn operators, or dtypes of them, which the target lacks into ones
         it has. They run after the common passes and before anything is emitted.
+      fused: rewrites into larger operators that the target's runtimes run faster. They run before
+        ``legalize``, in graphs that are optimized.
       emitters: what can be written; the operators in neither table are a bug of ours.
       cannot: operators that cannot be written whatever their inputs, with reason and way out.
       encode: the whole file as parts, to be written one after the other; weights are views of
@@ -38,6 +40,7 @@ class Target:
     encode: Callable[..., "Encoded"]
     check: Callable[[Path], list[str]]
     summarize: Callable[[Path], "Summary"]
+    fused: Sequence[Rule] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,11 @@ class Refused(Exception):
 def legalized(graph: FuncGraph, target: Target) -> FuncGraph:
     """``graph`` in the operators that ``target`` has."""
     return rewrite(graph, target.legalize)
+
+
+def preferred(graph: FuncGraph, target: Target) -> FuncGraph:
+    """``graph`` with the operators that ``target`` runs faster."""
+    return rewrite(graph, target.fused)
 
 
 def emit_all(

@@ -40,7 +40,7 @@ def conv(
     strides, dilation = op.ints("strides")[2:], op.ints("dilations")[2:]
     padded = np.pad(x, ((0, 0), (0, 0), *pads_of(op)))
     out, groups = op.outputs[0].shape, op.integer("groups")
-    split = padded.reshape(x.shape[0], groups, -1, *padded.shape[2:])
+    split = padded.reshape(x.shape[0], groups, x.shape[1] // groups, *padded.shape[2:])
     weights = kernel.reshape(groups, -1, *kernel.shape[1:])
     result = np.zeros((out[0], groups, out[1] // groups, *out[2:]), x.dtype)
     for place, seen in taps(kernel.shape[2:], out[2:], strides, dilation):

@@ -11,6 +11,7 @@ from fnckpt.ir.passes.build import (
     Build,
     through,
 )
+from fnckpt.ir.passes.convolve import conv_as_product
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrites
 from fnckpt.ir.targets.air.emit_network import MOST_AREA, MOST_PAD
 from fnckpt.ir.targets.air.legalize_types import SIGNED
@@ -25,12 +26,15 @@ def rank(node: Node) -> int:
 
 @rewrites("MatMul")
 def multiply_in_known_type(node: CNode) -> Node | None:
-    """MatMulV2 has FLOAT, FLOAT16 and INT32: small integers widen, others multiply and add up."""
+    """MatMulV2 has FLOAT, FLOAT16 and INT32: small integers widen, others multiply and add up.
+
+    Of booleans a sum is true where it is not 0.
+    """
     (a, b), build = node.inputs, Build(node)
     dtype = a.aval.dtype
     if dtype in (FLOAT16, FLOAT32, INT32):
         return None
-    if dtype.name in ("int8", "int16", "uint8", "uint16"):
+    if dtype.name in ("bool", "int8", "int16", "uint8", "uint16"):
         return through(node, INT32)
     if dtype in SIGNED:
         return through(node, SIGNED[dtype])
@@ -121,6 +125,12 @@ def add_height(node: CNode) -> Node | None:
     inputs = [_raised(build, x) if rank(x) == 3 else x for x in node.inputs]
     attrs = {k: _spread(v, ONE_MORE[k]) if k in ONE_MORE else v for k, v in node.attrs.items()}
     return build.reshape(build(node.op, *inputs, **attrs), node.aval.shape)
+
+
+@rewrites("Conv")
+def convolve_by_products(node: CNode) -> Node | None:
+    """Conv2D takes FLOAT and FLOAT16; other dtypes are a product of matrices."""
+    return conv_as_product(node) if node.aval.dtype not in (FLOAT16, FLOAT32) else None
 
 
 @rewrites("Conv")
@@ -342,6 +352,7 @@ RULES: tuple[Rule, ...] = (
     *(Rule(Op(op), reduce_whole_axis) for op in POOLS),
     *(Rule(Op(op), add_height) for op in ("Conv", "ConvTranspose", *POOLS)),
     *(Rule(Op(op), pool_axis_by_axis) for op in POOLS),
+    convolve_by_products,
     pad_before_convolution,
     convolve_volumes_by_slices,
     grow_after_transposed,

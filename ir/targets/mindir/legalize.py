@@ -1,5 +1,6 @@
 """What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
+from fnckpt.ir.passes import products
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
     legalize_elementwise,
@@ -11,6 +12,7 @@ from fnckpt.ir.targets.mindir import (
 )
 
 LEGALIZE: tuple[Rule, ...] = (
+    *products.COMPOSE,
     *legalize_types.RULES,
     *legalize_elementwise.RULES,
     *legalize_index.RULES,

@@ -306,6 +306,18 @@ def emit_matmul(node: CNode, w: Writer) -> None:
     w.node("MatMul", node, *operands)
 
 
+@emits("Gemm")
+def emit_gemm(node: CNode, w: Writer) -> None:
+    turned = {"transA": "transpose_a", "transB": "transpose_b"}
+    w.node("Gemm", node, *node.inputs, **{k: int(bool(node.attrs[v])) for k, v in turned.items()})
+
+
+@emits("Clip")
+def emit_clip(node: CNode, w: Writer) -> None:
+    limits = (w.scalar(number(node, end), node.aval.dtype, end) for end in ("low", "high"))
+    w.node("Clip", node, *node.inputs, *limits)
+
+
 @emits("Conv", "ConvTranspose")
 def emit_conv(node: CNode, w: Writer) -> None:
     window = list(node.inputs[1].aval.shape[2:])

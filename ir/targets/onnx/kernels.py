@@ -38,6 +38,7 @@ DTYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Gather", "GatherNd", "GatherElements", "DynamicSlice", "ScatterNd"), ALL),
     **dict.fromkeys(("ReduceMax", "ReduceMin", "ArgMax", "ArgMin"), ORDERED),
     **dict.fromkeys(("ReduceSum", "ReduceProd", "CumSum"), SUMS),
+    **dict.fromkeys(("Clip", "Gemm"), FLOATS),
     "BroadcastTo": (*NUMBERS, "bool"),
     "IsInf": (F32, F64),
     "MatMul": (*FLOATS, "int32", "int64", "uint32", "uint64"),

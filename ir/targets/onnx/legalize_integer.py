@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Constant, Node
-from fnckpt.ir.operators import constant
-from fnckpt.ir.passes.build import BOOL, INT32, Build, through
+from fnckpt.ir.operators import apply, constant, item
+from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 
 
@@ -31,11 +32,15 @@ def select_booleans(root: CNode) -> Node | None:
 
 
 def _reduce_booleans(root: CNode) -> Node:
-    """Any is the greatest, all the least of the bits as numbers."""
+    """Any is the greatest, all the least of the bits as numbers.
+
+    Of nothing these are the least and the greatest number of the dtype.
+    """
     build = Build(root)
     number = build.cast(root.inputs[0], INT32)
     op = {"ReduceAny": "ReduceMax", "ReduceAll": "ReduceMin"}[root.op]
-    return build.cast(build(op, number, **root.attrs), BOOL)
+    result = build(op, number, **root.attrs)
+    return build("Greater", result, build.number(0, result))
 
 
 @rewrites("Div")
@@ -153,6 +158,46 @@ def _shift_unsigned(root: CNode) -> Node | None:
     return build("Select", outside, constant(0, dtype), shifted)
 
 
+UINT64, SIGN_BIT = np.dtype(np.uint64), 1 << 63
+
+
+def _signed(build: Build, x: Node) -> Node:
+    """A uint64 as the int64 that has the same place among its like: the first bit is turned."""
+    return build.cast(build("BitwiseXor", x, constant(SIGN_BIT, UINT64)), INT64)
+
+
+def _unsigned(build: Build, x: Node) -> Node:
+    return build("BitwiseXor", build.cast(x, UINT64), constant(SIGN_BIT, UINT64))
+
+
+def _order_as_signed(root: CNode) -> Node | None:
+    """The runtime orders int64, and no uint64."""
+    (x,), build = root.inputs, Build(root)
+    if x.aval.dtype != UINT64:
+        return None
+    result = build(root.op, _signed(build, x), **root.attrs)
+    return _unsigned(build, result) if root.op.startswith("Reduce") else result
+
+
+TOP_K_IN = {"bfloat16": "float32", "bool": "uint8", "uint16": "int32", "uint32": "int64"}
+
+
+@rewrites("TupleGetItem")
+def top_k_of_others(root: CNode) -> Node | None:
+    """TopK in a dtype that holds all numbers of this one; the values are cast back."""
+    (source,), build, index = root.inputs, Build(root), integer(root, "index")
+    assert isinstance(source, CNode)
+    (x,) = source.inputs
+    own = x.aval.dtype
+    if source.op != "TopK" or (own != UINT64 and own.name not in TOP_K_IN):
+        return None
+    key = _signed(build, x) if own == UINT64 else build.cast(x, np.dtype(TOP_K_IN[own.name]))
+    chosen = item(apply("TopK", key, origin=source.origin, **source.attrs), index)
+    if index:
+        return chosen
+    return _unsigned(build, chosen) if own == UINT64 else build.cast(chosen, own)
+
+
 RULES: tuple[Rule, ...] = (
     compose_not_equal,
     select_booleans,
@@ -161,6 +206,8 @@ RULES: tuple[Rule, ...] = (
     power_of_integers,
     compose_population_count,
     shift_with_sign,
+    top_k_of_others,
+    *(Rule(Op(op), _order_as_signed) for op in ("ReduceMax", "ReduceMin", "ArgMax", "ArgMin")),
     *(Rule(Op(op), _shift_unsigned) for op in ("ShiftLeft", "ShiftRightLogical")),
     *(Rule(Op(op), _reduce_booleans) for op in ("ReduceAny", "ReduceAll")),
 )

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fnckpt.ir.attributes import integer, pairs
+from fnckpt.ir.attributes import integer, ints, pairs
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators.reduction import REDUCTIONS, least_and_greatest
-from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.build import FLOAT64, Build
+from fnckpt.ir.passes.convolve import conv_as_product, mean_as_sum
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 
 
@@ -75,7 +76,34 @@ def pad_after_transposed(root: CNode) -> Node | None:
     return Build(root).pad(result, low, high)
 
 
+def _pad_outside(root: CNode) -> Node | None:
+    """The runtime's windows must reach out of the padding; here it is put around beforehand."""
+    (x,), build, both = root.inputs, Build(root), pairs(root, "pads")
+    if all(max(pair) < size for pair, size in zip(both, ints(root, "window"), strict=True)):
+        return None
+    if root.op == "AvgPool" and not root.attrs["count_padding"]:
+        return None
+    fill = 0 if root.op == "AvgPool" else least_and_greatest(x.aval.dtype)[0].item()
+    low, high = ((0, 0, *(pair[i] for pair in both)) for i in (0, 1))
+    padded = build.pad(x, low, high, fill)
+    return build(root.op, padded, **{**root.attrs, "pads": ((0, 0),) * len(both)})
+
+
+def _conv_of_others(root: CNode) -> Node | None:
+    """The runtime convolves float32 and narrower floats."""
+    dtype = root.aval.dtype
+    return conv_as_product(root) if dtype.kind in "iu" or dtype == FLOAT64 else None
+
+
+def _mean_of_doubles(root: CNode) -> Node | None:
+    """The runtime takes the mean of float32 and narrower floats."""
+    return mean_as_sum(root) if root.aval.dtype == FLOAT64 else None
+
+
 RULES: tuple[Rule, ...] = (
+    *(Rule(Op(op), _pad_outside) for op in ("MaxPool", "AvgPool")),
+    Rule(Op("Conv"), _conv_of_others),
+    Rule(Op("AvgPool"), _mean_of_doubles),
     drop_reverse,
     update_slice_by_rows,
     pad_after_transposed,

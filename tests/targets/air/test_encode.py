@@ -211,16 +211,17 @@ def test_more_than_two_gigabytes_are_refused_with_size_and_way_out() -> None:
 
 
 def test_types_without_a_prototype_are_refused_all_at_once_with_the_way_out() -> None:
-    x = given("x", 1, 1, 4, 4, dtype=np.dtype(np.float64))
-    k = constant(np.ones((1, 1, 3, 3)))
-    window = {"strides": (1, 1), "pads": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
-    first = apply("Conv", x, k, **window)
-    second = apply("Conv", apply("Neg", x), k, **window)
-    graph = legalized(graph_of((x,), apply("Add", first, second)), TARGET)
+    x = given("x", 3, dtype=np.dtype(np.uint64))
+    y = given("y", 3, dtype=np.dtype(np.uint64))
+    first, second = apply("Div", x, y), apply("Div", y, x)
+    graph = legalized(graph_of((x, y), apply("Add", first, second)), TARGET)
     with pytest.raises(Refused) as refused:
         encode(graph)
     reasons = [reason for _, reason in refused.value.places]
-    wanted = "GE's Conv2D takes no float64 as x; cast to one of float16, float32, int8"
+    wanted = (
+        "GE's TruncateDiv takes no uint64 as x1; cast to one of float16, float32, float64, int16, "
+        "int32, int64, int8, uint16, uint8"
+    )
     assert reasons == [wanted, wanted]
 
 

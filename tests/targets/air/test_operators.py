@@ -11,7 +11,7 @@ from fnckpt.ir.targets.air import TARGET
 from fnckpt.ir.targets.air.check import check, warnings
 from fnckpt.ir.targets.air.evaluate import evaluate
 from fnckpt.ir.targets.target import Refused, legalized
-from tests.targets.mindir.cases import FAMILIES, OperatorCase
+from tests.targets.cases import FAMILIES, OperatorCase
 
 # Which cases GE has nothing for, and what the refusal says.
 REFUSED = {

@@ -1,21 +1,19 @@
 """Every operator in every dtype gives the numbers of ir/evaluate.py in MindSpore."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from fnckpt.ir.evaluate import evaluate
-from fnckpt.ir.graph import FuncGraph
 from fnckpt.ir.operators import OPERATORS
-from fnckpt.ir.targets.mindir import TARGET, check
+from fnckpt.ir.targets.mindir import TARGET
 from fnckpt.ir.targets.target import Refused, legalized
-from tests.targets.mindir.cases import FAMILIES, OperatorCase
-from tests.targets.mindir.judge import Judged, judge
+from tests.targets.cases import FAMILIES, OperatorCase
+from tests.targets.mindir.batch import Job, judge_groups
+from tests.targets.mindir.judge import Judged
 
 CASES = {case.id: (name, case) for name, make in FAMILIES.items() for case in make()}
 
@@ -34,53 +32,14 @@ def is_refused(case: OperatorCase) -> bool:
     return (case.op, case.id.split(" ")[1]) in REFUSED
 
 
-def written(graph: FuncGraph, path: Path) -> None:
-    """The graph as a file, which must be a good one."""
-    with path.open("wb") as file:
-        file.writelines(TARGET.encode(legalized(graph, TARGET)).parts)
-    assert check(path) == []
-
-
-def together(cases: Sequence[OperatorCase]) -> FuncGraph:
-    """One graph of many, because MindSpore takes longer to compile than to compute."""
-    return FuncGraph(
-        "all",
-        tuple(given for case in cases for given in case.graph.inputs),
-        tuple(output for case in cases for output in case.graph.outputs),
-        tuple(f"{i}.{n}" for i, case in enumerate(cases) for n in case.graph.output_names),
-    )
-
-
 @cache
 def results(family: str) -> Mapping[str, Judged]:
-    """What MindSpore made of each case; those of one operator run together, and alone if the
-    whole fails.
-    """
-    by_op: dict[str, list[OperatorCase]] = {}
+    """What MindSpore made of each case of a family, those of one operator together."""
+    by_op: dict[str, list[Job]] = {}
     for name, case in CASES.values():
         if name == family and not is_refused(case):
-            by_op.setdefault(case.op, []).append(case)
-    with TemporaryDirectory() as directory:
-        folder = Path(directory)
-        for op, cases in by_op.items():
-            written(together(cases), folder / f"{op}.mindir")
-        whole = judge(folder, {op: [x for c in cs for x in c.inputs] for op, cs in by_op.items()})
-        found: dict[str, Judged] = {}
-        alone: dict[str, OperatorCase] = {}
-        for op, cases in by_op.items():
-            if whole[op].error:
-                alone |= {f"case{len(alone) + i}": case for i, case in enumerate(cases)}
-                continue
-            outputs = iter(whole[op].outputs)
-            for case in cases:
-                found[case.id] = Judged(tuple(next(outputs) for _ in case.graph.outputs))
-        for name, case in alone.items():
-            written(case.graph, folder / f"{name}.mindir")
-        jobs = {name: case.inputs for name, case in alone.items()}
-        if jobs:
-            judged = judge(folder, jobs)
-            found |= {case.id: judged[name] for name, case in alone.items()}
-        return found
+            by_op.setdefault(case.op, []).append(Job(case.id, case.graph, case.inputs))
+    return judge_groups(list(by_op.values()))
 
 
 def assert_equal(found: np.ndarray, wanted: np.ndarray) -> None:

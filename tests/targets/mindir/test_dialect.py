@@ -9,7 +9,7 @@ from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.targets.mindir import TARGET
 from fnckpt.ir.targets.target import legalized
 from fnckpt.proto import mind_ir_pb2 as mind_ir
-from tests.targets.mindir.cases import FAMILIES, OperatorCase
+from tests.targets.cases import FAMILIES, OperatorCase
 from tests.targets.mindir.judge import Judged, judge
 
 # MindSpore 2.10 reads their types in the argument style alone.

@@ -129,7 +129,7 @@ def elementwise() -> Iterator[OperatorCase]:
         for name in dtypes_of(op):
             x = edges(name)
             y = x
-            if op in ("Div", "Rem") and name == "int64":  # what a double holds: see LIMITS
+            if op in ("Div", "Rem") and name == "int64":  # what a double holds exactly
                 x = y = np.clip(x, -(2**53), 2**53)
             yield case(f"{op} {name}", op, x[:, None], y[None, :])
         x = numbers(dtypes_of(op)[0], 2, 3)

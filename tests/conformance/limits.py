@@ -1,0 +1,40 @@
+"""What a target refuses, or does otherwise: patterns of case names, and what is said.
+
+A case that is refused and not listed fails, and so does one that is listed and not refused.
+"""
+
+import re
+
+REFUSED: dict[str, dict[str, str]] = {
+    "ONNX": {
+        r"^(erf|erfc|erf_inv|nn\.gelu): float64": r"no kernel of (Erf|Gelu) for float64",
+        r"^nextafter: float(32|64)": "cannot read the bits of a float",
+    },
+    "AIR": {
+        r"bfloat16|^reduce_precision: \(8, 7\)|^flax half": "GE r1.1 has no type for bfloat16",
+        r"^(div|rem): (edges of )?uint64": "Truncate(Div|Mod) takes no uint64",
+    },
+    "MINDIR": {
+        r"^(div|rem): (edges of )?uint64": "CPU kernel of Div does not compute uint64",
+        r"^digamma: float64": "CPU kernel of Digamma does not compute float64",
+        r"^nextafter: float(32|64)": "NextAfter gives wrong numbers",
+    },
+}
+
+# The runtime's own kernel gives another result, and exactness would cost every user of it.
+DIFFERS: dict[str, dict[str, str]] = {
+    "ONNX": {
+        r"^arg(max|min): edges of (b?float|bfloat)": "ONNX Runtime passes over NaN",
+        r"^max_pool: of -inf and NaN": "ONNX Runtime passes over NaN",
+    },
+    "AIR": {},
+    "MINDIR": {
+        r"^(div|rem): edges of int64": "MindSpore divides integers as doubles, exact to 2^53",
+    },
+}
+
+
+def listed(table: dict[str, dict[str, str]], target: str, name: str) -> str | None:
+    """What ``table`` says of a case; None where it does not name it."""
+    rows = table[target].items()
+    return next((reason for pattern, reason in rows if re.search(pattern, name)), None)
