@@ -1,15 +1,19 @@
 """How fast checkpoints are saved and loaded, against the disk itself and other libraries.
 
-    python benchmarks/checkpoint.py [--rounds 5] [--fast] [--trees large,small,one]
+    python benchmarks/checkpoint.py [--rounds 5] [--slow-rounds 1] [--trees large,small,one]
 
 Every save ends with fsync of all files and of the directory, for each library alike; files are
 removed before they are written again; reads find the file in the page cache. "raw" is one
 ``write`` of the bytes of the fnckpt file, and one ``read`` of it. Ratios are medians over rounds of
-raw time / time in the same round: 1.0 is the speed of the disk, more is better. What is slow runs
-once. MindSpore runs in a process of its own; its time to make Tensors is not counted.
+raw time / time in the same round: 1.0 is the speed of the disk, more is better; in each round
+another begins. What is slow runs in the first ``--slow-rounds`` only (0: not at all). MindSpore
+runs in a process of its own; its time to make Tensors is not counted.
+
+"extra MiB" is memory that belongs to no file (RssAnon), at its peak in one more round that is not
+timed: of a save all of it, of a load what is over the arrays themselves.
 
 To expect: save and load at about 1.0 of raw on large leaves, ``mmap`` in milliseconds; on 100,000
-tiny leaves the cost of Python for each leaf (8 µs) is all.
+tiny leaves the cost of Python for each leaf (7 to 9 µs) is all.
 """
 
 import argparse
@@ -21,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,12 +64,16 @@ print(json.dumps([saved - started, time.perf_counter() - saved]))
 
 @dataclass(frozen=True)
 class Method:
-    """A way to save and load: ``save(tree, path)``, ``load(path)``; ``slow`` ones run once."""
+    """A way to save and load: ``save(tree, path)``, ``load(path)``.
+
+    ``slow`` ones run in fewer rounds; ``views`` are loaded without memory for the arrays.
+    """
 
     name: str
     save: Callable[[Tree, Path], object]
     load: Callable[[Path], Any]
     slow: bool = False
+    views: bool = False
 
 
 def trees(names: Iterable[str]) -> dict[str, tuple[str, int, int]]:
@@ -126,7 +135,12 @@ def methods(source: Path) -> list[Method]:
     return [
         Method("raw", raw_save(source), Path.read_bytes),
         Method("fnckpt", save_checkpoint, load_checkpoint),
-        Method("fnckpt, mmap", save_checkpoint, lambda path: load_checkpoint(path, mmap=True)),
+        Method(
+            "fnckpt, mmap",
+            save_checkpoint,
+            lambda path: load_checkpoint(path, mmap=True),
+            views=True,
+        ),
         Method("fnckpt, crc", lambda t, p: save_checkpoint(t, p, crc=True), load_checkpoint),
         Method("safetensors", save_file, load_file),
         Method("numpy savez", lambda t, p: np.savez(p, **t), numpy_load, slow=True),  # pyright: ignore[reportArgumentType] - names are strings
@@ -162,6 +176,38 @@ def timed(method: Method, tree: Tree, path: Path) -> tuple[float, float]:
     return saved - started, done - saved
 
 
+def peak(work: Callable[[], object]) -> int:
+    """The most anonymous memory that ``work`` takes over what is taken before, in bytes."""
+
+    def taken() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            seen.append(taken())
+
+    gc.collect()
+    before, seen, done = taken(), [], threading.Event()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    kept = work()
+    seen.append(taken())
+    done.set()
+    thread.join()
+    del kept
+    return max(seen) - before
+
+
+def extra(way: Method, tree: Tree, path: Path) -> tuple[int, int]:
+    """Bytes that ``way`` takes to save, and to load over those of the arrays."""
+    removed(path)
+    saving = peak(lambda: way.save(tree, path))
+    loading = peak(lambda: way.load(path))
+    size = 0 if way.views else sum(array.nbytes for array in tree.values())
+    return saving, max(loading - size, 0)
+
+
 def mindspore(count: int, items: int, path: Path) -> tuple[float, float]:
     """Seconds to save and to load once, in a process of its own."""
     command = [sys.executable, "-c", MINDSPORE, *map(str, (count, items, path))]
@@ -170,45 +216,55 @@ def mindspore(count: int, items: int, path: Path) -> tuple[float, float]:
     return saved, loaded
 
 
+def file_of(way: Method, directory: Path) -> Path:
+    """Where ``way`` writes; NumPy insists on its suffix."""
+    suffix = ".npz" if "numpy" in way.name else ".ckpt"
+    return directory / f"{way.name.replace(', ', '-').replace(' ', '-')}{suffix}"
+
+
 def compare(
     count: int, items: int, options: argparse.Namespace, directory: Path
-) -> dict[str, list[Any]]:
-    """Method -> (seconds to save, to load) of each round."""
+) -> tuple[dict[str, list[Any]], dict[str, tuple[int, int]]]:
+    """Method -> (seconds to save, to load) of each round; -> (bytes to save, to load)."""
     tree = {f"layer_{i}.kernel": np.full(items, i % 97, np.float32) for i in range(count)}
     source = save_checkpoint(tree, directory / "source.ckpt")
-    ways = [way for way in methods(source) if not (way.slow and options.fast)]
+    slow = options.slow_rounds
+    ways = [way for way in methods(source) if not way.slow or slow]
+    removed(source)
     found: dict[str, list[Any]] = {way.name: [] for way in ways}
     for turn in range(options.rounds):
-        for way in ways[turn % 2 :: 1] + ways[: turn % 2]:  # not always in the same order
-            if not (way.slow and turn):
-                suffix = ".npz" if "numpy" in way.name else ".ckpt"
-                path = directory / f"{way.name.replace(', ', '-').replace(' ', '-')}{suffix}"
-                found[way.name].append(timed(way, tree, path))
-                removed(path)
-    del tree
-    removed(source)
-    if not options.fast:
-        found["mindspore"] = [mindspore(count, items, directory / "mindspore.ckpt")]
-    return found
+        begin = turn % len(ways)
+        for way in ways[begin:] + ways[:begin]:
+            if not way.slow or turn < slow:
+                found[way.name].append(timed(way, tree, file_of(way, directory)))
+                removed(file_of(way, directory))
+        if turn < slow:
+            seconds = mindspore(count, items, directory / "mindspore.ckpt")
+            found.setdefault("mindspore", []).append(seconds)
+    memory: dict[str, tuple[int, int]] = {}
+    for way in ways:
+        if not way.slow:
+            memory[way.name] = extra(way, tree, file_of(way, directory))
+            removed(file_of(way, directory))
+    return found, memory
 
 
-def table(found: dict[str, list[Any]], size: int) -> str:
-    """Seconds, GB/s and ratios to raw, as Markdown."""
+def table(found: dict[str, list[Any]], memory: dict[str, tuple[int, int]], size: int) -> str:
+    """Seconds, GB/s, ratios to raw and MiB, as Markdown."""
     lines = [
-        "| | save s | GB/s | of raw | load s | GB/s | of raw |",
-        "|---|---|---|---|---|---|---|",
+        "| | save s | GB/s | of raw | extra MiB | load s | GB/s | of raw | extra MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, times in found.items():
         cells = [name]
         for which in (0, 1):
             seconds = statistics.median(round_[which] for round_ in times)
-            raw = [round_[which] for round_ in found["raw"]]
-            if len(times) < len(raw):
-                raw = [statistics.median(raw)]
+            raw = found["raw"][: len(times)]
             ratio = statistics.median(
-                base / round_[which] for base, round_ in zip(raw, times, strict=True)
+                base[which] / round_[which] for base, round_ in zip(raw, times, strict=True)
             )
-            cells += [f"{seconds:.3f}", f"{size / seconds / 1e9:.2f}", f"{ratio:.2f}"]
+            cells += [f"{seconds:.4f}", f"{size / seconds / 1e9:.2f}", f"{ratio:.3g}"]
+            cells.append(f"{memory[name][which] / (1 << 20):.0f}" if name in memory else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -217,14 +273,15 @@ def main() -> None:
     """Print one table for each tree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--fast", action="store_true", help="leave out what is slow")
+    parser.add_argument("--slow-rounds", type=int, default=1, help="rounds of what is slow")
     parser.add_argument("--trees", default="large,small,one")
     parser.add_argument("--directory", type=Path, default=None, help="on the disk to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         for title, count, items in trees(options.trees.split(",")).values():
-            found = compare(count, items, options, Path(directory))
-            print(f"\n{title}, {options.rounds} rounds\n\n{table(found, 4 * count * items)}")
+            found, memory = compare(count, items, options, Path(directory))
+            text = table(found, memory, 4 * count * items)
+            print(f"\n{title}, {options.rounds} rounds\n\n{text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ def _pieces(name: str, leaf: np.ndarray) -> Iterator[bytes | memoryview]:
     else:
         kind, dims = _type(leaf.dtype), leaf.shape
     if leaf.nbytes <= _SMALL:
-        yield _header(name, kind, dims, leaf.nbytes) + leaf.astype(_stored(leaf.dtype)).tobytes()
+        stored = leaf.astype(_stored(leaf.dtype), copy=False)
+        yield _header(name, kind, dims, leaf.nbytes) + stored.tobytes()
         return
     to_come = leaf.nbytes
     left = 0
@@ -121,15 +122,15 @@ def _stored(dtype: np.dtype) -> np.dtype:
 
 def _header(name: str, kind: str, dims: tuple[int, ...], length: int) -> bytes:
     """A Checkpoint message up to the content of its tensor, of ``length`` bytes."""
-    tensor = _tensor_header(kind, dims, length)
-    value = text(TAG, name) + opening(TENSOR, len(tensor) + length) + tensor
+    value = text(TAG, name) + _tensor_header(kind, dims, length)
     return opening(VALUE, len(value) + length) + value
 
 
 @lru_cache(maxsize=4096)
 def _tensor_header(kind: str, dims: tuple[int, ...], length: int) -> bytes:
     sizes = b"".join(scalar(DIMS, dim) for dim in dims)
-    return sizes + text(TYPE, kind) + opening(CONTENT, length)
+    tensor = sizes + text(TYPE, kind) + opening(CONTENT, length)
+    return opening(TENSOR, len(tensor) + length) + tensor
 
 
 def _blocks(leaf: np.ndarray) -> Iterator[memoryview]:

@@ -96,6 +96,8 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """The bytes of the content."""
+        if len(self.spans) == 1:
+            return self.spans[0][1] - self.spans[0][0]
         total = 0
         for start, stop in self.spans:
             total += stop - start

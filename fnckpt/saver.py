@@ -31,11 +31,13 @@ class Saver:
     Args:
       run: whose names to use.
       policy: says which files to delete, once the new one is durable.
-      asynchronous: write on a thread, from a copy of the tree on the host.
+      asynchronous: write on a thread, from a copy of the tree on the host, whose memory the next
+        save uses again.
       crc: write MindSpore's CRC trailer.
       done: called with each path once its file is durable, by the thread that calls ``poll``,
         ``save`` or ``wait``.
       saved: the files of this run, oldest first.
+      write: writes a tree to a path; ``save_checkpoint`` with ``crc`` if None.
     """
 
     run: store.Run
@@ -44,8 +46,10 @@ class Saver:
     crc: bool
     done: Callable[[Path], None]
     saved: list[Saved] = field(default_factory=list)
+    write: Callable[[Mapping[str, Any], Path], Path] | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "fnckpt"))
     _flight: Future[Path] | None = None
+    _room: dict[str, np.ndarray] = field(default_factory=dict)
 
     def save(self, tree: Mapping[str, Any], saved: Saved) -> None:
         """Save ``tree``; the caller may overwrite its arrays as soon as this returns.
@@ -55,7 +59,7 @@ class Saver:
         """
         self.wait()
         if self.asynchronous:
-            self._flight = self._pool.submit(self._write, on_host(tree), saved)
+            self._flight = self._pool.submit(self._write, on_host(tree, self._room), saved)
         else:
             self.done(self._write(tree, saved))
 
@@ -80,7 +84,11 @@ class Saver:
 
     def _write(self, tree: Mapping[str, Any], saved: Saved) -> Path:
         """Write a file and, once it is durable, delete those that the policy gives up."""
-        path = checkpoint.save_checkpoint(tree, self.run.path(saved.file), crc=self.crc)
+        path = self.run.path(saved.file)
+        if self.write is None:
+            checkpoint.save_checkpoint(tree, path, crc=self.crc)
+        else:
+            self.write(tree, path)
         present = set(self.run.checkpoints())  # a file that the user deleted counts no more
         kept = [earlier for earlier in self.saved if earlier.file in present - {saved.file}]
         kept.append(saved)
@@ -90,21 +98,34 @@ class Saver:
         return path
 
 
-def on_host(tree: Mapping[str, Any]) -> dict[str, Any]:
+def on_host(tree: Mapping[str, Any], room: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
     """A copy of the arrays of ``tree`` that no later computation touches.
 
     ``np.asarray`` of a JAX array on the CPU is a view of the buffer that the next step, to which
     the state is donated, would overwrite.
+
+    Args:
+      tree: leaves by name.
+      room: arrays of an earlier copy that nobody reads any more. What has the same name, shape
+        and dtype is copied into them; afterwards they are those of this copy.
     """
-    arrays = [leaf for leaf in tree.values() if isinstance(leaf, jax.Array)]
-    for array in arrays:
-        array.copy_to_host_async()
-    return {name: _copy(leaf) for name, leaf in tree.items()}
+    room = {} if room is None else room
+    for leaf in tree.values():
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()
+    for name in room.keys() - tree.keys():
+        del room[name]
+    return {name: _copy(name, leaf, room) for name, leaf in tree.items()}
 
 
-def _copy(leaf: Any) -> Any:
-    if isinstance(leaf, jax.Array):
-        if is_key(leaf):
-            return leaf.copy()
-        return np.array(leaf)
-    return leaf
+def _copy(name: str, leaf: Any, room: dict[str, np.ndarray]) -> Any:
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        return leaf
+    if isinstance(leaf, jax.Array) and is_key(leaf):
+        return leaf.copy()
+    held = room.get(name)
+    if held is None or held.shape != leaf.shape or held.dtype != leaf.dtype:
+        room[name] = np.array(leaf)
+    else:
+        np.copyto(held, np.asarray(leaf))
+    return room[name]
