@@ -15,12 +15,13 @@ from jax.extend.core import Var
 
 from fnckpt.errors import UnsupportedError
 from fnckpt.files import replacing
+from fnckpt.ir.cost import Heavy, flops, heaviest
 from fnckpt.ir.graph import Aval, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
-from fnckpt.ir.passes.pipeline import optimized
+from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
 from fnckpt.ir.targets import target
-from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized
+from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
 from fnckpt.signature import function_name, input_names, leaf_names
 
 PyTree = object
@@ -36,6 +37,8 @@ class ExportResult(os.PathLike[str]):
       inputs: name, dtype and shape of each input, in the order of ``sample_input``'s leaves.
       outputs: the same of each output.
       nodes: the number of operators in the file.
+      traced_nodes: how many there were before any pass.
+      passes: the names of the passes that changed the graph, in order.
       parameters: the number of trained numbers in the file, and
       parameter_bytes: what they take.
       bytes: the size of the file.
@@ -47,6 +50,8 @@ class ExportResult(os.PathLike[str]):
     inputs: tuple[ValueSummary, ...]
     outputs: tuple[ValueSummary, ...]
     nodes: int
+    traced_nodes: int
+    passes: tuple[str, ...]
     parameters: int
     parameter_bytes: int
     bytes: int
@@ -64,11 +69,22 @@ class ExportResult(os.PathLike[str]):
             ("format", self.file_format),
             ("inputs", ", ".join(map(str, self.inputs))),
             ("outputs", ", ".join(map(str, self.outputs))),
-            ("nodes", f"{self.nodes:,}"),
+            ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
+            ("passes", ", ".join(self.passes) or "none"),
+            ("FLOPs", f"{self.flops:,}"),
             ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
             ("bytes", f"{self.bytes:,}"),
             ("seconds", f"{self.seconds:.2f}"),
         ]
+
+    @property
+    def flops(self) -> int:
+        """The floating-point operations of one run; a multiplication and an addition are two."""
+        return flops(self.graph)
+
+    def heaviest(self) -> Sequence[Heavy]:
+        """The ten nodes with the most operations, each with the path of its module."""
+        return heaviest(self.graph)
 
     def __repr__(self) -> str:
         """One line a fact."""
@@ -92,7 +108,8 @@ def export(
     *,
     file_name: str | os.PathLike[str] | None = None,
     max_unroll: int = DEFAULT_MAX_UNROLL,
-    optimize: bool = True,
+    optimize: bool | Sequence[str] = True,
+    keep_params: bool = False,
     **options: int | str,
 ) -> ExportResult:
     """Write the function ``apply_fn(params, *inputs)`` as a file that other runtimes run.
@@ -107,7 +124,10 @@ def export(
       file_name: where to write; the format's suffix is added when missing. None takes the name
         of ``apply_fn``.
       max_unroll: loops of known length are written out up to so many iterations.
-      optimize: False writes the function as it was traced, operator by operator.
+      optimize: False writes the function as it was traced, operator by operator; a list of names
+        runs these passes alone (``docs/optimizer.md`` lists them).
+      keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in
+        the target's layout, and can be replaced in the file. BatchNorm stays an operator.
       options: of the format: ``opset`` (an int) of ONNX.
 
     Returns:
@@ -116,7 +136,7 @@ def export(
     Raises:
       UnsupportedError: something in the function cannot be said in the format. The message names
         every such place with the source line that made it. No file was written.
-      ValueError: an unknown format, or an option that it does not have.
+      ValueError: an unknown format or pass, or an option that the format does not have.
       OSError: the file cannot be written; what was there before is still there.
 
     >>> import jax, tempfile
@@ -131,12 +151,14 @@ def export(
     """
     start = time.perf_counter()
     goal = target(file_format)
+    passes = chosen(optimize, keep_params=keep_params)
     name = function_name(apply_fn)
     path = _destination(file_name, name, goal.suffix)
     inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
     try:
         graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
-        graph = optimized(graph) if optimize else graph
+        traced = len(graph.cnodes())
+        graph, fired = _optimized(graph, goal, passes)
         graph = legalized(graph, goal)
         encoded = _encode(goal, graph, options)
     except NotLowered as error:
@@ -155,6 +177,8 @@ def export(
             for n, node in zip(graph.output_names, graph.outputs, strict=True)
         ),
         nodes=encoded.nodes,
+        traced_nodes=traced,
+        passes=fired,
         parameters=sum(p.aval.size for p in weights),
         parameter_bytes=sum(p.aval.size * p.aval.dtype.itemsize for p in weights),
         bytes=path.stat().st_size,
@@ -212,6 +236,19 @@ def _weight(name: str, leaf: object, var: Var) -> Parameter:
         return Parameter(name, Aval((), np.dtype(np.uint32)), path=name)
     value = np.asarray(leaf, aval_of_var(var).dtype)
     return Parameter(name, aval_of_var(var), value, path=name)
+
+
+def _optimized(
+    graph: FuncGraph, goal: Target, passes: Sequence[str]
+) -> tuple[FuncGraph, tuple[str, ...]]:
+    """The graph after ``passes``, and the names of those that changed it."""
+    fired: list[str] = []
+    for name in passes:
+        after = preferred(graph, goal) if name == TARGET_PASS else run(graph, [name])
+        if after is not graph:
+            fired.append(name)
+        graph = after
+    return graph, tuple(fired)
 
 
 def _destination(file_name: str | os.PathLike[str] | None, name: str, suffix: str) -> Path:

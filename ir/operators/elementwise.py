@@ -248,3 +248,10 @@ def elu(x: np.ndarray, *, alpha: float) -> np.ndarray:
     """``x`` where it is positive, else ``alpha * (exp(x) - 1)``."""
     negative = _quietly(np.expm1, np.minimum(x, np.zeros((), x.dtype)))
     return np.where(x > 0, x, np.asarray(alpha, x.dtype) * negative)
+
+
+@operator("Clip", lambda x, *, low, high: x, elementwise=True)
+def clip(x: np.ndarray, *, low: float, high: float) -> np.ndarray:
+    """``x`` between two limits; NaN stays."""
+    low_end, high_end = (np.asarray(end, x.dtype) for end in (low, high))
+    return np.minimum(np.maximum(x, low_end), high_end)

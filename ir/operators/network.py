@@ -39,6 +39,14 @@ def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool
     return np.asarray(np.matmul(left, right)).astype(a.dtype)
 
 
+@operator("Gemm", lambda a, b, bias, **turned: _matmul_aval(a, b, **turned))
+def gemm(
+    a: np.ndarray, b: np.ndarray, bias: np.ndarray, *, transpose_a: bool, transpose_b: bool
+) -> np.ndarray:
+    """The product of two matrices plus a vector along the columns."""
+    return matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b) + bias
+
+
 def _windows(size: int, window: int, stride: int, pad: tuple[int, int], dilation: int = 1) -> int:
     return max(0, (size + sum(pad) - ((window - 1) * dilation + 1)) // stride + 1)
 

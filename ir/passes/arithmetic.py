@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import ints
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS, apply, constant
 from fnckpt.ir.operators.reduction import REDUCTIONS
+from fnckpt.ir.passes.axes import axes_before, before
+from fnckpt.ir.passes.build import known
 from fnckpt.ir.passes.reshape import reshaped
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
 
@@ -86,23 +89,50 @@ def drop_dimensions(root: CNode, shape: Ints) -> Node | None:
 
 
 def _reshape_later(root: CNode) -> Node | None:
-    """f(reshape(a), reshape(b), c) is reshape(f(a, b, c)) for equal shapes a, b and a scalar c."""
+    """f(reshape(a), reshape(b), c) is reshape(f(a, b, c)), a and b of one shape, c known.
+
+    A c that is not a number is reshaped at export; it must repeat along whole axes of a.
+    """
     moved = [n for n in root.inputs if isinstance(n, CNode) and n.op == "Reshape"]
+    moved = [n for n in moved if n.aval.shape == root.aval.shape]
     if not moved or not root.aval.shape:
         return None
     shape = moved[0].inputs[0].aval.shape
-    inputs: list[Node] = []
-    for node in root.inputs:
-        if node in moved and node.aval.shape == root.aval.shape:
-            (source,) = node.inputs if isinstance(node, CNode) else (node,)
-            if source.aval.shape != shape:
-                return None
-            inputs.append(source)
-        elif (number := scalar_of(node)) is not None:
-            inputs.append(constant(number, node.aval.dtype))
-        else:
-            return None
-    result = replace(root, inputs=tuple(inputs), results=(replace(root.aval, shape=shape),))
+    inputs = [
+        n.inputs[0] if n in moved and isinstance(n, CNode) else _known_before(n, shape, root)
+        for n in root.inputs
+    ]
+    if any(
+        n is None or (o in moved and n.aval.shape != shape)
+        for n, o in zip(inputs, root.inputs, strict=True)
+    ):
+        return None
+    found = tuple(n for n in inputs if n is not None)
+    result = replace(root, inputs=found, results=(replace(root.aval, shape=shape),))
+    return reshaped(result, root.aval.shape, root)
+
+
+def _known_before(node: Node, shape: Ints, root: CNode) -> Node | None:
+    """A number, or a weight reshaped as it was before ``root``'s shape was ``shape`` reshaped."""
+    number = scalar_of(node)
+    if number is not None:
+        return constant(number, node.aval.dtype)
+    if known(node) is None:
+        return None
+    earlier = before(node.aval.shape, shape, root.aval.shape)
+    return None if earlier is None else reshaped(node, earlier, root)
+
+
+def _reduce_before_reshape(root: CNode) -> Node | None:
+    """reduce(reshape(x)) is reshape(reduce(x)), where the axes are whole ones of x."""
+    (moved,) = root.inputs
+    if not isinstance(moved, CNode) or moved.op != "Reshape" or not root.attrs["keepdims"]:
+        return None
+    (x,) = moved.inputs
+    axes = axes_before(ints(root, "axes"), x.aval.shape, moved.aval.shape)
+    if not axes:
+        return None
+    result = apply(root.op, x, origin=root.origin, axes=axes, keepdims=True)
     return reshaped(result, root.aval.shape, root)
 
 
@@ -137,7 +167,10 @@ def _reduces_to(node: Node, shape: Ints) -> bool:
 ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
 
 KEEP = tuple(Rule(Op(op), _keep_dimensions) for op in REDUCTIONS)
-LATER = tuple(Rule(Op(op), _reshape_later) for op in ELEMENTWISE)
+LATER = (
+    *(Rule(Op(op), _reshape_later) for op in ELEMENTWISE),
+    *(Rule(Op(op), _reduce_before_reshape) for op in REDUCTIONS),
+)
 EARLIER = tuple(
     Rule(Op("Reshape", Op(op, name="inner"), attrs={"shape": "shape"}), _reshape_earlier)
     for op in ELEMENTWISE

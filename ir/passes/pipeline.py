@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.passes import arithmetic, fuse, layout, reshape
+from fnckpt.ir.passes import arithmetic, fuse, layout, reshape, weights
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.verify import verify
@@ -28,9 +28,38 @@ PASSES: dict[str, Pass] = {
     "layout": _rules(
         *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor
     ),
+    "weights": _rules(*reshape.RULES, *fuse.RULES, *weights.RULES),
     "finish": _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
     "share_finished": share,
 }
+
+
+TARGET_PASS = "fuse_for_target"  # the larger operators of a target, after all of these
+CHANGES_WEIGHTS = ("weights",)  # the passes that do arithmetic on weights
+
+
+def chosen(optimize: bool | Sequence[str], *, keep_params: bool = False) -> tuple[str, ...]:
+    """The names of the passes to run, the one of the target among them.
+
+    Args:
+      optimize: all, none, or these alone, in the order of the pipeline.
+      keep_params: leave out what does arithmetic on weights.
+
+    Raises:
+      ValueError: a name that no pass has.
+
+    >>> chosen(["share", "simplify"])
+    ('share', 'simplify')
+    """
+    every = (*PASSES, TARGET_PASS)
+    wanted = (every if optimize else ()) if isinstance(optimize, bool) else tuple(optimize)
+    unknown = [name for name in wanted if name not in every]
+    if unknown:
+        raise ValueError(
+            f"optimize: no pass is called {', '.join(unknown)}; the passes are: {', '.join(every)}"
+        )
+    kept = [name for name in wanted if not (keep_params and name in CHANGES_WEIGHTS)]
+    return tuple(sorted(kept, key=every.index))
 
 
 def optimized(graph: FuncGraph, *, debug: bool = False) -> FuncGraph:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fnckpt.ir.graph import CNode, FuncGraph
 from fnckpt.ir.passes.rewrite import Rule, rewrite
+from fnckpt.ir.passes.share import share
 from fnckpt.wire import Part
 
 
@@ -100,7 +101,7 @@ def legalized(graph: FuncGraph, target: Target) -> FuncGraph:
 
 def preferred(graph: FuncGraph, target: Target) -> FuncGraph:
     """``graph`` with the operators that ``target`` runs faster."""
-    return rewrite(graph, target.fused)
+    return share(rewrite(graph, target.fused)) if target.fused else graph
 
 
 def emit_all(

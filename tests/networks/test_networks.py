@@ -68,9 +68,16 @@ def test_no_transpose_is_left_around_a_convolution(name: str) -> None:
     assert "Rsqrt" not in ops  # each BatchNorm is one operator
 
 
-def test_every_weight_keeps_the_name_of_its_path() -> None:
+def test_every_weight_keeps_its_name_and_its_numbers_with_keep_params(tmp_path: Path) -> None:
     params, apply_fn, inputs = ZOO["linen_resnet"]()
-    graph = run(trace(params, apply_fn, inputs, name="net"), tuple(PASSES))
+    path = tmp_path / "net"
+    model = fnckpt.export(params, apply_fn, inputs, "ONNX", file_name=path, keep_params=True)
+    graph = model.graph
+    leaves = dict(zip(fnckpt_names(params), jax.tree.leaves(params), strict=True))
+    for weight in graph.weights():
+        assert weight.value is not None
+        ours, theirs = np.sort(weight.value, None), np.sort(np.asarray(leaves[weight.path]), None)
+        np.testing.assert_array_equal(ours, theirs)
     paths = {weight.path for weight in graph.weights()}
     assert paths == set(fnckpt_names(params))
 

@@ -143,6 +143,7 @@ def activations() -> Iterator[OperatorCase]:
         yield case(f"Gelu {name} tanh", "Gelu", x[np.isfinite(x)], approximate=True)
         yield case(f"Gelu {name} erf", "Gelu", x[np.isfinite(x)], approximate=False)
         yield case(f"LeakyRelu {name}", "LeakyRelu", x, alpha=0.1)
+        yield case(f"Clip {name}", "Clip", x, low=-0.5, high=6.0)
         yield case(f"Elu {name}", "Elu", x, alpha=1.0)
         yield case(f"Elu {name} half", "Elu", x, alpha=0.5)
     for name in EVERY:
@@ -278,6 +279,15 @@ def products() -> Iterator[OperatorCase]:
             turned = {"transpose_a": left, "transpose_b": right}
             yield case(f"MatMul {name} {int(left)}{int(right)}", "MatMul", x, y, **turned)
         plain = {"transpose_a": False, "transpose_b": False}
+        if name in FLOATS:
+            yield case(
+                f"Gemm {name}",
+                "Gemm",
+                numbers(name, 3, 4),
+                numbers(name, 4, 5),
+                numbers(name, 5),
+                **plain,
+            )
         yield case(f"MatMul {name} batch", "MatMul", numbers(name, 2, 3, 4), numbers(name, 2, 4, 5),
                    **plain)  # fmt: skip
         yield case(f"MatMul {name} broadcast", "MatMul", numbers(name, 2, 1, 3, 4),

@@ -16,9 +16,8 @@ EMITTERS: dict[str, Emitter] = {}
 
 SAME = {
     "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Add": "Add", "Asin": "Asin",
-    "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "BitwiseAnd": "BitwiseAnd",
-    "BitwiseNot": "BitwiseNot", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor",
-    "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Div": "Div", "Equal": "Equal", "Erf": "Erf",
+    "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos",
+    "Cosh": "Cosh", "Div": "Div", "Equal": "Equal", "Erf": "Erf",
     "Exp": "Exp", "Floor": "Floor", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual",
     "Identity": "Identity", "IsInf": "IsInf", "IsNan": "IsNaN", "Less": "Less",
     "LessEqual": "LessOrEqual", "Log": "Log", "LogicalAnd": "And", "LogicalNot": "Not",
@@ -28,7 +27,7 @@ SAME = {
     "Softplus": "Softplus", "Sqrt": "Sqrt", "Sub": "Sub", "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip
 
-SINCE = {"BitwiseAnd": 18, "BitwiseNot": 18, "BitwiseOr": 18, "BitwiseXor": 18}
+LOGIC = {"BitwiseAnd": "And", "BitwiseOr": "Or", "BitwiseXor": "Xor"}
 
 CANNOT = {
     "NextAfter": "ONNX cannot read the bits of a float; compute it outside apply_fn",
@@ -71,10 +70,45 @@ def flat_pads(node: CNode) -> list[int]:
 
 @emits(*SAME)
 def emit_same(node: CNode, w: Writer) -> None:
-    since = SINCE.get(node.op, 1)
-    if w.opset < since:
-        raise Refusal(f"{node.op} needs opset {since}; pass opset={since} or newer to export")
     w.node(SAME[node.op], node, *node.inputs)
+
+
+@emits("BitwiseNot")
+def emit_bitwise_not(node: CNode, w: Writer) -> None:
+    """Before opset 18 what is missing to all ones."""
+    if w.opset >= 18:
+        w.node("BitwiseNot", node, *node.inputs)
+        return
+    (x,), dtype = node.inputs, node.aval.dtype
+    w.node("Sub", node, w.scalar(int(np.invert(np.zeros((), dtype))), dtype, "ones"), x)
+
+
+@emits(*LOGIC)
+def emit_bitwise(node: CNode, w: Writer) -> None:
+    """Before opset 18 bit by bit, along an axis of their own, as booleans."""
+    if w.opset >= 18:
+        w.node(node.op, node, *node.inputs)
+        return
+    places = np.arange(8 * node.aval.dtype.itemsize)
+    bits = [_bits(node, w, each, places) for each in node.inputs]
+    chosen = w.step(LOGIC[node.op], node, *bits)
+    wide = np.dtype(np.int64)
+    powers = w.array(np.left_shift(1, places, dtype=wide), w.unused("powers"))
+    digits = w.step("Cast", node, chosen, to=element_type(wide))
+    total = w.step("MatMul", node, digits, powers)  # ReduceSum of int64 rounds as a double
+    w.node("Cast", node, total, to=element_type(node.aval.dtype))
+
+
+def _bits(node: CNode, w: Writer, x: Node, places: np.ndarray) -> str:
+    """The bits of ``x`` along a new last axis, the least first."""
+    dtype = x.aval.dtype
+    unsigned = np.dtype(f"uint{8 * dtype.itemsize}")
+    whole = x if dtype == unsigned else w.step("Cast", node, x, to=element_type(unsigned))
+    apart = w.step("Unsqueeze", node, whole, w.ints([-1], "axes"))
+    amounts = w.array(places.astype(unsigned), w.unused("places"))
+    shifted = w.step("BitShift", node, apart, amounts, direction="RIGHT")
+    lowest = w.step("Mod", node, shifted, w.scalar(2, unsigned))
+    return w.step("Cast", node, lowest, to=element_type(np.dtype(bool)))
 
 
 @emits("Rem")
@@ -237,10 +271,39 @@ def emit_scatter_nd(node: CNode, w: Writer) -> None:
     w.node("ScatterND", node, x, index(node, w, indices, wide=True), updates, **extra)
 
 
-@emits("ReduceMean", "ReduceProd", "ReduceSum")
+@emits("ReduceMean", "ReduceProd")
 def emit_reduction(node: CNode, w: Writer) -> None:
     inputs, attrs = reduction(node, w, *node.inputs)
     w.node(node.op, node, *inputs, **attrs)
+
+
+@emits("ReduceSum")
+def emit_sum(node: CNode, w: Writer) -> None:
+    """ONNX Runtime sums integers as doubles and saturates; here they wrap, as they do in XLA.
+
+    So an int32 is summed as int64, and an int64 in two halves of 32 bits, each exact in a double.
+    """
+    (x,), dtype = node.inputs, node.aval.dtype
+    if dtype.kind not in "iu":
+        emit_reduction(node, w)
+        return
+    wide = np.dtype(np.int64)
+    if dtype != wide:
+        total = _summed(node, w, w.step("Cast", node, x, to=element_type(wide)))
+        w.node("Cast", node, total, to=element_type(dtype))
+        return
+    half, bits = w.scalar(1 << 32, wide), np.dtype(np.uint64)
+    whole = w.step("Cast", node, x, to=element_type(bits))
+    upper = w.step("BitShift", node, whole, w.scalar(32, bits), direction="RIGHT")
+    high = w.step("Cast", node, upper, to=element_type(wide))
+    low = w.step("Sub", node, x, w.step("Mul", node, high, half))
+    shifted = w.step("Mul", node, _summed(node, w, high), half)
+    w.node("Add", node, shifted, _summed(node, w, low))
+
+
+def _summed(node: CNode, w: Writer, value: Value) -> str:
+    inputs, attrs = reduction(node, w, value)
+    return w.step("ReduceSum", node, *inputs, **attrs)
 
 
 @emits("ReduceMax", "ReduceMin")

@@ -1,0 +1,144 @@
+"""What some runtimes have as one operator: a product with a bias, a number between two limits.
+
+A target that has them names these rules in ``fused``; the others never meet the operators, and
+``COMPOSE`` takes them apart again.
+"""
+
+import math
+from dataclasses import replace
+
+from fnckpt.ir.attributes import number
+from fnckpt.ir.graph import CNode, Constant, Node, Parameter
+from fnckpt.ir.operators import OPERATORS, apply
+from fnckpt.ir.passes.arithmetic import is_float
+from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.reshape import reshaped, transposed
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites
+
+x, y = Any_("x"), Any_("y")
+
+
+@rewrites(Op("Minimum", Op("Relu", x), Scalar("high")))
+def fuse_relu_limit(root: CNode, x: Node, high: float) -> Node | None:
+    """min(relu(x), c) is clip(x, 0, c)."""
+    return _clip(root, x, 0.0, high)
+
+
+@rewrites(Op("Minimum", Op("Maximum", x, Scalar("low")), Scalar("high")))
+def fuse_clip(root: CNode, x: Node, low: float, high: float) -> Node | None:
+    """min(max(x, a), b) is clip(x, a, b)."""
+    return _clip(root, x, low, high)
+
+
+def _clip(root: CNode, x: Node, low: float, high: float) -> Node | None:
+    if not is_float(root) or x.aval != root.aval or not low <= high:
+        return None
+    return apply("Clip", x, origin=root.origin, low=low, high=high)
+
+
+@rewrites(Op("MatMul", x, Weight("w"), attrs={"transpose_a": "turned"}))
+def flatten_product(root: CNode, x: Node, w: Node, turned: bool) -> Node | None:
+    """matmul(x[..., k], w[k, n]) is matmul of x as one matrix, reshaped."""
+    shape = x.aval.shape
+    if turned or len(shape) < 3 or len(w.aval.shape) != 2 or not is_float(root):
+        return None
+    rows = reshaped(x, (math.prod(shape[:-1]), shape[-1]), root)
+    flat = apply("MatMul", rows, w, origin=root.origin, **root.attrs)
+    return reshaped(flat, root.aval.shape, root)
+
+
+@rewrites(Op("Add", Op("MatMul", name="product"), Weight("b")))
+def fuse_gemm(root: CNode, product: CNode, b: Node) -> Node | None:
+    """matmul(x, w) + b is gemm(x, w, b), for matrices and a b along the columns."""
+    columns = root.aval.shape[-1]
+    if len(product.aval.shape) != 2 or product.aval != root.aval or not is_float(root):
+        return None
+    if b.aval.size != columns or b.aval.shape[-1:] != (columns,):
+        return None
+    bias = reshaped(b, (columns,), root)
+    return apply("Gemm", *product.inputs, bias, origin=product.origin, **product.attrs)
+
+
+def _is_plain(node: Node) -> bool:
+    known = isinstance(node, Constant) or (isinstance(node, Parameter) and node.value is not None)
+    return not known
+
+
+@rewrites(Op("Add", x, Op("Reshape", y)))
+def join_rows(root: CNode, x: Node, y: Node) -> Node | None:
+    """x + reshape(y) is reshape(reshape(x) + y), for a matrix y of the rows of x."""
+    if x.aval != root.aval or len(y.aval.shape) != 2 or len(x.aval.shape) < 3:
+        return None
+    if y.aval.shape[-1] != x.aval.shape[-1] or not _is_plain(x):
+        return None
+    total = apply("Add", reshaped(x, y.aval.shape, root), y, origin=root.origin)
+    return reshaped(total, root.aval.shape, root)
+
+
+def _along_last(root: CNode) -> Node | None:
+    """f(reshape(x)) is reshape(f(x)) for an f along the last axis, which the reshape keeps."""
+    moved, *rest = root.inputs
+    if not isinstance(moved, CNode) or moved.op != "Reshape":
+        return None
+    (x,) = moved.inputs
+    last = len(moved.aval.shape) - 1
+    if x.aval.shape[-1:] != moved.aval.shape[-1:] or root.attrs.get("axis", last) != last:
+        return None
+    attrs = dict(root.attrs)
+    if "axis" in attrs:
+        attrs["axis"] = len(x.aval.shape) - 1
+    return reshaped(apply(root.op, x, *rest, origin=root.origin, **attrs), root.aval.shape, root)
+
+
+@rewrites("MatMul")
+def swap_turned(root: CNode) -> Node | None:
+    """matmul(a^T, b^T) is matmul(b, a)^T."""
+    (a, b), rank = root.inputs, len(root.aval.shape)
+    if not (root.attrs["transpose_a"] and root.attrs["transpose_b"]):
+        return None
+    product = apply("MatMul", b, a, origin=root.origin, transpose_a=False, transpose_b=False)
+    return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
+
+
+@rewrites("MatMul")
+def turn_operands(root: CNode) -> Node | None:
+    """A product that transposes an operand is one of the transposed operand, which may merge."""
+    if len(root.aval.shape) < 3:
+        return None
+    inputs, attrs = list(root.inputs), dict(root.attrs)
+    for i, flag in enumerate(("transpose_a", "transpose_b")):
+        rank = len(inputs[i].aval.shape)
+        if attrs[flag]:
+            inputs[i] = transposed(inputs[i], (*range(rank - 2), rank - 1, rank - 2), root)
+            attrs[flag] = False
+    return None if attrs == root.attrs else replace(root, inputs=tuple(inputs), attrs=attrs)
+
+
+@rewrites("Clip")
+def compose_clip(root: CNode) -> Node:
+    """clip(x, a, b) is min(max(x, a), b)."""
+    (x,), build = root.inputs, Build(root)
+    above = build("Maximum", x, build.number(number(root, "low"), x))
+    return build("Minimum", above, build.number(number(root, "high"), x))
+
+
+@rewrites("Gemm")
+def compose_gemm(root: CNode) -> Node:
+    """gemm(x, w, b) is matmul(x, w) + b."""
+    (x, w, b), build = root.inputs, Build(root)
+    return build("Add", build("MatMul", x, w, **root.attrs), b)
+
+
+LAST = ("LayerNorm", "Softmax", "LogSoftmax")
+
+FUSE: tuple[Rule, ...] = (
+    fuse_relu_limit,
+    fuse_clip,
+    swap_turned,
+    turn_operands,
+    flatten_product,
+    fuse_gemm,
+    join_rows,
+    *(Rule(Op(op), _along_last) for op in LAST if op in OPERATORS),
+)
+COMPOSE: tuple[Rule, ...] = (compose_clip, compose_gemm)

@@ -1,0 +1,133 @@
+"""Arithmetic on weights done at export: factors and norms behind a product go into its weights.
+
+Each is left alone where a number of the new weight is not finite. The weight keeps its name.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from fnckpt.ir.evaluate import compute
+from fnckpt.ir.graph import CNode, Constant, Node, Parameter
+from fnckpt.ir.passes.arithmetic import is_float
+from fnckpt.ir.passes.build import mapped
+from fnckpt.ir.passes.reshape import value_of
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
+
+x, w, b = Any_("x"), Weight("w"), Weight("b")
+
+_CONV = Op("Conv", name="conv")
+
+
+def scaled(weight: Node, factor: np.ndarray, shift: np.ndarray | None = None) -> Node | None:
+    """``weight * factor + shift`` in double, rounded once; None where it is not finite."""
+    value = value_of(weight)
+    wide = value.astype(np.float64) * factor + (0.0 if shift is None else shift)
+    with np.errstate(over="ignore"):
+        result = wide.astype(value.dtype)
+    return (
+        mapped(weight, lambda _: result) if np.isfinite(result.astype(np.float64)).all() else None
+    )
+
+
+@rewrites(
+    Op(
+        "BatchNorm",
+        _CONV,
+        Weight("scale"),
+        Weight("bias"),
+        Weight("mean"),
+        Weight("variance"),
+        attrs={"axis": "axis", "epsilon": "epsilon"},
+    )
+)
+def fold_batch_norm(
+    root: CNode,
+    conv: CNode,
+    scale: Node,
+    bias: Node,
+    mean: Node,
+    variance: Node,
+    axis: int,
+    epsilon: float,
+) -> Node | None:
+    """norm(conv(x, w, b)) is conv(x, w * f, (b - mean) * f + bias), f = scale / sqrt(var + eps)."""
+    x, kernel, *biases = conv.inputs
+    if axis != 1 or any(not _is_known(each) for each in (kernel, *biases)):
+        return None
+    wide = [value_of(v).astype(np.float64) for v in (scale, mean, variance)]
+    with np.errstate(all="ignore"):
+        factor = wide[0] / np.sqrt(wide[2] + epsilon)
+    own = value_of(biases[0]) if biases else 0.0
+    folded = scaled(kernel, factor.reshape(-1, *(1,) * (len(root.aval.shape) - 1)))
+    vector = scaled(bias, np.ones(1), (own - wide[1]) * factor)
+    if folded is None or vector is None:
+        return None
+    return replace(conv, inputs=(x, folded, vector))
+
+
+def _is_known(node: Node) -> bool:
+    return isinstance(node, Constant) or (isinstance(node, Parameter) and node.value is not None)
+
+
+def _factor(root: CNode, factor: Node) -> np.ndarray | None:
+    """What ``root`` multiplies with, as a vector along its last axis or one number."""
+    value = value_of(factor).astype(np.float64)
+    if not is_float(root) or value.size not in (1, root.aval.shape[-1]):
+        return None
+    if value.size > 1 and value.shape[-1] != value.size:
+        return None
+    with np.errstate(all="ignore"):
+        return (1 / value if root.op == "Div" else value).reshape(-1)
+
+
+def _fold_factor(root: CNode, product: CNode, w: Node, factor: Node) -> Node | None:
+    """matmul(x, w) * c is matmul(x, w * c); a division is a product with 1 / c."""
+    vector = _factor(root, factor)
+    if vector is None or product.aval != root.aval or len(w.aval.shape) != 2:
+        return None
+    turned = bool(product.attrs["transpose_b"]) and vector.size > 1
+    weight = scaled(w, vector[:, None] if turned else vector)
+    return None if weight is None else replace(product, inputs=(product.inputs[0], weight))
+
+
+def _fold_factor_and_bias(
+    root: CNode, total: CNode, product: CNode, w: Node, b: Node, factor: Node
+) -> Node | None:
+    """(matmul(x, w) + b) * c is matmul(x, w * c) + b * c."""
+    inner = _fold_factor(root, product, w, factor)
+    vector = _factor(root, factor)
+    if inner is None or vector is None or total.aval != root.aval or b.aval.size == 1:
+        return None
+    bias = scaled(b, vector)
+    return None if bias is None else replace(total, inputs=(inner, bias))
+
+
+_PRODUCT = Op("MatMul", x, w, name="product")
+_TOTAL = Op("Add", _PRODUCT, b, name="total")
+
+
+def _without_x(function: Callable[..., Node | None]) -> Callable[..., Node | None]:
+    return lambda root, x, **rest: function(root, **rest)
+
+
+@rewrites(Op("Gather", w, Weight("indices"), attrs={"axis": "axis"}))
+def gather_weight(root: CNode, w: Node, indices: Node, axis: int) -> Node | None:
+    """Rows that are known are taken out of a weight at export, where that is not more."""
+    if root.aval.size > w.aval.size or not isinstance(indices, Constant):
+        return None
+    value = compute(root, [value_of(w), indices.value])
+    assert isinstance(value, np.ndarray)
+    return mapped(w, lambda _: value)
+
+
+RULES: tuple[Rule, ...] = (
+    fold_batch_norm,
+    gather_weight,
+    *(
+        Rule(Op(op, pattern, Weight("factor")), _without_x(function))
+        for op in ("Mul", "Div")
+        for pattern, function in ((_PRODUCT, _fold_factor), (_TOTAL, _fold_factor_and_bias))
+    ),
+)

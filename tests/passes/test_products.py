@@ -1,0 +1,68 @@
+"""The larger operators of a target: what is left, what stays, equal numbers, taken apart."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnckpt.exporting import trace
+from fnckpt.ir.evaluate import evaluate
+from fnckpt.ir.passes.pipeline import optimized
+from fnckpt.ir.passes.products import COMPOSE
+from fnckpt.ir.passes.rewrite import rewrite
+from fnckpt.ir.targets import target
+from fnckpt.ir.targets.target import preferred
+
+RNG = np.random.default_rng(2)
+X = (4 * RNG.standard_normal((2, 4, 6))).astype(np.float32)
+W = {k: RNG.standard_normal(s).astype(np.float32) for k, s in (("k", (6, 6)), ("b", (6,)))}
+Function = Callable[[Any, jax.Array], jax.Array]
+
+
+def residual(w: Any, x: jax.Array) -> jax.Array:
+    y = x + jax.nn.relu(x @ w["k"] + w["b"])
+    return y + (y @ w["k"] + w["b"])
+
+
+def attention(w: Any, x: jax.Array) -> jax.Array:
+    heads = x.reshape(2, 4, 3, 2)
+    scores = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", heads, heads))
+    return jnp.einsum("bhqk,bkhd->bqhd", scores, heads)
+
+
+CASES: dict[str, tuple[Function, str]] = {
+    "relu6": (lambda w, x: jax.nn.relu6(x), "Clip"),
+    "clip": (lambda w, x: jnp.clip(x, -1.0, 2.0), "Clip"),
+    "limits the wrong way round stay": (lambda w, x: jnp.clip(x, 2.0, 1.0), "Maximum Minimum"),
+    "a product with a bias": (lambda w, x: x[0] @ w["k"] + w["b"], "Slice Reshape Gemm"),
+    "rows stay a matrix": (residual, "Reshape Gemm Relu Add Gemm Add Reshape"),
+    "a product of two inputs": (lambda w, x: x @ x.swapaxes(1, 2), "Transpose MatMul"),
+    "attention": (
+        attention,
+        "Reshape Transpose Transpose MatMul Softmax MatMul Transpose",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_operators_that_onnx_prefers_are_the_ones_meant(name: str) -> None:
+    function, left = CASES[name]
+    graph = trace(W, function, (X,), name="case")
+    after = preferred(optimized(graph), target("ONNX"))
+    ops = sorted(node.op for node in after.cnodes())
+    assert " ".join(ops) == " ".join(sorted(left.split())), [n.op for n in after.cnodes()]
+    (before,), (found,) = evaluate(graph, (X,)), evaluate(after, (X,))
+    np.testing.assert_allclose(found, before, rtol=1e-4, atol=1e-4)
+    apart = rewrite(after, COMPOSE)
+    assert not {"Clip", "Gemm"} & {node.op for node in apart.cnodes()}
+    np.testing.assert_allclose(evaluate(apart, (X,))[0], before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_clip_keeps_what_is_no_number() -> None:
+    function, _ = CASES["clip"]
+    graph = preferred(optimized(trace(W, function, (X,), name="case")), target("ONNX"))
+    strange = np.full(X.shape, np.nan, np.float32)
+    assert np.isnan(evaluate(graph, (strange,))[0]).all()
