@@ -1,13 +1,16 @@
 """What a file holds, and whether it is valid: one entry for each format."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.targets import TARGETS, target
 from fnckpt.ir.targets.target import Summary, ValueSummary
+from fnckpt.runtimes import RUNTIMES, is_installed
 
 MOST_ROWS = 200
 
@@ -78,9 +81,7 @@ def _value_rows(values: Sequence[ValueSummary]) -> list[tuple[str, ...]]:
 
 
 def _inspect_checkpoint(path: Path) -> list[FileTable]:
-    from fnckpt.checkpoint import load_checkpoint
-
-    arrays = load_checkpoint(path, mmap=True)
+    arrays = _tensors(path)
     rows = [
         (name, a.dtype.name, "x".join(map(str, a.shape)) or "scalar", f"{a.nbytes:,}")
         for name, a in arrays.items()
@@ -90,10 +91,99 @@ def _inspect_checkpoint(path: Path) -> list[FileTable]:
     return [FileTable(title, ("name", "dtype", "shape", "bytes"), rows)]
 
 
-def _check_checkpoint(path: Path) -> list[str]:
+def statistics(path: Path) -> FileTable:
+    """Range, mean, norm and what is not finite of each tensor of a checkpoint.
+
+    Raises:
+      FormatError: it is no checkpoint.
+    """
+    rows = [(name, *_figures(array)) for name, array in _tensors(path).items()]
+    return FileTable("statistics", ("name", "least", "greatest", "mean", "norm", "NaN, inf"), rows)
+
+
+def _figures(array: np.ndarray) -> tuple[str, ...]:
+    if not array.size:
+        return "", "", "", "", "0"
+    wide = array.astype(np.float64)
+    finite = wide[np.isfinite(wide)]
+    if not finite.size:
+        return "", "", "", "", str(wide.size)
+    figures = finite.min(), finite.max(), finite.mean(), np.linalg.norm(finite)
+    return *(f"{number:.4g}" for number in figures), str(wide.size - finite.size)
+
+
+def tree(path: Path) -> FileTable:
+    """The tensors and bytes of each part of a checkpoint, parts within parts.
+
+    Raises:
+      FormatError: it is no checkpoint.
+    """
+    totals: dict[tuple[str, ...], tuple[int, int]] = {}
+    for name, array in _tensors(path).items():
+        parts = tuple(name.split("."))
+        for depth in range(len(parts)):
+            count, size = totals.get(parts[:depth], (0, 0))
+            totals[parts[:depth]] = count + 1, size + array.nbytes
+        totals[parts] = 1, array.nbytes
+    rows = [
+        ("  " * len(parts) + (parts[-1] if parts else path.name), f"{count:,}", f"{size:,}")
+        for parts, (count, size) in sorted(totals.items())
+    ]
+    return FileTable("parts", ("name", "tensors", "bytes"), rows)
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
     from fnckpt.checkpoint import load_checkpoint
 
-    load_checkpoint(path, mmap=True)
+    if path.suffix != ".ckpt":
+        raise FormatError(f"{path}: only a .ckpt has tensors to look into")
+    return load_checkpoint(path, mmap=True)
+
+
+def run_file(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of a graph's file by name, in the runtime of its format.
+
+    ``given`` holds an array for each input: by its name, or, with other names, in order.
+
+    Raises:
+      FormatError: it is no file of a graph.
+      ValueError: the arrays are not those of the inputs.
+      RuntimeError: the runtime does not run the file.
+    """
+    name = path.suffix.removeprefix(".").upper()
+    if name not in RUNTIMES:
+        known = ", ".join(f".{each.lower()}" for each in RUNTIMES)
+        raise FormatError(f"{path}: its suffix is none that can be run; they are {known}")
+    summary = target(name).summarize(path)
+    inputs = _ordered(path, summary.inputs, given)
+    runtime, run = RUNTIMES[name]
+    if not is_installed(name):
+        raise ValueError(f"{path}: needs {runtime}, which is not installed; pip install {runtime}")
+    outputs = run(path, inputs)
+    return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
+
+
+def _ordered(
+    path: Path, inputs: Sequence[ValueSummary], given: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    names = [value.name for value in inputs]
+    if len(given) != len(names):
+        raise ValueError(
+            f"{path}: takes {len(names)} inputs ({', '.join(map(str, inputs))}), {len(given)} given"
+        )
+    rows = [given[name] for name in names] if set(given) == set(names) else list(given.values())
+    for value, array in zip(inputs, rows, strict=True):
+        fits = array.dtype.name == value.dtype and len(array.shape) == len(value.shape)
+        if not fits or any(
+            isinstance(n, int) and n >= 0 and n != m
+            for n, m in zip(value.shape, array.shape, strict=True)
+        ):
+            raise ValueError(f"{path}: the input {value}, given {array.dtype}{list(array.shape)}")
+    return rows
+
+
+def _check_checkpoint(path: Path) -> list[str]:
+    _tensors(path)
     return []
 
 

@@ -1,0 +1,22 @@
+"""``fnckpt check``."""
+
+import argparse
+from pathlib import Path
+
+from fnckpt.cli.registry import command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+
+
+@command("check", "tell whether a file is valid for its loader; 1 if not", _arguments)
+def check(options: argparse.Namespace) -> int:
+    from fnckpt.inspecting import check_file
+
+    problems = check_file(options.file)
+    for problem in problems:
+        print(f"{options.file}: {problem}")
+    if not problems:
+        print(f"{options.file}: good")
+    return 1 if problems else 0

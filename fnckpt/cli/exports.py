@@ -1,0 +1,112 @@
+"""``fnckpt export``."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+
+from fnckpt.cli.registry import command
+
+SPEC = re.compile(r"(?P<dtype>\w+)\[(?P<shape>[\d,\s]*)\]")
+SHORT = {"f": "float", "i": "int", "u": "uint", "bf": "bfloat"}
+PyTree = object
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("function", help="module:function, found as Python finds modules from here")
+    parser.add_argument(
+        "--params", type=Path, help="a .ckpt: its names, split at dots, are nested dicts"
+    )
+    parser.add_argument("--part", default="", help="only this part of the parameters: params")
+    parser.add_argument(
+        "--input", action="append", required=True, help="f32[1,28,28,1]; once for each"
+    )
+    parser.add_argument("--format", required=True, help="MINDIR, ONNX or AIR")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="the file; the function's name if left out"
+    )
+
+
+@command("export", "export module:function, a pure function of parameters and inputs", _arguments)
+def export(options: argparse.Namespace) -> int:
+    from fnckpt import exporting
+    from fnckpt.checkpoint import load_checkpoint
+
+    function = imported(options.function)
+    inputs = tuple(map(shape_of, options.input))
+    arrays = {} if options.params is None else load_checkpoint(options.params)
+    params = part_of(nested(arrays), options.part)
+    result = exporting.export(params, function, inputs, options.format, file_name=options.output)
+    print(result)
+    return 0
+
+
+def imported(name: str) -> Callable[..., PyTree]:
+    """The function ``module:function``; the working directory is searched first, as by python -m.
+
+    Raises:
+      ValueError: there is none.
+    """
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(f"{name}: a function is given as module:function, like nets.digits:apply")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = vars(import_module(module)).get(attribute)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{name}: {error}; start where python -m {module} would find it") from None
+    if not callable(found):
+        raise ValueError(f"{name}: the module {module} has no function {attribute}")
+    return found
+
+
+def shape_of(text: str) -> PyTree:
+    """``f32[1,28]`` or ``float32[1,28]`` as a ``jax.ShapeDtypeStruct``.
+
+    Raises:
+      ValueError: it is not of that form.
+    """
+    import jax
+
+    found = SPEC.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"--input {text}: give dtype and shape like f32[1,28,28,1]")
+    shape = tuple(int(n) for n in found["shape"].split(",") if n.strip())
+    short = re.fullmatch(r"(f|i|u|bf)(\d+)", found["dtype"])
+    name = f"{SHORT[short[1]]}{short[2]}" if short else found["dtype"]
+    try:
+        return jax.ShapeDtypeStruct(shape, jax.numpy.dtype(name))
+    except TypeError:
+        raise ValueError(f"--input {text}: {name} is no dtype; f32, bf16, i32, bool are") from None
+
+
+def nested(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """``{"a.b": x}`` as ``{"a": {"b": x}}``."""
+    tree: dict[str, PyTree] = {}
+    for name, array in arrays.items():
+        *parts, last = name.split(".")
+        place = tree
+        for part in parts:
+            inner = place.setdefault(part, {})
+            assert isinstance(inner, dict), name
+            place = inner
+        place[last] = array
+    return tree
+
+
+def part_of(tree: dict[str, PyTree], path: str) -> PyTree:
+    """The part of a nested dict at ``a.b``.
+
+    Raises:
+      ValueError: it has no such part.
+    """
+    found: PyTree = tree
+    for part in filter(None, path.split(".")):
+        if not isinstance(found, dict) or part not in found:
+            has = ", ".join(map(str, found)) if isinstance(found, dict) else "nothing"
+            raise ValueError(f"--part {path}: the parameters have no {part} there, but {has}")
+        found = found[part]
+    return found

@@ -1,0 +1,51 @@
+"""``fnckpt inspect``."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from fnckpt.cli.registry import command
+from fnckpt.inspecting import FileTable
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+    parser.add_argument(
+        "--stats", action="store_true", help="of a checkpoint: range, mean, norm, NaNs"
+    )
+    parser.add_argument(
+        "--tree", action="store_true", help="of a checkpoint: the bytes of each part"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs: one JSON document")
+
+
+@command(
+    "inspect", "show what a checkpoint, a .mindir, .onnx, .air or .meta file holds", _arguments
+)
+def inspect(options: argparse.Namespace) -> int:
+    from fnckpt.inspecting import inspect_file, statistics, tree
+
+    if options.stats or options.tree:
+        tables = [*([tree(options.file)] if options.tree else [])]
+        tables += [statistics(options.file)] if options.stats else []
+    else:
+        tables = inspect_file(options.file)
+    show(tables, as_json=options.json)
+    return 0
+
+
+def show(tables: Sequence[FileTable], *, as_json: bool) -> None:
+    """Print tables for people or for programs."""
+    from fnckpt.tables import print_table
+
+    if as_json:
+        document = [
+            {"title": t.title, "rows": [dict(zip(t.header, row, strict=True)) for row in t.rows]}
+            for t in tables
+        ]
+        print(json.dumps(document, indent=1))
+        return
+    for table in tables:
+        print(table.title)
+        print_table(table.header, table.rows)
