@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.targets.mindir.attrs import Build, flag, integer, ints, known
@@ -51,6 +53,26 @@ def update_slice_by_rows(node: CNode) -> Node:
     grid = np.moveaxis(np.indices(shape[:depth]), 0, -1).astype(starts.aval.dtype)
     first = build.slice(starts, 0, 0, depth)
     return build("ScatterNd", x, build("Add", Constant(grid), first), update, reduction="")
+
+
+@rewrites("ScatterNd")
+def scatter_rows(node: CNode) -> Node | None:
+    """The kernels want several places; one place is a list of one."""
+    (x, indices, updates), build = node.inputs, Build(node)
+    if len(indices.aval.shape) != 1:
+        return None
+    rows = (build.reshape(each, (1, *each.aval.shape)) for each in (indices, updates))
+    return build("ScatterNd", x, *rows, **node.attrs)
+
+
+def compute_of_nothing(node: CNode) -> Node | None:
+    """What has no elements, or is made of such, is known; not every kernel takes it."""
+    shapes = [each.aval.shape for each in node.inputs]
+    if not all(0 in shape for shape in shapes) or not shapes:
+        return None
+    empty = [np.zeros(each.aval.shape, each.aval.dtype) for each in node.inputs]
+    result = compute(node, empty)
+    return Constant(result) if isinstance(result, np.ndarray) else None
 
 
 def _in_range(build: Build, y: Node, bits: int) -> Node:
@@ -117,6 +139,8 @@ def shift_without_sign(node: CNode) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
+    *(Rule(Op(op), compute_of_nothing) for op in OPERATORS if op != "TopK"),
+    scatter_rows,
     *(Rule(Op(op), drop_reduction_of_nothing) for op in (*REDUCTIONS, "Reverse")),
     drop_concat_of_one,
     Rule(Op("CumMax"), reverse_around),

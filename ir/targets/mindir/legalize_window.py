@@ -1,13 +1,11 @@
 """Rewrites for convolution and pooling: two axes, and padding as the kernels take it."""
 
-import math
-from functools import reduce
-
 import numpy as np
 
 from fnckpt.ir.graph import Attr, CNode, Node
 from fnckpt.ir.operators import constant
 from fnckpt.ir.operators.reduction import least_and_greatest
+from fnckpt.ir.passes.convolve import conv_as_product, mean_as_sum
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.targets.mindir.attrs import Build, Ints, flag, integer, ints, mapped, pairs, rank
 
@@ -94,56 +92,18 @@ def pool_volume(node: CNode) -> Node | None:
     return build.reshape(build(node.op, columns, **(free | along)), node.aval.shape)
 
 
-def _seen_at(build: Build, x: Node, place: Ints, node: CNode, size: Ints) -> Node:
-    """The element of every window that is at ``place`` of it: a slice of ``x``, without padding."""
-    strides = ints(node, "strides")
-    last = [(n - 1) * step + 1 for n, step in zip(size, strides, strict=True)]
-    limit = tuple(at + n for at, n in zip(place, last, strict=True))
-    return build(
-        "Slice", x, start=(0, 0, *place), limit=(*x.aval.shape[:2], *limit),
-        strides=(1, 1, *strides),
-    )  # fmt: skip
-
-
-def _sum(build: Build, terms: list[Node]) -> Node:
-    return reduce(lambda a, b: build("Add", a, b), terms)
-
-
 @rewrites("AvgPool")
 def mean_of_slices(node: CNode) -> Node | None:
     """In double, which the kernel computes with float32's digits."""
-    (x,), build, window = node.inputs, Build(node), ints(node, "window")
     padded = any(n for pair in pairs(node, "pads") for n in pair)
-    if x.aval.dtype != "float64" or padded:
-        return None
-    size = node.aval.shape[2:]
-    terms = [_seen_at(build, x, place, node, size) for place in np.ndindex(*window)]
-    return build("Mul", _sum(build, terms), build.number(1 / math.prod(window), x))
+    return mean_as_sum(node) if node.aval.dtype == np.float64 and not padded else None
 
 
 @rewrites("Conv")
 def convolve_by_products(node: CNode) -> Node | None:
-    """In double, which the kernel computes with float32's digits: one product a kernel element."""
-    (x, kernel, *bias), build, groups = node.inputs, Build(node), integer(node, "groups")
-    if x.aval.dtype != "float64":
-        return None
-    (outputs, inputs, *window), (batch, _, *size) = kernel.aval.shape, node.aval.shape
-    low, high = _padded_axes(node)
-    padded, terms = build.pad(x, low, high), list[Node]()
-    matrices = build.transpose(
-        build.reshape(kernel, (groups, outputs // groups, inputs, math.prod(window))),
-        (3, 0, 1, 2),
-    )
-    for index, place in enumerate(np.ndindex(*window)):
-        at = tuple(n * step for n, step in zip(place, ints(node, "dilation"), strict=True))
-        seen = _seen_at(build, padded, at, node, tuple(size))
-        columns = build.reshape(seen, (batch, groups, inputs, math.prod(size)))
-        matrix = build.slice(matrices, 0, index, index + 1)
-        terms.append(build("MatMul", matrix, columns, transpose_a=False, transpose_b=False))
-    result = build.reshape(_sum(build, terms), node.aval.shape)
-    if not bias:
-        return result
-    return build("Add", result, build.reshape(bias[0], (outputs, *(1,) * len(size))))
+    """Doubles get float32's digits from the kernel, and integers saturate."""
+    dtype = node.aval.dtype
+    return conv_as_product(node) if dtype == np.float64 or dtype.kind in "iu" else None
 
 
 @rewrites("ConvTranspose")
