@@ -23,12 +23,15 @@ def inputs_of(case: Case) -> Arrays:
     return [np.asarray(x) for x in case.args]
 
 
-def is_refused(case: Case, file_format: str, **options: int | str) -> bool:
-    """Whether the table of limits says so; then it must be so, with that reason."""
-    reason = listed(REFUSED, file_format, case.name)
+def is_refused(case: Case, limits: str, **options: int | str) -> bool:
+    """Whether the table of limits says so; then it must be so, with that reason.
+
+    ``limits`` is a format, or one with its option: ``ONNX-17``.
+    """
+    reason = listed(REFUSED, limits, case.name)
     if reason is None:
         return False
-    goal = target(file_format)
+    goal = target(limits.split("-")[0])
     with pytest.raises(Refused) as refused:
         goal.encode(legalized(optimized_graph(case), goal), **options)
     for _, text in refused.value.places:

@@ -7,7 +7,13 @@ from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes import special
 from fnckpt.ir.passes.build import through
 from fnckpt.ir.passes.rewrite import Op, Rule
-from fnckpt.ir.targets.onnx import legalize_double, legalize_float, legalize_integer, legalize_moves
+from fnckpt.ir.targets.onnx import (
+    legalize_activations,
+    legalize_double,
+    legalize_float,
+    legalize_integer,
+    legalize_moves,
+)
 from fnckpt.ir.targets.onnx.kernels import BY_VALUE, DTYPES, INSTEAD, kernel_dtypes, value_dtype
 
 
@@ -23,6 +29,7 @@ def _widen(root: CNode) -> Node | None:
 
 
 LEGALIZE: tuple[Rule, ...] = (
+    *legalize_activations.RULES,
     *legalize_double.RULES,
     *legalize_float.RULES,
     *legalize_integer.RULES,

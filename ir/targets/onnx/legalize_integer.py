@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fnckpt.ir.attributes import integer
+from fnckpt.ir.attributes import integer, ints
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
@@ -198,7 +198,24 @@ def top_k_of_others(root: CNode) -> Node | None:
     return _unsigned(build, chosen) if own == UINT64 else build.cast(chosen, own)
 
 
+@rewrites("ReduceProd")
+def product_by_halves(root: CNode) -> Node | None:
+    """The runtime multiplies integers as doubles; the halves by each other wrap, as in XLA."""
+    (x,), build = root.inputs, Build(root)
+    if x.aval.dtype.kind not in "iu" or not x.aval.size:
+        return None
+    for axis in ints(root, "axes"):
+        while (size := x.aval.shape[axis]) > 1:
+            half = size // 2
+            first, second = (build.slice(x, axis, i * half, (i + 1) * half) for i in (0, 1))
+            product = build("Mul", first, second)
+            rest = [build.slice(x, axis, size - 1, size)] if size % 2 else []
+            x = build("Concat", product, *rest, axis=axis) if rest else product
+    return build.reshape(x, root.aval.shape)
+
+
 RULES: tuple[Rule, ...] = (
+    product_by_halves,
     compose_not_equal,
     select_booleans,
     divide_safely,

@@ -102,6 +102,18 @@ def reductions() -> Iterator[Case]:
             lambda x, f=ufunc: f.reduce(x, axis=None),
             (integers(0, 99, 3, 5),),
         )
+    for dtype in INTS:
+        large = np.array([[np.iinfo(dtype).max, 7, 1], [np.iinfo(dtype).max // 3, 6, 5]], dtype)
+        for name, fn in {
+            "reduce_sum": jnp.sum,
+            "reduce_prod": jnp.prod,
+            "cumsum": jnp.cumsum,
+        }.items():
+            yield Case(
+                f"{name}: {dtype} that overflows",
+                lambda x, fn=fn: fn(x, axis=1, dtype=x.dtype),
+                (large,),
+            )
     yield Case("reduce_xor: bool", lambda x: jnp.logical_xor.reduce(x, axis=0), (bools(5, 3),))
     yield Case("sum: no axes", lambda x: jnp.sum(x, axis=()), (normal(2, 3),))
 
