@@ -3,14 +3,29 @@
 ``python -m tests.conformance.coverage`` writes it.
 """
 
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import jax
 import jax.extend.core.primitives as registered
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.extend.core import Primitive
 
+from fnckpt.exporting import trace
+from fnckpt.ir.graph import FuncGraph
 from fnckpt.ir.lowering import COMPLEX_RULES, REFUSED, RULES
 from fnckpt.ir.lowering.registry import CALLS
+from fnckpt.ir.passes.pipeline import optimized
+from fnckpt.ir.targets import target
+from fnckpt.ir.targets.target import Refused, legalized
+from tests.conformance.case import optimized_graph
+from tests.conformance.cases import CASES
+from tests.conformance.limits import DIFFERS
+from tests.conformance.limits import REFUSED as REFUSED_BY
 
 PAGE = Path(__file__).parents[2] / "docs" / "primitives.md"
 
@@ -22,14 +37,18 @@ installed JAX has a primitive in `jax.extend.core.primitives` that is not listed
 
 - *an operator's name*: that one operator of the graph, for real numbers.
 - *composed*: several operators, chosen by parameters and dtypes.
+- *one*, *composed*, under a target: what is in the file for the first example of the primitive in
+  `tests/conformance`, real and of a common dtype: one operator of the format, or several. *none*:
+  the graph needs none. *as graph*: there is no example of it alone. A number is a reason below:
+  dtypes that are refused, or a runtime that computes something else.
 - *inlined*: the function that it holds, in its place; loops are written out, branches chosen.
 - *refused*: the reason is below. An equation whose inputs are all known at export is computed by
   JAX then and refused never, except for callbacks.
 
 Complex numbers are pairs of real ones inside a function, for the primitives marked so.
 
-| primitive | graph | complex |
-| --- | --- | --- |
+| primitive | graph | complex | ONNX | MINDIR | AIR |
+| --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -51,15 +70,101 @@ def becomes(name: str) -> str:
     return "composed"
 
 
+FORMATS = ("ONNX", "MINDIR", "AIR")
+DTYPES = ("float32", "int32", "uint32", "bool", "bfloat16", "float64", "int64", "uint64")
+EXAMPLES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "broadcast_in_dim": lambda x: jnp.broadcast_to(x, (4, 2, 3)),
+    "concatenate": lambda x: jnp.concatenate([x, x], axis=1),
+    "convert_element_type": lambda x: x.astype(jnp.int32),
+    "integer_pow": lambda x: lax.integer_pow(x, 3),
+    "is_finite": lambda x: lax.is_finite(x),
+    "pad": lambda x: lax.pad(x, 0.0, ((1, 1, 0), (0, 1, 0))),
+    "reduce_window_max": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME"),
+    "reduce_window_sum": lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2), (1, 1), "SAME"),
+    "reshape": lambda x: x.reshape(3, 2),
+    "rev": lambda x: lax.rev(x, (1,)),
+    "round": lambda x: lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN),
+    "scatter": lambda x: x.at[1].set(0.0),
+    "scatter-add": lambda x: x.at[1].add(1.0),
+    "slice": lambda x: x[:, 1:],
+    "squeeze": lambda x: lax.squeeze(x[:1], (0,)),
+    "stop_gradient": lambda x: lax.stop_gradient(x),
+    "transpose": lambda x: x.T,
+}
+
+
+def examples() -> dict[str, FuncGraph]:
+    """A graph of each primitive that has a case called by its name, or an example above."""
+    x = np.ones((2, 3), np.float32)
+    found = {
+        name: optimized(trace((), lambda _, x, fn=fn: fn(x), (x,), name="example"))
+        for name, fn in EXAMPLES.items()
+    }
+    for case in CASES:
+        name = case.name.split(":")[0]
+        dtypes = {x.dtype.name for x in case.args}
+        usual = dtypes <= {"float32", "int32"} or (name.startswith("shift") and len(dtypes) == 1)
+        if name in RULES and name not in found and usual and "graph" not in case.cannot:
+            found[name] = optimized_graph(case)
+    return found
+
+
+def written(graph: FuncGraph | None, file_format: str) -> str:
+    """How many operators of the format an example becomes."""
+    if graph is None:
+        return "as graph"
+    goal = target(file_format)
+    if not any(graph.cnodes()):
+        return "none"
+    try:
+        nodes = goal.encode(legalized(graph, goal)).nodes
+    except Refused:
+        return "refused"
+    return "one" if nodes == 1 else "composed"
+
+
+def limits(name: str, file_format: str) -> list[str]:
+    """The reasons of the table of limits that name the primitive, not those of a whole dtype."""
+    tables = {**REFUSED_BY[file_format], **DIFFERS[file_format]}
+    said = ("{}", "edges of {}", "{} that overflows")
+    called = [f"{name}: {how.format(dtype)}" for dtype in DTYPES for how in said]
+    return [
+        reason
+        for pattern, reason in tables.items()
+        if any(re.search(pattern, each) for each in called)
+        and not re.search(pattern, "anything: bfloat16")
+    ]
+
+
 def page() -> str:
     """The whole page."""
     names = sorted({*RULES, *COMPLEX_RULES, *REFUSED})
-    rows = [
-        f"| {name} | {becomes(name)} | {'yes' if name in COMPLEX_RULES or name in CALLS else ''} |"
-        for name in names
+    graphs, rows = examples(), []
+    reasons = list(dict.fromkeys(REFUSED.values()))
+    of_targets = [
+        f"{file_format}: {pattern}: {reason}"
+        for file_format in FORMATS
+        for pattern, reason in {**REFUSED_BY[file_format], **DIFFERS[file_format]}.items()
     ]
-    reasons = [f"{i}. {reason}." for i, reason in enumerate(dict.fromkeys(REFUSED.values()), 1)]
-    return HEAD + "\n".join(rows) + "\n\n## Reasons\n\n" + "\n".join(reasons) + "\n"
+    for name in names:
+        cell = becomes(name)
+        cells = [cell, "yes" if name in COMPLEX_RULES or name in CALLS else ""]
+        for file_format in FORMATS:
+            if name in REFUSED or name in CALLS:
+                cells.append(cell)
+                continue
+            texts = limits(name, file_format)
+            numbers = [
+                str(len(reasons) + i)
+                for i, line in enumerate(of_targets, 1)
+                if line.startswith(file_format) and any(line.endswith(text) for text in texts)
+            ]
+            note = f" ({', '.join(numbers)})" if numbers else ""
+            cells.append(written(graphs.get(name), file_format) + note)
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    listed = [f"{i}. {reason}." for i, reason in enumerate(reasons, 1)]
+    listed += [f"{i}. `{line}`" for i, line in enumerate(of_targets, len(reasons) + 1)]
+    return HEAD + "\n".join(rows) + "\n\n## Reasons\n\n" + "\n".join(listed) + "\n"
 
 
 if __name__ == "__main__":
