@@ -63,7 +63,8 @@ def _pad_aval(x: Aval, fill: Aval, *, low: Ints, high: Ints) -> Aval:
 @operator("Pad", _pad_aval, moves=True)
 def pad(x: np.ndarray, fill: np.ndarray, *, low: Ints, high: Ints) -> np.ndarray:
     """``low`` copies of the scalar ``fill`` before and ``high`` after each axis; none negative."""
-    return np.pad(x, tuple(zip(low, high, strict=True)), constant_values=fill)
+    pads = tuple(zip(low, high, strict=True))
+    return np.pad(x, pads, constant_values=fill) if pads else x  # np.pad takes no rank 0
 
 
 def _slice_aval(x: Aval, *, start: Ints, limit: Ints, strides: Ints) -> Aval:

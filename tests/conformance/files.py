@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fnckpt.ir.targets import target
-from fnckpt.ir.targets.target import Refused, legalized
+from fnckpt.ir.targets.target import Refused, legalized, preferred
 from tests.conformance.case import Case, assert_close, expected, optimized_graph
 from tests.conformance.cases import CASES
 from tests.conformance.limits import DIFFERS, REFUSED, listed
@@ -44,7 +44,8 @@ def written(case: Case, file_format: str, path: Path, **options: int | str) -> P
     """The case as a file that is a good one."""
     goal = target(file_format)
     with path.open("wb") as file:
-        file.writelines(goal.encode(legalized(optimized_graph(case), goal), **options).parts)
+        graph = legalized(preferred(optimized_graph(case), goal), goal)
+        file.writelines(goal.encode(graph, **options).parts)
     assert goal.check(path) == []
     return path
 

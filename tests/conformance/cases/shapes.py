@@ -70,6 +70,7 @@ OF_CUBE = {
     "repeat by counts": lambda x: jnp.repeat(x, np.array([1, 0, 2]), axis=1, total_repeat_length=3),
     "pad": lambda x: jnp.pad(x, ((0, 1), (2, 0), (1, 1))),
     "pad with a number": lambda x: jnp.pad(x, 1, constant_values=7),
+    "pad of a number": lambda x: lax.pad(jnp.sum(x), np.float32(0), ()) + x,
     "pad interior": lambda x: lax.pad(x, np.float32(1.5), ((1, 2, 1), (0, 0, 2), (0, 1, 0))),
     "pad negative": lambda x: lax.pad(x, np.float32(0), ((0, -1, 0), (-1, 1, 0), (-2, -1, 0))),
     "pad negative and interior": lambda x: lax.pad(
