@@ -22,9 +22,11 @@ class History:
 
     Attributes:
       steps: per metric, one value a step; shape (steps,), the metric's own dtype.
-      epochs: per metric, the mean over each whole epoch, and what ``eval_fn`` gave after it, named
-        ``eval.<metric>``; shape (epochs,), float64. NaN where an evaluation was not due.
+      epochs: per metric, the mean over each whole epoch, and the last that ``eval_fn`` gave in it,
+        named ``eval.<metric>``; shape (epochs,), float64. NaN where no evaluation was due.
       ends: the number of steps trained at the end of each whole epoch; shape (epochs,), int64.
+      evaluations: per metric of ``eval_fn``, its value at each evaluation; float64.
+      evaluated: the number of steps trained at each evaluation; int64.
 
     ``history["loss"]`` is ``history.steps["loss"]``.
     """
@@ -32,6 +34,8 @@ class History:
     steps: Mapping[str, np.ndarray]
     epochs: Mapping[str, np.ndarray]
     ends: np.ndarray
+    evaluations: Mapping[str, np.ndarray]
+    evaluated: np.ndarray
 
     def __getitem__(self, metric: str) -> np.ndarray:
         return self.steps[metric]
@@ -56,6 +60,7 @@ class Recorder:
     pending: deque[Any] = field(default_factory=deque)
     steps: dict[str, list[np.ndarray]] = field(default_factory=dict)
     evaluations: dict[str, np.ndarray] = field(default_factory=dict)
+    evaluated: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
 
     def add(self, metrics: Any) -> None:
@@ -86,19 +91,35 @@ class Recorder:
                 return {name: float(leaf) for name, leaf in scalars(metrics).items()}
         return {name: float(chunks[-1][-1]) for name, chunks in self.steps.items()}
 
-    def end_epoch(self, step: int, evaluation: Mapping[str, float]) -> None:
-        """Close an epoch after ``step`` steps in all, with what was measured after it."""
+    def evaluate(self, step: int, measured: Mapping[str, float]) -> None:
+        """Take what was measured after ``step`` steps in all."""
+        for name in self.evaluations.keys() | measured.keys():
+            earlier = self.evaluations.get(name, np.full(len(self.evaluated), np.nan))
+            self.evaluations[name] = np.append(earlier, measured.get(name, np.nan))
+        self.evaluated.append(step)
+
+    def best(self, metric: str, *, greatest: bool) -> tuple[int, float] | None:
+        """The step and the value of the best evaluation, the first of equals; None without one."""
+        values = self.evaluations.get(metric, np.empty(0))
+        if np.isnan(values).all():
+            return None
+        at = int(np.nanargmax(values) if greatest else np.nanargmin(values))
+        return self.evaluated[at], float(values[at])
+
+    def end_epoch(self, step: int) -> None:
+        """Close an epoch after ``step`` steps in all."""
         self.fetch()
-        for name in self.evaluations.keys() | evaluation.keys():
-            earlier = self.evaluations.get(name, np.full(len(self.ends), np.nan))
-            self.evaluations[name] = np.append(earlier, evaluation.get(name, np.nan))
         self.ends.append(step)
 
     def history(self) -> History:
         """All of it so far; waits for the device."""
         steps, ends = self._joined(), np.array(self.ends, np.int64)
         means = {name: _means(values, ends) for name, values in steps.items()}
-        return History(steps, means | dict(sorted(self.evaluations.items())), ends)
+        evaluated = np.array(self.evaluated, np.int64)
+        last = _last_in_epochs(evaluated, ends)
+        for name, values in sorted(self.evaluations.items()):
+            means[f"eval.{name}"] = np.append(values, np.nan)[last]
+        return History(steps, means, ends, dict(self.evaluations), evaluated)
 
     def last_epoch(self) -> dict[str, float]:
         """The means and evaluations of the last whole epoch."""
@@ -108,7 +129,8 @@ class Recorder:
         """What a checkpoint keeps of it; empty arrays are left out. Waits for the device."""
         entries = {f"steps.{name}": values for name, values in self._joined().items()}
         entries |= {f"evaluations.{name}": values for name, values in self.evaluations.items()}
-        return entries | ({"ends": np.array(self.ends, np.int64)} if self.ends else {})
+        numbers = {"ends": self.ends, "evaluated": self.evaluated}
+        return entries | {name: np.array(n, np.int64) for name, n in numbers.items() if n}
 
     def _joined(self) -> dict[str, np.ndarray]:
         self.fetch()
@@ -127,6 +149,7 @@ class Recorder:
             elif kind == "evaluations":
                 recorder.evaluations[name] = values
         recorder.ends = [int(end) for end in entries.get("ends", ())]
+        recorder.evaluated = [int(step) for step in entries.get("evaluated", ())]
         return recorder
 
 
@@ -144,3 +167,10 @@ def _epochs(values: np.ndarray, ends: np.ndarray) -> Iterator[np.ndarray]:
     for end in ends:
         yield values[start:end]
         start = end
+
+
+def _last_in_epochs(evaluated: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The position in ``evaluated`` of each epoch's last evaluation; -1 where it had none."""
+    last = np.searchsorted(evaluated, ends, side="right") - 1
+    begins = np.append(0, ends[:-1])[: len(ends)]
+    return np.where((last >= 0) & (np.append(evaluated, 0)[last] > begins), last, -1)

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -15,6 +15,15 @@ class Interrupts:
     """The signal that has arrived, if any."""
 
     pending: signal.Signals | None = None
+
+    def agree(self, greatest: Callable[[int], int]) -> None:
+        """Take over a signal that another process has heard, all at the same step.
+
+        Args:
+          greatest: of the numbers that the processes give.
+        """
+        number = greatest(0 if self.pending is None else int(self.pending))
+        self.pending = signal.Signals(number) if number else None
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Remember the first signal; the second Ctrl-C stops at once."""

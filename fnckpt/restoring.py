@@ -101,9 +101,20 @@ def _placed(stored: np.ndarray | jax.Array, leaf: jax.Array | jax.ShapeDtypeStru
     sharding = _devices(leaf)
     if sharding is None:
         return jax.device_put(stored)
-    if sharding.is_fully_addressable:
-        return jax.device_put(stored, sharding)
+    if isinstance(stored, jax.Array) or sharding.is_fully_addressable:
+        return spread(stored, sharding)
     return jax.make_array_from_callback(leaf.shape, sharding, lambda index: stored[index])
+
+
+def spread(array: jax.Array | np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """``array`` under ``sharding``; of all its processes each has the same ``array``.
+
+    ``device_put`` would refuse devices of other processes; as an input of ``jit`` an array that is
+    not committed may go anywhere, and keeps its weak type, or its kind of key.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    return jax.jit(lambda value: value, out_shardings=sharding)(array)
 
 
 def _devices(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.sharding.Sharding | None:
@@ -128,6 +139,6 @@ def _wanted_key(leaf: jax.Array | jax.ShapeDtypeStruct) -> Wanted:
     def restore(stored: np.ndarray) -> jax.Array:
         key = jax.random.wrap_key_data(jnp.asarray(stored), impl=implementation[0])
         sharding = _devices(leaf)
-        return key if sharding is None else jax.device_put(key, sharding)
+        return key if sharding is None else spread(key, sharding)
 
     return Wanted(leaf, stored_as.shape, np.dtype(stored_as.dtype), restore)

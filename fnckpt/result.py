@@ -10,6 +10,23 @@ from fnckpt.history import History
 _SHOWN = 5  # checkpoints in the tables
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best evaluation of a training.
+
+    Attributes:
+      metric: of ``eval_fn``.
+      value: its best value.
+      step: the number of steps trained by then.
+      path: the checkpoint with this state; None where none was saved.
+    """
+
+    metric: str
+    value: float
+    step: int
+    path: Path | None
+
+
 @dataclass(frozen=True, repr=False)
 class TrainResult:
     """The outcome of a training.
@@ -19,12 +36,14 @@ class TrainResult:
       history: the metrics, as NumPy arrays on the host.
       checkpoints: the files of this run that are on disk, oldest first.
       seconds: of training, over all processes of the run.
+      best: the best evaluation, where ``train`` was told by which metric.
     """
 
     state: Any = field(repr=False)
     history: History
     checkpoints: list[Path]
     seconds: float
+    best: Best | None = None
 
     def __repr__(self) -> str:
         rows = "\n".join(f"  {name}: {text}" for name, text in self._rows())
@@ -46,6 +65,9 @@ class TrainResult:
         for name, values in self.history.epochs.items():
             if len(values):
                 rows.append((name, f"{values[0]:.4g} in epoch 1, {values[-1]:.4g} in the last"))
+        if self.best is not None:
+            best, file = self.best, f", {self.best.path.name}" if self.best.path else ""
+            rows.append(("best", f"{best.metric} {best.value:.4g} at step {best.step}{file}"))
         older = len(self.checkpoints) - _SHOWN
         files = ", ".join(path.name for path in self.checkpoints[-_SHOWN:])
         rows.append(("checkpoints", f"{older} older, {files}" if older > 0 else files or "none"))

@@ -50,7 +50,14 @@ class Snapshot:
     position: Any
 
 
-def check_names(state: Any) -> None:
+def is_shared(leaf: Any) -> bool:
+    """Whether other processes hold parts of ``leaf`` that this one lacks."""
+    return isinstance(leaf, jax.Array) and not (
+        leaf.is_fully_addressable or leaf.is_fully_replicated
+    )
+
+
+def check_names(state: Any, *, portable: bool = True) -> None:
     """Refuse a state with leaves that have no name, or a name of ours.
 
     Raises:
@@ -65,7 +72,11 @@ def check_names(state: Any) -> None:
             f"state: names that begin with {RESERVED!r} are reserved, found {', '.join(taken)}; "
             "rename them"
         )
-    checkpoint.check_leaves(named, where="state")
+    checkpoint.check_leaves(
+        ((name, leaf) for name, leaf in named if not is_shared(leaf)),
+        where="state",
+        portable=portable,
+    )
 
 
 def entries(
@@ -115,7 +126,7 @@ def newest(directory: Path, prefix: str, like: Any) -> Snapshot | None:
     for run in reversed(store.runs(directory, prefix)):
         for file in reversed(run.checkpoints()):
             try:
-                own = _reserved(run.path(file))
+                own = reserved(run.path(file))
             except (FormatError, OSError) as error:
                 failed.append(run.path(file))
                 told = f"{run.path(file)}: cannot be read and is passed over: {error}"
@@ -131,7 +142,7 @@ def newest(directory: Path, prefix: str, like: Any) -> Snapshot | None:
     return None
 
 
-def _reserved(path: Path) -> dict[str, np.ndarray]:
+def reserved(path: Path) -> dict[str, np.ndarray]:
     """The entries of ``path`` that are not state, without the beginning of their names."""
     stored = checkpoint.load_checkpoint(path, mmap=True)
     own = {
@@ -155,6 +166,11 @@ def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: A
     template[RESERVED + "prefix"] = ""
     restored = checkpoint.load_checkpoint(path, like=template)
     leaves = [restored[name] for name, _ in checkpoint.leaves(like)]
+    return rebuilt(run, own, jax.tree.unflatten(jax.tree.structure(like), leaves))
+
+
+def rebuilt(run: store.Run, own: Mapping[str, np.ndarray], state: Any) -> Snapshot:
+    """The snapshot of a restored ``state``, from the ``reserved`` entries beside it."""
     history = {
         name.removeprefix("history."): value
         for name, value in own.items()
@@ -165,7 +181,7 @@ def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: A
         place=Place(
             int(own["epoch"]), int(own["step"]), int(own["global_step"]), float(own["seconds"])
         ),
-        state=jax.tree.unflatten(jax.tree.structure(like), leaves),
+        state=state,
         recorder=Recorder.restored(history),
         saved=[Saved(store.Checkpoint(int(e), int(s)), float(at)) for e, s, at in own["saved"]],
         position=feed.unpacked(own.get("data")),

@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fnckpt import checkpoint
+from fnckpt.restoring import spread
 
 _NO_NUMBERS = "OUSMm"  # kinds of NumPy dtypes: objects, texts, bytes, dates
 
@@ -51,9 +52,7 @@ def owned(state: Any) -> Any:
     if len(meshes) != 1:
         return copied
     everywhere = NamedSharding(meshes.pop(), PartitionSpec())
-    return jax.tree.map(
-        lambda leaf: leaf if leaf.committed else jax.device_put(leaf, everywhere), copied
-    )
+    return jax.tree.map(lambda leaf: leaf if leaf.committed else spread(leaf, everywhere), copied)
 
 
 def _check_arrays(tree: Any, what: str, remedy: str) -> None:

@@ -56,6 +56,11 @@ class Run:
     def graph(self) -> Path:
         return self.directory / f"{self.stem}-graph.meta"
 
+    @property
+    def best(self) -> Path:
+        """Where the best state so far is kept; no policy deletes it."""
+        return self.directory / f"{self.stem}-best.ckpt"
+
     def path(self, checkpoint: Checkpoint) -> Path:
         return self.directory / f"{self.stem}-{checkpoint.epoch}_{checkpoint.step}.ckpt"
 
@@ -220,7 +225,7 @@ def _pattern(prefix: str, *, temporary: bool = False) -> re.Pattern[str]:
     """
     name = (
         rf"{re.escape(prefix)}(_(?P<number>[2-9]|[1-9][0-9]+))?"
-        r"-(graph\.meta|(?P<epoch>[1-9][0-9]*)_(?P<step>[1-9][0-9]*)\.ckpt)"
+        r"-(graph\.meta|best\.ckpt|(?P<epoch>[1-9][0-9]*)_(?P<step>[1-9][0-9]*)\.ckpt)"
     )
     return re.compile(rf"\.{name}\.[0-9a-f]+\.tmp" if temporary else name)
 

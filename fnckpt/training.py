@@ -2,24 +2,26 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
-from fnckpt import interrupts, snapshot, store
+from fnckpt import interrupts, ranks, snapshot
+from fnckpt.engine import Engine, FileEngine, Moment
 from fnckpt.feed import Data, Feed
 from fnckpt.history import Recorder, scalars
-from fnckpt.meta import write_graph_meta
+from fnckpt.options import Callbacks, Evaluation, OnCheckpoint, OnEpoch, OnStep, Saving
 from fnckpt.policy import CheckpointPolicy
 from fnckpt.progress import Bar, chosen, make_bar
-from fnckpt.result import TrainResult
-from fnckpt.saver import Saved, Saver
+from fnckpt.result import Best, TrainResult
 from fnckpt.snapshot import Place
-from fnckpt.step import Step, StepFn, compile_step, owned
+from fnckpt.step import StepFn, compile_step, owned
+
+if TYPE_CHECKING:  # importing it takes seconds
+    import orbax.checkpoint as ocp
 
 __all__ = ["TrainResult", "train"]
 
@@ -37,11 +39,17 @@ def train(
     progress: bool | None = None,
     async_save: bool = True,
     crc: bool = False,
+    portable: bool = True,
+    gather: bool = False,
+    checkpointer: "ocp.CheckpointManager | None" = None,
     save_on_error: bool = False,
     eval_fn: Callable[[Any], Any] | None = None,
-    on_step: Callable[[int, Any, Any], object] | None = None,
-    on_epoch: Callable[[int, Any, Mapping[str, float]], object] | None = None,
-    on_checkpoint: Callable[[Path], object] | None = None,
+    eval_every: int | None = None,
+    best: str | None = None,
+    best_mode: Literal["min", "max"] = "min",
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """Train ``state`` with ``step_fn`` over ``data``, saving checkpoints as ``policy`` says.
@@ -57,7 +65,8 @@ def train(
         count from 1). A batch is any pytree of arrays.
       epochs: how many times to go over the data, those before a resumption included.
       policy: None trains without checkpoints.
-      directory: where the files go, made when missing; None is the current directory.
+      directory: where the files go, made when missing; None is the current directory. With several
+        processes each writes into its own ``rank_<i>/`` there.
       prefix: what their names begin with. A later run with a used prefix writes ``<prefix>_<N>-``.
       resume: continue from the newest valid checkpoint of ``prefix``, bit for bit as if never
         interrupted; start afresh where there is none. The same ``data`` is needed: the batches
@@ -67,13 +76,24 @@ def train(
       async_save: write files beside the training; at most one save is in flight, and its error is
         raised at the next step or at the end. False waits for each file.
       crc: end each file with a CRC-32, which ``resume`` checks.
+      portable: refuse a state that MindSpore cannot load (float8, complex ...) before anything is
+        trained. False saves it for fnckpt alone.
+      gather: of several processes the first one writes whole files into ``directory``, gathered
+        leaf by leaf, and all wait for it; all must see the directory to resume.
+      checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
+        ``policy`` says when to save, the manager itself where that is None; what to keep, and
+        where, it always says. Leave out the options of our own files.
       save_on_error: when ``step_fn``, ``data`` or a callback raises, save the last good state. The
         state is not donated then, and every step is waited for.
-      eval_fn: ``state -> metrics``, called after every epoch; see ``History.epochs``.
+      eval_fn: ``state -> metrics``, called after every epoch; see ``History.evaluations``.
+      eval_every: call it after every so many steps, counted over all epochs, instead.
+      best: the metric of ``eval_fn`` that says what the best state is. ``TrainResult.best`` tells
+        it; where checkpoints are saved, ``<prefix>-best.ckpt`` keeps it, which no policy deletes.
+      best_mode: "min" or "max" of it is best.
       on_step: ``(global step, state, metrics)`` after every step. The state must not be kept, the
-        next step uses it up; reading metrics waits for the device.
-      on_epoch: ``(epoch, state, the epoch's means)`` after every epoch.
-      on_checkpoint: ``(path)`` when a file is on the disk.
+        next step uses it up; both are on the device, and only reading them waits for it.
+      on_epoch: ``(epoch, state, means)`` after every epoch: floats, evaluations included.
+      on_checkpoint: ``(path)`` when a checkpoint is on the disk, at the next step at the latest.
       clock: seconds that never go back.
 
     Raises:
@@ -87,45 +107,69 @@ def train(
     >>> float(result.state), result.history["sum"].tolist()
     (12.0, [0.0, 1.0, 3.0, 6.0, 7.0, 9.0])
     """
-    _check(epochs, policy)
-    writes = policy is not None or resume
-    if writes:
-        store.check_prefix(prefix)
-    folder = store.open_directory(directory) if writes else Path()
+    _check_epochs(epochs)
+    saving = Saving(
+        policy=policy,
+        directory=directory,
+        prefix=prefix,
+        asynchronous=async_save,
+        crc=crc,
+        portable=portable,
+        gather=gather,
+    )
+    evaluation = Evaluation(measure=eval_fn, every=eval_every, best=best, mode=best_mode)
+    callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=on_checkpoint)
+    _check_gather(saving, save_on_error)
+    engine = _engine(saving, checkpointer, on_checkpoint, resume=resume)
     training = _Training(
         step_fn=step_fn,
         state=owned(state),
         feed=Feed(data),
         epochs=epochs,
-        policy=policy,
-        folder=folder,
-        prefix=prefix,
-        async_save=async_save,
-        crc=crc,
+        engine=engine,
+        evaluation=evaluation,
+        callbacks=callbacks,
         save_on_error=save_on_error,
-        eval_fn=eval_fn,
-        on_step=on_step,
-        on_epoch=on_epoch,
-        on_checkpoint=on_checkpoint,
         clock=clock,
         bar=make_bar(epochs, progress),
     )
-    snapshot.check_names(training.state)
+    snapshot.check_names(training.state, portable=portable)
     training.resume(resume)
     training.feed.check(epochs - training.epoch + 1)
     training.run()
     return training.result()
 
 
-def _check(epochs: object, policy: object) -> None:
+def _check_epochs(epochs: object) -> None:
     if type(epochs) is not int:
         raise TypeError(f"epochs: must be an int, got {epochs!r} of type {type(epochs).__name__}")
     if epochs < 1:
         raise ValueError(f"epochs: must be at least 1, got {epochs}")
-    if not (policy is None or isinstance(policy, CheckpointPolicy)):
-        raise TypeError(
-            f"policy: must be a CheckpointPolicy or None, got a {type(policy).__qualname__}"
+
+
+def _check_gather(saving: Saving, save_on_error: bool) -> None:
+    if saving.gather and save_on_error and jax.process_count() > 1:
+        raise ValueError(
+            "save_on_error: a process that fails cannot gather from those that do not know of it; "
+            "leave out gather, or save_on_error"
         )
+
+
+def _engine(
+    saving: Saving,
+    manager: "ocp.CheckpointManager | None",
+    on_checkpoint: OnCheckpoint | None,
+    *,
+    resume: bool,
+) -> Engine | None:
+    """What keeps the checkpoints; None where there are none."""
+    if manager is not None:
+        from fnckpt.orbax_engine import OrbaxEngine
+
+        return OrbaxEngine(manager, saving.policy, on_checkpoint)
+    if saving.policy is None and not resume:
+        return None
+    return FileEngine(saving, on_checkpoint)
 
 
 @contextmanager
@@ -145,16 +189,10 @@ class _Training:
     state: Any
     feed: Feed
     epochs: int
-    policy: CheckpointPolicy | None
-    folder: Path
-    prefix: str
-    async_save: bool
-    crc: bool
+    engine: Engine | None
+    evaluation: Evaluation
+    callbacks: Callbacks
     save_on_error: bool
-    eval_fn: Callable[[Any], Any] | None
-    on_step: Callable[[int, Any, Any], object] | None
-    on_epoch: Callable[[int, Any, Mapping[str, float]], object] | None
-    on_checkpoint: Callable[[Path], object] | None
     clock: Callable[[], float]
     bar: Bar
 
@@ -165,23 +203,18 @@ class _Training:
     last_save: float = 0.0  # seconds of training
     last_saved_step: int = 0
     position: Any = None
-    found: store.Run | None = None
     recorder: Recorder = field(default_factory=Recorder)
-    saved: list[Saved] = field(default_factory=list)
-    saver: Saver | None = None
-    resources: ExitStack = field(default_factory=ExitStack)
+    saved: str | None = None  # the name of the newest checkpoint
 
     # --- beginning
 
     def resume(self, wanted: bool) -> None:
         """Take over the newest checkpoint, if ``wanted`` and there is one; start the clock."""
-        found = snapshot.newest(self.folder, self.prefix, self.state) if wanted else None
+        found = self.engine.newest(self.state) if wanted and self.engine else None
         if found is None:
             self.zero = self.clock()
-            self.found = store.abandoned(self.folder, self.prefix) if wanted else None
             return
-        self.state, self.recorder, self.saved = found.state, found.recorder, found.saved
-        self.found, self.position = found.run, found.position
+        self.state, self.recorder, self.position = found.state, found.recorder, found.position
         self.epoch, self.step = found.place.epoch, found.place.step
         self.global_step = self.last_saved_step = found.place.global_step
         self.last_save = found.place.seconds
@@ -193,28 +226,15 @@ class _Training:
         """Compile the step for the first batch, then make the files of this run."""
         compiled = compile_step(self.step_fn, self.state, batch, donated=not self.save_on_error)
         self.state = compiled.state
-        if self.policy is not None:
-            self.saver = self._open_run(compiled, self.policy)
+        if self.engine is not None:
+            self.engine.start(compiled)
         return compiled.run
-
-    def _open_run(self, compiled: Step, policy: CheckpointPolicy) -> Saver:
-        def write_graph(path: Path) -> None:
-            write_graph_meta(compiled.graph, path, names=compiled.names)
-
-        store.remove_stale(self.folder, self.prefix)
-        run = self.found or store.claim(self.folder, self.prefix, write_graph)
-        if not run.graph.exists():
-            write_graph(run.graph)
-        self.resources.enter_context(store.hold(run))
-        saver = Saver(run, policy, self.async_save, self.crc, self._durable, self.saved)
-        self.resources.callback(saver.close)
-        return saver
 
     # --- the loop
 
     def run(self) -> None:
         """Train to the end, or to a signal; what is in flight is awaited in any case."""
-        with interrupts.put_off() as signals, self.resources:
+        with interrupts.put_off() as signals:
             try:
                 self._epochs(signals)
                 self._finish()
@@ -223,9 +243,12 @@ class _Training:
                 raise
             finally:
                 self.bar.close()
+                if self.engine is not None:
+                    self.engine.close()
 
     def _epochs(self, signals: interrupts.Interrupts) -> None:
         step: StepFn | None = None
+        several = jax.process_count() > 1
         while self.epoch <= self.epochs:
             batches = self.feed.batches(self.epoch, skip=self.step, position=self.position)
             if self.step:  # reading over what was trained on is no training
@@ -235,9 +258,15 @@ class _Training:
             for batch in batches:
                 step = step or self._start(batch)
                 self._step(step, batch)
+                if several and self.last_saved_step == self.global_step:
+                    signals.agree(ranks.greatest)
+                elif several:  # others may not have heard of it
+                    continue
                 if signals.pending is not None:
                     return
             self._end_epoch()
+            if several:
+                signals.agree(ranks.greatest)
             if self.epoch == self.epochs or signals.pending is not None:
                 return
             self.epoch, self.step = self.epoch + 1, 0
@@ -250,88 +279,98 @@ class _Training:
         self.step += 1
         self.global_step += 1
         self.recorder.add(metrics)
-        if self.saver is not None:
-            self.saver.poll()
-            now = self.clock() - self.zero
-            if self.saver.policy.should_save(
-                step=self.global_step, now=now, last_save=self.last_save
-            ):
-                self._save(self.saver, now)
-        if self.on_step is not None:
-            self.on_step(self.global_step, self.state, metrics)
+        if self.evaluation.due(self.global_step):
+            self._evaluate()
+        if self.engine is not None:
+            self._save_if_due(self.engine)
+        if self.callbacks.on_step is not None:
+            self.callbacks.on_step(self.global_step, self.state, metrics)
         self.bar.step(self._shown)
 
     def _end_epoch(self) -> None:
-        found = scalars(self.eval_fn(self.state)) if self.eval_fn else {}
-        evaluation = {f"eval.{name}": float(value) for name, value in found.items()}
-        self.recorder.end_epoch(self.global_step, evaluation)
+        if self.evaluation.every is None and self.evaluation.measure is not None:
+            self._evaluate()
+        self.recorder.end_epoch(self.global_step)
         self.bar.refresh(self._shown())
-        if self.on_epoch is not None:
-            self.on_epoch(self.epoch, self.state, self.recorder.last_epoch())
+        if self.callbacks.on_epoch is not None:
+            self.callbacks.on_epoch(self.epoch, self.state, self.recorder.last_epoch())
+
+    def _evaluate(self) -> None:
+        """Measure the state; save it where it is the best so far."""
+        asked = self.evaluation
+        assert asked.measure is not None
+        measured = {name: float(v) for name, v in scalars(asked.measure(self.state)).items()}
+        if asked.best is not None and asked.best not in measured:
+            raise ValueError(
+                f"best: eval_fn gives no {asked.best!r}, it gives {', '.join(sorted(measured))}"
+            )
+        self.recorder.evaluate(self.global_step, measured)
+        best = self._best()
+        if best is not None and best[0] == self.global_step and self.engine is not None:
+            self.engine.save_best(self._moment(self.clock() - self.zero))
+
+    def _best(self) -> tuple[int, float] | None:
+        if self.evaluation.best is None:
+            return None
+        return self.recorder.best(self.evaluation.best, greatest=self.evaluation.mode == "max")
 
     # --- saving
 
-    def _save(self, saver: Saver, now: float) -> None:
-        saver.wait()
-        place = Place(self.epoch, self.step, self.global_step, now)
-        tree = snapshot.entries(
-            self.state,
-            place,
-            prefix=self.prefix,
-            recorder=self.recorder,
-            saved=saver.saved,
-            position=self.feed.position(),
-        )
-        saver.save(tree, Saved(place.file, now))
+    def _save_if_due(self, engine: Engine) -> None:
+        engine.poll()
+        now = self.clock() - self.zero
+        if engine.due(step=self.global_step, now=now, last_save=self.last_save):
+            self._save(engine, now)
+
+    def _save(self, engine: Engine, now: float) -> None:
+        moment = self._moment(now)
+        engine.save(moment)
         self.last_save, self.last_saved_step = now, self.global_step
+        self.saved = engine.path(moment.place).name
+
+    def _moment(self, now: float) -> Moment:
+        place = Place(self.epoch, self.step, self.global_step, now)
+        return Moment(self.state, place, self.recorder, self.feed.position())
 
     def _finish(self) -> None:
         """Save the last step unless that was done, and wait until it is on the disk."""
-        if self.saver is None:
+        if self.engine is None:
             return
-        if self.saver.policy.should_save_at_end(
-            step=self.global_step, last_saved_step=self.last_saved_step
-        ):
-            self._save(self.saver, self.clock() - self.zero)
-        self.saver.wait()
+        if self.engine.due_at_end(step=self.global_step, last_saved_step=self.last_saved_step):
+            self._save(self.engine, self.clock() - self.zero)
+        self.engine.wait()
 
     def _fail(self, error: BaseException) -> None:
         """Wait for the save in flight and, where asked for, save the last good state."""
-        if self.saver is None:
+        if self.engine is None:
             return
         with _noted(error):
-            self.saver.wait()
+            self.engine.wait()
         if self.save_on_error and isinstance(error, Exception):
             with _noted(error):
-                self._rescue(self.saver, error)
+                self._rescue(self.engine, error)
 
-    def _rescue(self, saver: Saver, error: Exception) -> None:
-        here = Place(self.epoch, self.step).file
-        if here not in [saved.file for saved in saver.saved]:
+    def _rescue(self, engine: Engine, error: Exception) -> None:
+        here = Place(self.epoch, self.step, self.global_step)
+        if not engine.has(here):
             self.last_saved_step = 0  # a save that failed may have claimed this step
         self._finish()
-        if here in [saved.file for saved in saver.saved]:
-            error.add_note(f"fnckpt: the state before this error is in {saver.run.path(here)}")
-
-    def _durable(self, path: Path) -> None:
-        if self.on_checkpoint is not None:
-            self.on_checkpoint(path)
+        if engine.has(here):
+            error.add_note(f"fnckpt: the state before this error is in {engine.path(here)}")
 
     # --- telling
 
     def _shown(self) -> dict[str, object]:
         shown: dict[str, object] = dict(chosen(self.recorder.newest()))
-        if self.saver is not None and self.saver.saved:
-            shown["saved"] = self.saver.run.path(self.saver.saved[-1].file).name
-        return shown
+        return shown | ({"saved": self.saved} if self.saved else {})
 
     def result(self) -> TrainResult:
-        paths = [self.found.path(saved.file) for saved in self.saved] if self.found else []
-        if self.saver is not None:
-            paths = self.saver.paths()
+        best, path = self._best(), self.engine.best() if self.engine else None
+        metric = self.evaluation.best or ""
         return TrainResult(
             state=self.state,
             history=self.recorder.history(),
-            checkpoints=[path for path in paths if path.exists()],
+            checkpoints=self.engine.paths() if self.engine else [],
             seconds=self.clock() - self.zero,
+            best=Best(metric, best[1], best[0], path) if best else None,
         )

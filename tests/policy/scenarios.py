@@ -175,7 +175,7 @@ SHARED = [
         "files that are nobody's",
         by_step(1, 1),
         "2_4",
-        before="CKP-best.ckpt CKP-01_1.ckpt CKP-1_0.ckpt CKP_1-1_1.ckpt CKP_02-1_1.ckpt CKP.ckpt "
+        before="CKP-last.ckpt CKP-01_1.ckpt CKP-1_0.ckpt CKP_1-1_1.ckpt CKP_02-1_1.ckpt CKP.ckpt "
         "CKP-1_1.ckpt.bak CKP-1_1.txt xCKP-1_1.ckpt CKP-1_1_1.ckpt CKP-\u0661_1.ckpt ckp-1_1.ckpt",
     ),
     Scenario(
