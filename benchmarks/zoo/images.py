@@ -55,7 +55,7 @@ class ResNet50(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.relu(norm()(nn.Conv(64, (7, 7), 2, padding=3, use_bias=False)(x)))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+        x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="SAME")
         for stage, blocks in enumerate((3, 4, 6, 3)):
             for block in range(blocks):
                 x = Bottleneck(64 << stage, 2 if stage and not block else 1)(x)
@@ -162,7 +162,7 @@ class UNet(nn.Module):
         for features in (16, 32, 64):
             x = twice(x, features)
             across.append(x)
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         x = twice(x, 128)
         for features in (64, 32, 16):
             x = nn.ConvTranspose(features, (2, 2), (2, 2))(x)
