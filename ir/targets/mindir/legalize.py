@@ -13,6 +13,7 @@ from fnckpt.ir.targets.mindir import (
 
 LEGALIZE: tuple[Rule, ...] = (
     *products.COMPOSE,
+    legalize_window.convolve_by_products,  # before integers go through a float
     *legalize_types.RULES,
     *legalize_elementwise.RULES,
     *legalize_index.RULES,

@@ -38,6 +38,33 @@ def _padded_axes(node: CNode) -> tuple[Ints, Ints]:
 
 
 @rewrites("MaxPool")
+def pool_within_reach(node: CNode) -> Node | None:
+    """A window that sees padding alone is less than every number; the kernel gives the least one.
+
+    Such windows are left out, and put around the result.
+    """
+    (x,), build, window = node.inputs, Build(node), ints(node, "window")
+    rows = zip(pairs(node, "pads"), window, ints(node, "strides"), node.aval.shape[2:], strict=True)
+    pads, around = [], []
+    for (low, high), size, step, count in rows:
+        extent = x.aval.shape[2 + len(pads)] + low + high
+        unused = (extent - size) % step  # what the last window does not reach
+        before = max(0, (low - size) // step + 1)
+        after = max(0, (high - unused - size) // step + 1)
+        before, after = min(before, count), min(after, max(0, count - before))
+        pads.append((low - before * step, high - after * step))
+        around.append((before, after))
+    if not any(n for pair in around for n in pair):
+        return None
+    least = constant(least_and_greatest(x.aval.dtype)[0])
+    if any(sum(pair) >= size for pair, size in zip(around, node.aval.shape[2:], strict=True)):
+        return constant(np.full(node.aval.shape, least.value))
+    inner = build("MaxPool", x, **(dict(node.attrs) | {"pads": tuple(pads)}))
+    low, high = zip(*around, strict=True)
+    return build("Pad", inner, least, low=(0, 0, *low), high=(0, 0, *high))
+
+
+@rewrites("MaxPool")
 def pad_before_max(node: CNode) -> Node | None:
     """Padding that is less than every element, as an operator of its own."""
     (x,), build, (low, high) = node.inputs, Build(node), _padded_axes(node)
@@ -150,8 +177,8 @@ def _with_zeros_between(build: Build, x: Node, axis: int, step: int) -> Node:
 POOLS = ("MaxPool", "AvgPool")
 
 RULES: tuple[Rule, ...] = (
-    convolve_by_products,
     *(Rule(Op(op), add_height) for op in ("Conv", "ConvTranspose", *POOLS)),
+    pool_within_reach,
     pad_before_max,
     pad_before_mean,
     *(Rule(Op(op), pool_volume) for op in POOLS),
