@@ -9,12 +9,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fnckpt.cli import checking, converting, diffing, exports, inspection, running, training
+from fnckpt.cli import (
+    checking,
+    converting,
+    diffing,
+    exports,
+    inspection,
+    running,
+    training,
+    viewing,
+)
 from fnckpt.cli.registry import COMMANDS
 from fnckpt.errors import FnckptError
 
 __all__ = ["checking", "converting", "diffing", "exports", "inspection", "main", "running"]
-__all__ += ["training"]
+__all__ += ["training", "viewing"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
