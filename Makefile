@@ -16,7 +16,7 @@ test: .venv/.test
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile
 
 bench: .venv/.test
 	for script in benchmarks/*.py; do .venv/bin/python $$script || exit 1; done
@@ -39,7 +39,7 @@ define matrix
 	$$venv/bin/python -m pip install --quiet --upgrade pip; \
 	$$venv/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[test]' '$(2)'; \
 	echo "$@: $$($$venv/bin/python --version), jax $$($$venv/bin/python -c 'import jax; print(jax.__version__)')"; \
-	$$venv/bin/pytest
+	$$venv/bin/pytest -n 2 --dist loadfile
 endef
 
 .venv/.demo: pyproject.toml | .venv/bin/python
