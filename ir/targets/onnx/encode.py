@@ -15,7 +15,7 @@ from fnckpt.ir.targets.target import Encoded, emit_all
 from fnckpt.wire import Part, field, size
 
 OLDEST_OPSET, NEWEST_OPSET = 13, onnx.defs.onnx_opset_version()
-DEFAULT_OPSET = 18  # ONNX Runtime 1.14 of 2023 and later read it
+DEFAULT_OPSET = 20  # the first with Gelu; ONNX Runtime 1.17 of 2024 and later read it
 MOST_BYTES = 2**31 - 1
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
 
