@@ -56,7 +56,8 @@ def drawing_within(
     keys = [_key(node, depth) for node in nodes]
     groups: dict[str, list[NodeSummary]] = {}
     for key, node in zip(keys, nodes, strict=True):
-        groups.setdefault(key, []).append(node)
+        group = groups.pop(key, [])  # a module stands where its last operator does
+        groups[key] = [*group, node]
     boxes = [Box(value.name, "input", str(value)) for value in inputs]
     made: dict[str, int] = {value.name: i for i, value in enumerate(inputs)}
     places: dict[str, int] = {}
