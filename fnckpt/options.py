@@ -67,3 +67,9 @@ class Saving:
                 "policy: must be a CheckpointPolicy or None, got a "
                 f"{type(self.policy).__qualname__}"
             )
+
+    def of_files(self) -> str:
+        """The names of what was asked for that means files of our own; empty where none was."""
+        plain = Saving()
+        names = ("directory", "prefix", "crc", "gather")
+        return ", ".join(n for n in names if vars(self)[n] != vars(plain)[n])

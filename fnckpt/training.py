@@ -166,6 +166,11 @@ def _engine(
     if manager is not None:
         from fnckpt.orbax_engine import OrbaxEngine
 
+        if saving.of_files():
+            raise ValueError(
+                f"checkpointer: the Orbax manager says where and how, but {saving.of_files()} of "
+                "our own files was given too; leave that out, or checkpointer"
+            )
         return OrbaxEngine(manager, saving.policy, on_checkpoint)
     if saving.policy is None and not resume:
         return None
