@@ -116,7 +116,8 @@ def export(
 
     Args:
       params: a pytree; its arrays become the named weights of the file, called by their path
-        (``params.Conv_0.kernel``), and its other leaves are passed to ``apply_fn`` as they are.
+        (``params.Conv_0.kernel``), and its other leaves, Python's numbers among them, are passed
+        to ``apply_fn`` as they are.
       apply_fn: a pure function.
       sample_input: an array or ``jax.ShapeDtypeStruct`` that says shape and dtype of the one
         input, or a tuple of them for several; each may be a pytree.
@@ -226,8 +227,8 @@ def trace(
 
 
 def is_array(leaf: object) -> bool:
-    """Whether a leaf holds numbers that belong into the file."""
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+    """Whether a leaf is a weight; Python's own numbers and bools are settings, as in Equinox."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
 def _weight(name: str, leaf: object, var: Var) -> Parameter:

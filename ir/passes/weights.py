@@ -10,8 +10,10 @@ import numpy as np
 
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter
+from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.build import mapped
+from fnckpt.ir.passes.fuse import common_axis
 from fnckpt.ir.passes.reshape import value_of
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
 
@@ -122,7 +124,60 @@ def gather_weight(root: CNode, w: Node, indices: Node, axis: int) -> Node | None
     return mapped(w, lambda _: value)
 
 
+MOST_BYTES = 64 << 10  # of a vector that is computed; what it is made of may stay in the file too
+
+
+def _compute_vector(root: CNode) -> Node | None:
+    """Elementwise arithmetic on weights alone is done at export: norms that are written out."""
+    if root.aval.size * root.aval.dtype.itemsize > MOST_BYTES or not root.inputs:
+        return None
+    if not all(map(_is_known, root.inputs)):
+        return None
+    value = compute(root, [value_of(node) for node in root.inputs])
+    assert isinstance(value, np.ndarray)
+    largest = max(root.inputs, key=lambda node: (isinstance(node, Parameter), node.aval.size))
+    return mapped(largest, lambda _: value)
+
+
+def _conv_vector(root: CNode, conv: CNode, known: Node) -> np.ndarray | None:
+    """What is known, in double, for each channel of a convolution; None where it is not so."""
+    channels = conv.aval.shape[1]
+    along = common_axis(root, known) == 1 or known.aval.size == 1
+    if not along or conv.aval != root.aval or not all(map(_is_known, conv.inputs[1:])):
+        return None
+    return np.broadcast_to(value_of(known).astype(np.float64).reshape(-1), (channels,))
+
+
+def _fold_conv_factor(root: CNode, conv: CNode, factor: Node) -> Node | None:
+    """conv(x, w, b) * c is conv(x, w * c, b * c); a division is a product with 1 / c."""
+    vector = _conv_vector(root, conv, factor)
+    if vector is None:
+        return None
+    with np.errstate(all="ignore"):
+        vector = 1 / vector if root.op == "Div" else vector
+    rows = vector.reshape(-1, *(1,) * (len(root.aval.shape) - 1))
+    new = [scaled(w, f) for w, f in zip(conv.inputs[1:], (rows, vector), strict=False)]
+    known = [node for node in new if node is not None]
+    return replace(conv, inputs=(conv.inputs[0], *known)) if len(known) == len(new) else None
+
+
+def _fold_conv_shift(root: CNode, conv: CNode, shift: Node) -> Node | None:
+    """conv(x, w, b) + c is conv(x, w, b + c)."""
+    if len(conv.inputs) != 3:
+        return None
+    vector = _conv_vector(root, conv, shift)
+    if vector is None:
+        return None
+    bias = scaled(conv.inputs[2], np.ones(1), -vector if root.op == "Sub" else vector)
+    return None if bias is None else replace(conv, inputs=(*conv.inputs[:2], bias))
+
+
+ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
+
 RULES: tuple[Rule, ...] = (
+    *(Rule(Op(op), _compute_vector) for op in ELEMENTWISE),
+    *(Rule(Op(op, _CONV, Weight("factor")), _fold_conv_factor) for op in ("Mul", "Div")),
+    *(Rule(Op(op, _CONV, Weight("shift")), _fold_conv_shift) for op in ("Add", "Sub")),
     fold_batch_norm,
     gather_weight,
     *(

@@ -84,7 +84,7 @@ def test_leaves_that_are_no_arrays_reach_the_function_as_they_are(tmp_path: Path
     def net(params: dict, x: jax.Array) -> jax.Array:
         return params["activation"](x * params["scale"])
 
-    params = {"activation": jnp.tanh, "scale": 2.0}
+    params = {"activation": jnp.tanh, "scale": np.float32(2.0)}
     result = fnckpt.export(params, net, X, "AIR", file_name=tmp_path / "net")
     assert result.parameters == 1
 
@@ -136,3 +136,18 @@ def test_a_full_disk_keeps_the_file_that_was_there(tmp_path: Path) -> None:
     assert done.stdout.startswith("OSError")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_python_numbers_among_the_parameters_are_settings_that_code_may_branch_on(
+    tmp_path: Path,
+) -> None:
+    def net(params: dict[str, jax.Array | bool | float], x: jax.Array) -> jax.Array:
+        y = x @ params["w"] if params["inference"] else x
+        return y if params["rate"] == 0 else y * params["rate"]
+
+    params = {"w": np.ones((2, 3), np.float32), "inference": True, "rate": 0.5}
+    x = np.ones((1, 2), np.float32)
+    result = fnckpt.export(params, net, x, "ONNX", file_name=tmp_path / "n", optimize=False)
+    assert result.outputs[0].shape == (1, 3)
+    assert result.parameters == 6
+    assert result.nodes == 2

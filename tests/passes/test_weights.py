@@ -64,6 +64,30 @@ CASES = [
         "Transpose Conv Transpose",
     ),
     Folded(
+        "a norm as Keras writes it",
+        lambda w, x: (
+            conv(x, w["k"]) * (inverse := jax.lax.rsqrt(w["var"] + 1e-3) * w["scale"])
+            + (w["bias"] - w["mean"] * inverse)
+        ),
+        {"k": KERNEL, **NORM},
+        IMAGE,
+        "Transpose Conv Transpose",
+    ),
+    Folded(
+        "a difference and a quotient behind a convolution with a bias",
+        lambda w, x: (conv(x, w["k"]) + w["b"]) / w["var"] - w["mean"],
+        {"k": KERNEL, "b": numbers(4), **NORM},
+        IMAGE,
+        "Transpose Conv Transpose",
+    ),
+    Folded(
+        "a factor for each place of an image stays",
+        lambda w, x: conv(x, w["k"]) * w["c"],
+        {"k": KERNEL, "c": numbers(5, 1)},
+        IMAGE,
+        "Transpose Conv Mul Transpose",
+    ),
+    Folded(
         "a number behind a product",
         lambda w, x: x @ w["k"] / 8.0,
         {"k": numbers(6, 3)},
