@@ -86,9 +86,7 @@ def test_resuming_from_orbax_ends_in_the_same_bits(tmp_path: Path, last: int):
 
 def test_options_of_our_own_files_are_refused_beside_a_manager(tmp_path: Path):
     with manager(tmp_path) as keeper:
-        with pytest.raises(
-            ValueError, match="directory, crc of our own files"
-        ):
+        with pytest.raises(ValueError, match="directory, crc of our own files"):
             fit(keeper, directory=tmp_path, crc=True)
         with pytest.raises(ValueError, match="but prefix of our own files"):
             fit(keeper, prefix="net")
