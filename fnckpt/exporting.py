@@ -201,6 +201,7 @@ def trace(
     Raises:
       NotLowered: naming every equation that has no rule.
     """
+    _check_sizes(input_names(apply_fn, inputs), jax.tree.leaves(tuple(inputs)))
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
     arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
@@ -224,6 +225,24 @@ def trace(
         output_names=leaf_names(shapes, "output"),
         max_unroll=max_unroll,
     )
+
+
+def _check_sizes(names: Sequence[str], leaves: Sequence[object]) -> None:
+    """Every size of the inputs must be a number."""
+    shapes = [leaf.shape if isinstance(leaf, jax.ShapeDtypeStruct) else () for leaf in leaves]
+    problems = [
+        Problem(
+            "input",
+            name,
+            f"its size {size} is symbolic, and files hold shapes that are known; give a number, "
+            "and export once for each that is needed",
+        )
+        for name, shape in zip(names, shapes, strict=True)
+        for size in shape
+        if not isinstance(size, int | np.integer)
+    ]
+    if problems:
+        raise NotLowered(problems)
 
 
 def is_array(leaf: object) -> bool:

@@ -151,3 +151,16 @@ def test_python_numbers_among_the_parameters_are_settings_that_code_may_branch_o
     assert result.outputs[0].shape == (1, 3)
     assert result.parameters == 6
     assert result.nodes == 2
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX", "AIR"])
+def test_symbolic_sizes_are_named_with_their_input(tmp_path: Path, file_format: str) -> None:
+    b, n = jax.export.symbolic_shape("b, n")
+    sample = jax.ShapeDtypeStruct((b, n), jnp.float32)
+    with pytest.raises(fnckpt.UnsupportedError) as caught:
+        fnckpt.export(PARAMS, dense, sample, file_format, file_name=tmp_path / "net")
+    message = str(caught.value)
+    assert "its size b is symbolic" in message
+    assert "its size n is symbolic" in message
+    assert "give a number" in message
+    assert not list(tmp_path.iterdir())
