@@ -3,7 +3,7 @@
 import inspect
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -20,6 +20,8 @@ from fnckpt.ir.graph import Aval, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
+from fnckpt.ir.sizes import is_symbolic, places_of, symbols
+from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
 from fnckpt.signature import function_name, input_names, leaf_names
@@ -71,7 +73,7 @@ class ExportResult(os.PathLike[str]):
             ("outputs", ", ".join(map(str, self.outputs))),
             ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
             ("passes", ", ".join(self.passes) or "none"),
-            ("FLOPs", f"{self.flops:,}"),
+            ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),
             ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
             ("bytes", f"{self.bytes:,}"),
             ("seconds", f"{self.seconds:.2f}"),
@@ -79,12 +81,21 @@ class ExportResult(os.PathLike[str]):
 
     @property
     def flops(self) -> int:
-        """The floating-point operations of one run; a multiplication and an addition are two."""
-        return flops(self.graph)
+        """The floating-point operations of one run; a multiplication and an addition are two.
+
+        Symbolic sizes count as 1.
+        """
+        return flops(self._of_ones())
 
     def heaviest(self) -> Sequence[Heavy]:
         """The ten nodes with the most operations, each with the path of its module."""
-        return heaviest(self.graph)
+        return heaviest(self._of_ones())
+
+    def _of_ones(self) -> FuncGraph:
+        return specialized(self.graph, dict.fromkeys(self._symbols(), 1))
+
+    def _symbols(self) -> Sequence[str]:
+        return sorted({s for p in self.graph.inputs for n in p.aval.shape for s in symbols(n)})
 
     def __repr__(self) -> str:
         """One line a fact."""
@@ -120,7 +131,8 @@ def export(
         to ``apply_fn`` as they are.
       apply_fn: a pure function.
       sample_input: an array or ``jax.ShapeDtypeStruct`` that says shape and dtype of the one
-        input, or a tuple of them for several; each may be a pytree.
+        input, or a tuple of them for several; each may be a pytree. Sizes that ONNX and MindIR
+        shall leave open are symbols of ``jax.export.symbolic_shape("b, n")``.
       file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``, in any case.
       file_name: where to write; the format's suffix is added when missing. None takes the name
         of ``apply_fn``.
@@ -157,6 +169,7 @@ def export(
     path = _destination(file_name, name, goal.suffix)
     inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
     try:
+        _check_sizes(goal, input_names(apply_fn, inputs), jax.tree.leaves(inputs))
         graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
         traced = len(graph.cnodes())
         graph, fired = _optimized(graph, goal, passes)
@@ -201,7 +214,6 @@ def trace(
     Raises:
       NotLowered: naming every equation that has no rule.
     """
-    _check_sizes(input_names(apply_fn, inputs), jax.tree.leaves(tuple(inputs)))
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
     arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
@@ -227,22 +239,29 @@ def trace(
     )
 
 
-def _check_sizes(names: Sequence[str], leaves: Sequence[object]) -> None:
-    """Every size of the inputs must be a number."""
+def _check_sizes(goal: Target, names: Sequence[str], leaves: Sequence[object]) -> None:
+    """The format must know symbolic sizes, and each symbol must be read off an input's shape."""
     shapes = [leaf.shape if isinstance(leaf, jax.ShapeDtypeStruct) else () for leaf in leaves]
-    problems = [
-        Problem(
-            "input",
-            name,
-            f"its size {size} is symbolic, and files hold shapes that are known; give a number, "
-            "and export once for each that is needed",
-        )
-        for name, shape in zip(names, shapes, strict=True)
-        for size in shape
-        if not isinstance(size, int | np.integer)
-    ]
+    known = set(places_of(shapes))
+    sizes = [(name, size) for name, shape in zip(names, shapes, strict=True) for size in shape]
+    found = [(name, _why_not(goal, size, known)) for name, size in sizes if is_symbolic(size)]
+    problems = [Problem("input", name, reason) for name, reason in found if reason]
     if problems:
         raise NotLowered(problems)
+
+
+def _why_not(goal: Target, size: int, known: Set[str]) -> str:
+    """Why a symbolic size cannot be that of an input; empty where it can."""
+    if not goal.symbolic:
+        return (
+            f"its size {size} is symbolic, and {goal.name} wants numbers; give a number, and "
+            "export once for each that is needed"
+        )
+    lost = ", ".join(sorted(symbols(size) - known))
+    return lost and (
+        f"its size {size} does not say what {lost} is; give an input of which an axis has that "
+        "size alone"
+    )
 
 
 def is_array(leaf: object) -> bool:
@@ -298,4 +317,5 @@ def _message(name: str, goal: Target, problems: Sequence[Problem]) -> str:
 
 
 def _summary(name: str, aval: Aval) -> ValueSummary:
-    return ValueSummary(name, aval.dtype.name, aval.shape)
+    shape = tuple(str(size) if is_symbolic(size) else size for size in aval.shape)
+    return ValueSummary(name, aval.dtype.name, shape)

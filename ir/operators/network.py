@@ -11,6 +11,7 @@ import numpy as np
 from fnckpt.ir.graph import Aval
 from fnckpt.ir.operators.reduction import least_and_greatest
 from fnckpt.ir.operators.table import operator
+from fnckpt.ir.sizes import broadcast_shapes, not_below_zero
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -28,7 +29,7 @@ def _matmul_aval(a: Aval, b: Aval, *, transpose_a: bool, transpose_b: bool) -> A
     )
     if inner != inner_b or a.dtype != b.dtype:
         raise ValueError(f"{a} and {b} cannot be multiplied")
-    return Aval((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), a.dtype)
+    return Aval((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), a.dtype)
 
 
 @operator("MatMul", _matmul_aval)
@@ -48,7 +49,7 @@ def gemm(
 
 
 def _windows(size: int, window: int, stride: int, pad: tuple[int, int], dilation: int = 1) -> int:
-    return max(0, (size + sum(pad) - ((window - 1) * dilation + 1)) // stride + 1)
+    return not_below_zero((size + sum(pad) - ((window - 1) * dilation + 1)) // stride + 1)
 
 
 def _conv_aval(

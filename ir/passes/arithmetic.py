@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fnckpt.ir.attributes import ints
+from fnckpt.ir.attributes import ints, sizes
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS, apply, constant
 from fnckpt.ir.operators.reduction import REDUCTIONS
@@ -13,6 +13,7 @@ from fnckpt.ir.passes.axes import axes_before, before
 from fnckpt.ir.passes.build import known
 from fnckpt.ir.passes.reshape import reshaped
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
+from fnckpt.ir.sizes import broadcast_shapes
 
 Ints = tuple[int, ...]
 
@@ -64,6 +65,21 @@ def recognize_mean(root: CNode, x: Node, axes: Ints, keep: bool, n: float) -> No
     if not is_float(root) or n != math.prod(x.aval.shape[i] for i in axes) or not n:
         return None
     return apply("ReduceMean", x, origin=root.origin, axes=axes, keepdims=keep)
+
+
+_SIZE = Op("Cast", Op("Reshape", Op("Sizes", name="vector", users=0), users=0), users=0)
+_SUM = Op("ReduceSum", x, name="total")
+
+
+def _mean_of_symbolic(root: CNode, x: Node, total: CNode, vector: CNode) -> Node | None:
+    """sum(x) / count is mean(x), where the count is a symbolic size."""
+    axes = ints(total, "axes")
+    count = math.prod(x.aval.shape[i] for i in axes)
+    if not is_float(root) or sizes(vector, "sizes") != (count,):
+        return None
+    keep = total.attrs["keepdims"]
+    mean = apply("ReduceMean", x, origin=root.origin, axes=axes, keepdims=keep)
+    return reshaped(mean, root.aval.shape, root)
 
 
 def _keep_dimensions(root: CNode) -> Node | None:
@@ -145,7 +161,7 @@ def _reshape_earlier(root: CNode, inner: CNode, shape: Ints) -> Node | None:
     if len(sources) != 1 or not _reduces_to(sources[0], shape):
         return None
     inputs = tuple(reshaped(n, shape, root) if n is sources[0] else n for n in inner.inputs)
-    if np.broadcast_shapes(*(n.aval.shape for n in inputs)) != shape:
+    if broadcast_shapes(*(n.aval.shape for n in inputs)) != shape:
         return None
     return replace(inner, inputs=inputs, results=(replace(inner.aval, shape=shape),))
 
@@ -183,4 +199,6 @@ RULES = (
     drop_div,
     cancel_factor,
     recognize_mean,
+    Rule(Op("Div", _SUM, _SIZE), _mean_of_symbolic),
+    Rule(Op("Div", Op("Reshape", _SUM), _SIZE), _mean_of_symbolic),
 )

@@ -13,6 +13,7 @@ from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.operators.reduction import REDUCTIONS, SCANS
 from fnckpt.ir.passes.reshape import inverse, keeps_order, reshaped, transposed
 from fnckpt.ir.passes.rewrite import Op, Rule
+from fnckpt.ir.sizes import is_symbolic
 
 Ints = tuple[int, ...]
 
@@ -70,7 +71,7 @@ def _axes(attrs: dict[str, Attr], perm: Ints) -> dict[str, Attr]:
 
 
 def _int(value: Attr) -> int:
-    assert isinstance(value, int)
+    assert isinstance(value, int) or is_symbolic(value)
     return value
 
 

@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jax.errors import InconclusiveDimensionOperation
+
 from fnckpt.ir.graph import CNode, FuncGraph
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
+from fnckpt.ir.sizes import all_known
 from fnckpt.wire import Part
 
 
@@ -31,6 +34,7 @@ class Target:
         their arrays, so that nothing is copied. Raises ``Refused``.
       check: the problems of a file, each one line naming the place; empty for a good file.
       summarize: what a file holds.
+      symbolic: whether sizes may be left open.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Target:
     check: Callable[[Path], list[str]]
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
+    symbolic: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,18 @@ def preferred(graph: FuncGraph, target: Target) -> FuncGraph:
     return share(rewrite(graph, target.fused)) if target.fused else graph
 
 
+SYMBOLIC = (
+    "one of its sizes is symbolic, and the format says this operator with numbers alone; give a "
+    "number for that size"
+)
+
+
+def is_static(node: CNode) -> bool:
+    """Whether every size of what a node takes and gives is a number."""
+    avals = (*(each.aval for each in node.inputs), *node.results)
+    return all(all_known(aval.shape) for aval in avals)
+
+
 def emit_all(
     nodes: Sequence[CNode],
     emitters: Mapping[str, Callable[..., None]],
@@ -120,5 +137,9 @@ def emit_all(
             emitters[node.op](node, writer)
         except Refusal as refusal:
             places.append((node, str(refusal)))
+        except (InconclusiveDimensionOperation, KeyError):
+            if is_static(node):
+                raise
+            places.append((node, SYMBOLIC))
     if places:
         raise Refused(places)

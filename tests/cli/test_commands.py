@@ -34,9 +34,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def exported(checkpoint: Path, file_format: str, name: str = "net") -> list[str]:
+def exported(
+    checkpoint: Path, file_format: str, name: str = "net", shape: str = "f32[4,2]"
+) -> list[str]:
     words = ["export", "nets_of_a_test:apply", "--params", str(checkpoint), "--part", "params"]
-    return [*words, "--input", "f32[4,2]", "--format", file_format, "-o", name]
+    return [*words, "--input", shape, "--format", file_format, "-o", name]
 
 
 @pytest.mark.parametrize("file_format", ["ONNX", "MINDIR", "AIR"])
@@ -52,6 +54,18 @@ def test_a_function_is_exported_and_run_by_the_runtime_of_its_format(
     with np.load(folder / "out.npz") as held:
         (found,) = (held[name] for name in held.files)
     np.testing.assert_allclose(found, x.sum(1, keepdims=True) + np.arange(3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_a_size_with_a_name_stays_open(
+    checkpoint: Path, folder: Path, file_format: str, capsys: Captured
+) -> None:
+    assert main(exported(checkpoint, file_format, shape="f32[b, 2]")) == 0
+    assert "float32[b,2]" in capsys.readouterr().out
+    for size in (1, 3):
+        np.savez(folder / "in.npz", np.zeros((size, 2), np.float32))
+        assert main(["run", f"net.{file_format.lower()}", "in.npz"]) == 0
+        assert f"{size}x3" in capsys.readouterr().out
 
 
 def test_run_names_the_inputs_that_do_not_fit(
@@ -75,6 +89,7 @@ def test_run_names_the_inputs_that_do_not_fit(
         (["nets_of_a_test:fly", "--input", "f32[1]"], "has no function fly"),
         (["nets_of_a_test:apply", "--input", "f32"], "give dtype and shape like f32"),
         (["nets_of_a_test:apply", "--input", "f31[2]"], "float31 is no dtype"),
+        (["nets_of_a_test:apply", "--input", "f32[b,+]"], "syntax error in symbolic shape"),
         (["nets_of_a_test:apply", "--input", "f32[1]", "--part", "x"], "have no x there"),
     ],
 )

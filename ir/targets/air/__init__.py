@@ -19,4 +19,5 @@ TARGET = Target(
     encode=encode,
     check=check,
     summarize=summarize,
+    symbolic=False,
 )

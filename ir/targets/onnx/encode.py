@@ -8,6 +8,7 @@ import onnx
 from onnx import helper
 
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
+from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.writer import Writer, element_type
@@ -33,7 +34,7 @@ def encode(graph: FuncGraph, *, opset: int = DEFAULT_OPSET) -> Encoded:
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
-    writer = Writer(value_names(graph), opset)
+    writer = Writer(value_names(graph), graph.inputs, opset)
     nodes = [node for node in graph.cnodes() if node.op != "TupleGetItem"]
     emit_all(nodes, EMITTERS, CANNOT, writer)
     outputs = _outputs(graph, writer)
@@ -92,7 +93,8 @@ def _model(
 
 
 def _info(name: str, aval: Aval) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, element_type(aval.dtype), aval.shape)
+    shape = [size if is_known(size) else str(size) for size in aval.shape]
+    return helper.make_tensor_value_info(name, element_type(aval.dtype), shape)
 
 
 def _tensor(name: str, value: np.ndarray) -> list[Part]:
