@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
+from itertools import chain, starmap
 from typing import Protocol
 
 import numpy as np
@@ -30,11 +31,13 @@ from fnckpt.ckpt_index import (
     TRAILER,
     TYPE,
     TYPE_OF,
+    TYPES,
     VALUE,
     Entry,
     index,
     trailer_begins,
 )
+from fnckpt.cycles import uncollected
 from fnckpt.errors import FormatError
 from fnckpt.wire import Part, opening, scalar, text
 
@@ -44,6 +47,9 @@ _SMALL = 1 << 16  # bytes of a tensor that are quicker copied than handed over
 _LARGE = 1 << 20  # bytes of a tensor that gets pages of its own
 _ALIGNMENT = 64  # of the memory that XLA on the CPU takes over without a copy
 _UNKNOWN_FIELD = scalar(15, 0)  # every reader skips it
+_ANY_BYTES = {  # tensor_type -> dtype in the file, where any bytes are a tensor
+    kind: dtype.newbyteorder("<") for kind, dtype in TYPES.items() if kind != "Bool"
+}
 
 
 class Sink(Protocol):
@@ -72,70 +78,70 @@ def write(file: Sink, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = F
     >>> file.getvalue()
     b'\\n\\x17\\n\\x04step\\x12\\x0f\\x08\\x01\\x12\\x05Int32\\x1a\\x04\\x07\\x00\\x00\\x00'
     """
-    checksum, tail = 0, b""
-    for name, leaf in leaves:
-        for piece in _pieces(name, leaf):
-            file.write(piece)
-            if crc:
-                checksum = zlib.crc32(piece, checksum)
-            elif len(piece) >= TRAILER:
-                tail = piece[-TRAILER:]
-            else:
-                tail = (bytes(tail) + piece)[-TRAILER:]
+    checksum, last, before = 0, b"", b""
+    for piece in chain.from_iterable(starmap(_pieces, leaves)):
+        file.write(piece)
+        if crc:
+            checksum = zlib.crc32(piece, checksum)
+        last, before = piece, last
     if crc:
         file.write(CRC_MARK + checksum.to_bytes(CRC_DIGITS, "big"))
-    elif tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
+        return
+    tail = (bytes(before[-TRAILER:]) + last[-TRAILER:])[-TRAILER:]
+    if tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
         file.write(_UNKNOWN_FIELD)
 
 
-def _pieces(name: str, leaf: np.ndarray) -> Iterator[bytes | memoryview]:
+def _pieces(name: str, leaf: np.ndarray) -> Iterable[bytes | memoryview]:
+    """The bytes of one leaf."""
+    if leaf.nbytes > _SMALL or leaf.dtype.kind == "U":
+        return _parts(name, leaf)
+    tag, (kind, stored) = name.encode(), _stored(leaf.dtype)
+    begin, middle = _frame(len(tag), kind, leaf.shape, leaf.nbytes)
+    return (begin + tag + middle + leaf.astype(stored, copy=False).tobytes(),)
+
+
+def _parts(name: str, leaf: np.ndarray) -> Iterator[bytes | memoryview]:
     """The bytes of one leaf: headers, each followed by its part of the content."""
     if leaf.dtype.kind == "U":
         kind, dims, leaf = "str", (0,), leaf.astype(leaf.dtype.newbyteorder("<"))
     else:
-        kind, dims = _type(leaf.dtype), leaf.shape
-    if leaf.nbytes <= _SMALL:
-        stored = leaf.astype(_stored(leaf.dtype), copy=False)
-        yield _header(name, kind, dims, leaf.nbytes) + stored.tobytes()
-        return
+        kind, dims = _stored(leaf.dtype)[0], leaf.shape
+    tag = name.encode()
     to_come = leaf.nbytes
     left = 0
     for block in _blocks(leaf):
         while block:
             if not left:
                 left = min(to_come, PART)
-                yield _header(name, kind, dims, left)
+                begin, middle = _frame(len(tag), kind, dims, left)
+                yield begin + tag + middle
             yield block[:left]
             written = min(left, len(block))
             block, left, to_come = block[written:], left - written, to_come - written
 
 
 @lru_cache(maxsize=256)
-def _type(dtype: np.dtype) -> str:
-    return TYPE_OF[dtype.newbyteorder("=")]
-
-
-@lru_cache(maxsize=256)
-def _stored(dtype: np.dtype) -> np.dtype:
-    return dtype.newbyteorder("<")
-
-
-def _header(name: str, kind: str, dims: tuple[int, ...], length: int) -> bytes:
-    """A Checkpoint message up to the content of its tensor, of ``length`` bytes."""
-    value = text(TAG, name) + _tensor_header(kind, dims, length)
-    return opening(VALUE, len(value) + length) + value
+def _stored(dtype: np.dtype) -> tuple[str, np.dtype]:
+    """The tensor_type, and the dtype of the bytes in the file."""
+    return TYPE_OF[dtype.newbyteorder("=")], dtype.newbyteorder("<")
 
 
 @lru_cache(maxsize=4096)
-def _tensor_header(kind: str, dims: tuple[int, ...], length: int) -> bytes:
+def _frame(tag: int, kind: str, dims: tuple[int, ...], length: int) -> tuple[bytes, bytes]:
+    """A Checkpoint message but for its name, of ``tag`` bytes, and its content, of ``length``:
+    what comes before the name, and what comes between the two.
+    """
     sizes = b"".join(scalar(DIMS, dim) for dim in dims)
     tensor = sizes + text(TYPE, kind) + opening(CONTENT, length)
-    return opening(TENSOR, len(tensor) + length) + tensor
+    middle = opening(TENSOR, len(tensor) + length) + tensor
+    name = opening(TAG, tag)
+    return opening(VALUE, len(name) + tag + len(middle) + length) + name, middle
 
 
 def _blocks(leaf: np.ndarray) -> Iterator[memoryview]:
     """The little-endian bytes of ``leaf`` in C order; copied only where its memory differs."""
-    stored = _stored(leaf.dtype)
+    stored = leaf.dtype.newbyteorder("<")
     if leaf.flags.c_contiguous and leaf.dtype == stored:
         yield leaf.reshape(-1).view(np.uint8).data
     elif leaf.nbytes <= _BLOCK or not leaf.ndim:
@@ -157,12 +163,9 @@ class Contents:
 
     def view(self, entry: Entry) -> np.ndarray:
         """The tensor, read-only, in the file's memory; a copy where it is in several parts."""
-        if len(entry.spans) > 1 or entry.type == "str":
-            array = self.array(entry)
-        else:
-            start, _ = next(iter(entry.spans))
-            content = np.frombuffer(self.data, np.uint8, entry.nbytes, start)
-            array = _shaped(content, entry, self.source)
+        if len(entry.spans) == 1 and entry.type in _ANY_BYTES:
+            return self._in_place(entry)
+        array = self.array(entry)
         array.flags.writeable = False
         return array
 
@@ -173,10 +176,8 @@ class Contents:
           FormatError: a Bool that is neither 0 nor 1, a text that is not UCS-4, or the file has
             been cut since it was opened.
         """
-        if entry.nbytes <= _SMALL and len(entry.spans) == 1:
-            start, _ = next(iter(entry.spans))
-            content = np.frombuffer(self.data, np.uint8, entry.nbytes, start).copy()
-            return _shaped(content, entry, self.source)
+        if len(entry.spans) == 1 and entry.type in _ANY_BYTES and entry.nbytes <= _SMALL:
+            return self._in_place(entry).copy()
         content = _aligned(entry.nbytes)
         target = content.data
         at = 0
@@ -184,6 +185,10 @@ class Contents:
             self._fetch(target[at : at + stop - start], start)
             at += stop - start
         return _shaped(content, entry, self.source)
+
+    def _in_place(self, entry: Entry) -> np.ndarray:
+        start, _ = entry.spans[0]
+        return np.ndarray(entry.shape, _ANY_BYTES[entry.type], self.data, start)
 
     def _fetch(self, target: memoryview, start: int) -> None:
         if self.file is None:
@@ -264,11 +269,12 @@ def contents(
     Raises:
       FormatError: as ``opened``.
     """
-    entries = index(data, source)
-    end = max(entry.spans[-1][1] for entry in entries.values())
+    with uncollected():
+        entries = index(data, source)
+    end = next(reversed(entries.values())).spans[-1][1]
     if verify and len(data) - end >= TRAILER and trailer_begins(data, len(data) - TRAILER):
         _check_crc(data, source)
-    return Contents(entries, data, source, file)
+    return Contents(entries, data.toreadonly(), source, file)
 
 
 def _check_crc(data: memoryview, source: str) -> None:
