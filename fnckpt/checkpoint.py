@@ -254,8 +254,8 @@ def load_checkpoint(
       strict: raise on any difference. False loads what fits, keeps the leaves of ``like`` where
         nothing does, and tells the differences in a UserWarning; ``differences`` returns them.
       mmap: NumPy leaves are read-only views of the file, fetched when they are looked at; the
-        file must not be truncated in place while they live. Tensors over 512 MiB, which the
-        format cuts, are read at once.
+        file must not be truncated in place while they live. Texts are read at once, and
+        tensors over 512 MiB of files that MindSpore wrote.
       verify: compare the CRC-32 where the file has one (with ``mmap`` that reads the whole file).
       dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
@@ -272,7 +272,7 @@ def load_checkpoint(
         read = file.view if mmap else file.array
         if like is None:
             return {name: read(entry) for name, entry in file.entries.items()}
-        expected = [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
+        expected = _expected(like)
         found = _differences(file.entries, expected)
         if found and strict:
             raise CheckpointMismatch(_told(path, found, "load with strict=False to keep the rest"))
@@ -284,9 +284,14 @@ def load_checkpoint(
 
 def differences(path: str | os.PathLike[str], like: Any) -> Differences:
     """How the file ``path`` differs from the pytree ``like``; only headers are read."""
-    expected = [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
+    expected = _expected(like)
     with ckpt.opened(path, verify=False) as file:
         return _differences(file.entries, expected)
+
+
+def _expected(like: Any) -> list[tuple[str, Wanted]]:
+    with uncollected():
+        return [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
 
 
 def _restored(

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
-from itertools import chain, starmap
 from typing import Protocol
 
 import numpy as np
 
+from fnckpt import mapped
 from fnckpt.ckpt_index import (
     CONTENT,
     CRC_DIGITS,
@@ -46,7 +46,7 @@ _BLOCK = 16 << 20  # bytes of an array that is not laid out as in the file, copi
 _SMALL = 1 << 16  # bytes of a tensor that are quicker copied than handed over
 _LARGE = 1 << 20  # bytes of a tensor that gets pages of its own
 _ALIGNMENT = 64  # of the memory that XLA on the CPU takes over without a copy
-_UNKNOWN_FIELD = scalar(15, 0)  # every reader skips it
+_UNKNOWN = 15  # a field that every reader skips
 _ANY_BYTES = {  # tensor_type -> dtype in the file, where any bytes are a tensor
     kind: dtype.newbyteorder("<") for kind, dtype in TYPES.items() if kind != "Bool"
 }
@@ -78,31 +78,36 @@ def write(file: Sink, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = F
     >>> file.getvalue()
     b'\\n\\x17\\n\\x04step\\x12\\x0f\\x08\\x01\\x12\\x05Int32\\x1a\\x04\\x07\\x00\\x00\\x00'
     """
-    checksum, last, before = 0, b"", b""
-    for piece in chain.from_iterable(starmap(_pieces, leaves)):
-        file.write(piece)
-        if crc:
-            checksum = zlib.crc32(piece, checksum)
-        last, before = piece, last
+    checksum, written, last, before = 0, 0, b"", b""
+    for name, leaf in leaves:
+        for piece in _pieces(name, leaf, written):
+            file.write(piece)
+            if crc:
+                checksum = zlib.crc32(piece, checksum)
+            written += len(piece)
+            last, before = piece, last
     if crc:
         file.write(CRC_MARK + checksum.to_bytes(CRC_DIGITS, "big"))
         return
     tail = (bytes(before[-TRAILER:]) + last[-TRAILER:])[-TRAILER:]
     if tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
-        file.write(_UNKNOWN_FIELD)
+        file.write(scalar(_UNKNOWN, 0))
 
 
-def _pieces(name: str, leaf: np.ndarray) -> Iterable[bytes | memoryview]:
-    """The bytes of one leaf."""
+def _pieces(name: str, leaf: np.ndarray, at: int) -> Iterable[bytes | memoryview]:
+    """The bytes of one leaf, which go to byte ``at``."""
     if leaf.nbytes > _SMALL or leaf.dtype.kind == "U":
-        return _parts(name, leaf)
+        return _parts(name, leaf, at)
     tag, (kind, stored) = name.encode(), _stored(leaf.dtype)
     begin, middle = _frame(len(tag), kind, leaf.shape, leaf.nbytes)
     return (begin + tag + middle + leaf.astype(stored, copy=False).tobytes(),)
 
 
-def _parts(name: str, leaf: np.ndarray) -> Iterator[bytes | memoryview]:
-    """The bytes of one leaf: headers, each followed by its part of the content."""
+def _parts(name: str, leaf: np.ndarray, at: int) -> Iterator[bytes | memoryview]:
+    """The bytes of one leaf: headers, each followed by its part of the content.
+
+    Where there are several, each part begins a page, so that together they can be mapped.
+    """
     if leaf.dtype.kind == "U":
         kind, dims, leaf = "str", (0,), leaf.astype(leaf.dtype.newbyteorder("<"))
     else:
@@ -115,10 +120,22 @@ def _parts(name: str, leaf: np.ndarray) -> Iterator[bytes | memoryview]:
             if not left:
                 left = min(to_come, PART)
                 begin, middle = _frame(len(tag), kind, dims, left)
-                yield begin + tag + middle
+                header = begin + tag + middle
+                if leaf.nbytes > PART:
+                    header = _up_to_a_page(at + len(header)) + header
+                yield header
+                at += len(header)
             yield block[:left]
             written = min(left, len(block))
             block, left, to_come = block[written:], left - written, to_come - written
+            at += written
+
+
+def _up_to_a_page(at: int) -> bytes:
+    """A field that every reader skips, after which byte ``at`` begins a page."""
+    least = 1 << 14  # from here on its length takes three bytes
+    content = least + -(at + 4 + least) % mapped.PAGE
+    return opening(_UNKNOWN, content) + bytes(content)
 
 
 @lru_cache(maxsize=256)
@@ -162,9 +179,14 @@ class Contents:
     file: FileIO | None  # where large contents are read from; None: only ``data``
 
     def view(self, entry: Entry) -> np.ndarray:
-        """The tensor, read-only, in the file's memory; a copy where it is in several parts."""
+        """The tensor, read-only, in the file's memory; a copy where that is not possible: parts
+        that do not begin at pages, as MindSpore writes them, and texts.
+        """
         if len(entry.spans) == 1 and entry.type in _ANY_BYTES:
             return self._in_place(entry)
+        if self.file is not None and mapped.can_join(entry.spans):
+            content = np.frombuffer(mapped.joined(self.file, entry.spans), np.uint8)
+            return _shaped(content, entry, self.source)
         array = self.array(entry)
         array.flags.writeable = False
         return array
