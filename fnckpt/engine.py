@@ -73,8 +73,8 @@ class Engine(Protocol):
         """The checkpoints of this training, oldest first."""
         ...
 
-    def best(self) -> Path | None:
-        """The best one."""
+    def best(self, step: int) -> Path | None:
+        """Where the best state, that after ``step`` steps in all, is kept; None if nowhere."""
         ...
 
 
@@ -224,7 +224,7 @@ class FileEngine:
             paths = [run.path(file) for file in run.checkpoints()] if run else []
         return [path for path in paths if path.exists()]
 
-    def best(self) -> Path | None:
+    def best(self, step: int) -> Path | None:
         return self._run.best if self._run and self._run.best.exists() else None
 
     def _durable(self, path: Path) -> None:
