@@ -10,6 +10,7 @@ from fnckpt.ir.graph import CNode, FuncGraph
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import all_known
+from fnckpt.ir.targets.external import Beside
 from fnckpt.wire import Part
 
 
@@ -51,10 +52,19 @@ class Target:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file to be written: its ``parts`` in order and the ``nodes`` it counts."""
+    """A file to be written.
+
+    Attributes:
+      parts: its bytes in order.
+      nodes: how many it counts.
+      beside: the file of its weights, where they are not in it.
+      ending: what its name has before the suffix.
+    """
 
     parts: Sequence[Part]
     nodes: int
+    beside: Beside | None = None
+    ending: str = ""
 
 
 @dataclass(frozen=True)
