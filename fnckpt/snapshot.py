@@ -102,6 +102,7 @@ def entries(
       saved: the earlier checkpoints of this run.
       position: of the data; see ``feed.Feed.position``.
     """
+    named = dict(checkpoint.leaves(state))
     rows = [(each.file.epoch, each.file.step, each.at) for each in saved]
     own: dict[str, Any] = {
         "prefix": prefix,
@@ -111,11 +112,12 @@ def entries(
         "seconds": np.float64(place.seconds),
         "saved": np.array([*rows, (place.epoch, place.step, place.seconds)], np.float64),
     }
-    own |= {f"history.{name}": values for name, values in recorder.entries().items()}
     packed = feed.packed(position)
     if packed is not None:
         own["data"] = packed
-    return dict(checkpoint.leaves(state)) | {RESERVED + name: value for name, value in own.items()}
+    # Last, since this waits for the device, which then has nothing to do until the next step.
+    own |= {f"history.{name}": values for name, values in recorder.entries().items()}
+    return named | {RESERVED + name: value for name, value in own.items()}
 
 
 def newest(
