@@ -219,6 +219,24 @@ def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: f
     return (centred / np.sqrt(variance + epsilon) * scale + bias).astype(x.dtype)
 
 
+@operator("Standardize", lambda x, *, axes, epsilon: x)
+def standardize(x: np.ndarray, *, axes: Ints, epsilon: float) -> np.ndarray:
+    """``x`` with mean 0 and variance 1 over ``axes``."""
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(axes, keepdims=True)
+    variance = np.square(centred).mean(axes, keepdims=True)
+    return (centred / np.sqrt(variance + epsilon)).astype(x.dtype)
+
+
+@operator("InstanceNorm", lambda x, *_, epsilon: x)
+def instance_norm(
+    x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: float
+) -> np.ndarray:
+    """``x[N, C, ...]`` standardized over axes 2 and on, times ``scale[C]``, plus ``bias[C]``."""
+    factor, shift = (each.reshape(-1, *(1,) * (x.ndim - 2)) for each in (scale, bias))
+    return standardize(x, axes=tuple(range(2, x.ndim)), epsilon=epsilon) * factor + shift
+
+
 @operator("Softmax", lambda x, *, axis: x)
 def softmax(x: np.ndarray, *, axis: int) -> np.ndarray:
     """``exp(x)`` divided by its sum along ``axis``."""

@@ -48,6 +48,19 @@ def drop_div(root: CNode, x: Node) -> Node | None:
     return x if x.aval == root.aval else None
 
 
+@rewrites(Op("Sub", x, Scalar("zero")))
+def drop_sub(root: CNode, x: Node, zero: float) -> Node | None:
+    """x - 0 is x, its sign too; x - (-0) is not."""
+    return x if zero == 0 and math.copysign(1, zero) > 0 and x.aval == root.aval else None
+
+
+@rewrites(Op("Select", Scalar("which"), x, Any_("y")))
+def drop_select(root: CNode, which: float, x: Node, y: Node) -> Node | None:
+    """A choice that is known."""
+    chosen = x if which else y
+    return chosen if chosen.aval == root.aval else None
+
+
 @rewrites(Op("Div", Op("Mul", x, Scalar("factor")), Scalar("divisor")))
 def cancel_factor(root: CNode, x: Node, factor: float, divisor: float) -> Node | None:
     """x * c / c is x within rounding, for a c that cannot overflow what x comes from.
@@ -181,6 +194,8 @@ RULES = (
     drop_minimum,
     drop_mul,
     drop_div,
+    drop_sub,
+    drop_select,
     cancel_factor,
     recognize_mean,
 )

@@ -91,16 +91,6 @@ def _along_last(root: CNode) -> Node | None:
 
 
 @rewrites("MatMul")
-def swap_turned(root: CNode) -> Node | None:
-    """matmul(a^T, b^T) is matmul(b, a)^T."""
-    (a, b), rank = root.inputs, len(root.aval.shape)
-    if not (root.attrs["transpose_a"] and root.attrs["transpose_b"]):
-        return None
-    product = apply("MatMul", b, a, origin=root.origin, transpose_a=False, transpose_b=False)
-    return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
-
-
-@rewrites("MatMul")
 def turn_operands(root: CNode) -> Node | None:
     """A product that transposes an operand is one of the transposed operand, which may merge."""
     if len(root.aval.shape) < 3:
@@ -134,7 +124,6 @@ LAST = ("LayerNorm", "Softmax", "LogSoftmax")
 FUSE: tuple[Rule, ...] = (
     fuse_relu_limit,
     fuse_clip,
-    swap_turned,
     turn_operands,
     flatten_product,
     fuse_gemm,

@@ -362,6 +362,11 @@ def normalizations() -> Iterator[OperatorCase]:
             yield case(f"BatchNorm {name} {shape} {axis}", "BatchNorm", x, *vectors, variance,
                        axis=axis, epsilon=1e-3)  # fmt: skip
         x = numbers(name, 2, 3, 8)
+        for axes in ((2, 3), (1, 3), (0,)):
+            yield case(f"Standardize {name} {axes}", "Standardize", numbers(name, 2, 3, 4, 2),
+                       axes=axes, epsilon=1e-3)  # fmt: skip
+        yield case(f"InstanceNorm {name}", "InstanceNorm", numbers(name, 2, 3, 4),
+                   numbers(name, 3), numbers(name, 3), epsilon=1e-3)  # fmt: skip
         yield case(f"LayerNorm {name}", "LayerNorm", x, numbers(name, 8), numbers(name, 8),
                    epsilon=1e-5)  # fmt: skip
         for op in ("Softmax", "LogSoftmax"):

@@ -426,6 +426,11 @@ def emit_layer_norm(node: CNode, w: Writer) -> None:
     w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
 
 
+@emits("InstanceNorm")
+def emit_instance_norm(node: CNode, w: Writer) -> None:
+    w.node("InstanceNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
+
+
 @emits("Softmax", "LogSoftmax")
 def emit_softmax(node: CNode, w: Writer) -> None:
     w.node(node.op, node, *node.inputs, axis=integer(node, "axis"))
