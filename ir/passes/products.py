@@ -12,6 +12,7 @@ from fnckpt.ir.graph import CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.parts import part_of
 from fnckpt.ir.passes.reshape import reshaped, transposed
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites
 
@@ -62,6 +63,26 @@ def fuse_gemm(root: CNode, product: CNode, b: Node) -> Node | None:
 def _is_plain(node: Node) -> bool:
     known = isinstance(node, Constant) or (isinstance(node, Parameter) and node.value is not None)
     return not known
+
+
+@rewrites(Op("Add", Op("MatMul", name="product"), y))
+def fuse_gemm_sum(root: CNode, product: CNode, y: Node) -> Node | None:
+    """matmul(x, w) + y is gemm(x, w, y), for matrices of one shape."""
+    same = product.aval == y.aval == root.aval and len(root.aval.shape) == 2
+    if not same or not is_float(root):
+        return None
+    return apply("Gemm", *product.inputs, y, origin=product.origin, **product.attrs)
+
+
+@rewrites(Op("Slice", Op("Reshape", x)))
+def slice_rows(root: CNode, x: Node) -> Node | None:
+    """slice(reshape(x)) along the last axis, which the reshape keeps, is reshape(slice(x))."""
+    part = part_of(root)
+    columns, rank = root.inputs[0].aval.shape[-1:], len(root.aval.shape)
+    if part is None or part.axis != rank - 1 or x.aval.shape[-1:] != columns:
+        return None
+    cut = Build(root).slice(x, len(x.aval.shape) - 1, part.start, part.stop)
+    return reshaped(cut, root.aval.shape, root)
 
 
 @rewrites(Op("Add", x, Op("Reshape", y)))
@@ -127,6 +148,8 @@ FUSE: tuple[Rule, ...] = (
     turn_operands,
     flatten_product,
     fuse_gemm,
+    fuse_gemm_sum,
+    slice_rows,
     join_rows,
     *(Rule(Op(op), _along_last) for op in LAST if op in OPERATORS),
 )

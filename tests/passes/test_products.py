@@ -37,7 +37,7 @@ CASES: dict[str, tuple[Function, str]] = {
     "relu6": (lambda w, x: jax.nn.relu6(x), "Clip"),
     "clip": (lambda w, x: jnp.clip(x, -1.0, 2.0), "Clip"),
     "limits the wrong way round stay": (lambda w, x: jnp.clip(x, 2.0, 1.0), "Maximum Minimum"),
-    "a product with a bias": (lambda w, x: x[0] @ w["k"] + w["b"], "Slice Reshape Gemm"),
+    "a product with a bias": (lambda w, x: x[0] @ w["k"] + w["b"], "Gather Gemm"),
     "rows stay a matrix": (residual, "Reshape Gemm Relu Add Gemm Add Reshape"),
     "a product of two inputs": (lambda w, x: x @ x.swapaxes(1, 2), "Transpose MatMul"),
     "attention": (

@@ -216,7 +216,7 @@ def reductions() -> Iterator[OperatorCase]:
 
 
 def scans() -> Iterator[OperatorCase]:
-    """Cumulative operators, and TopK."""
+    """Cumulative operators, and those of several results: Split and TopK."""
     for op in SCANS:
         names = FLOATS if op == "CumLogSumExp" else NUMBERS
         for name in names:
@@ -229,6 +229,7 @@ def scans() -> Iterator[OperatorCase]:
         yield case(f"{op} float32 vector", op, numbers("float32", 6), axis=0, reverse=False)
     for name in EVERY:
         x = numbers(name, 3, 7)
+        yield case(f"Split {name}", "Split", x, axis=1, sizes=(2, 4, 1))
         yield case(f"TopK {name}", "TopK", x, k=3)
         yield case(f"TopK {name} ties", "TopK", np.concatenate([x, x], 1), k=5)
     yield case("TopK float32 NaN", "TopK", edges("float32"), k=5)

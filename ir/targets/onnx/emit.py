@@ -222,6 +222,12 @@ def emit_slice(node: CNode, w: Writer) -> None:
     w.node("Slice", node, x, *bounds, w.ints(axes, "axes"), *extra)
 
 
+@emits("Split")
+def emit_split(node: CNode, w: Writer) -> None:
+    outputs, sizes = w.results(node), w.ints(ints(node, "sizes"), "sizes")
+    w.add("Split", [*node.inputs, sizes], outputs, outputs[0], axis=integer(node, "axis"))
+
+
 @emits("Reverse")
 def emit_reverse(node: CNode, w: Writer) -> None:
     axes = ints(node, "axes")

@@ -35,7 +35,7 @@ DTYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("BatchNorm", "LayerNorm"), FLOATS),
     **dict.fromkeys(("LogicalAnd", "LogicalOr", "LogicalXor", "LogicalNot"), ("bool",)),
     **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"), INTS),
-    **dict.fromkeys(("Reshape", "Transpose", "Concat", "Slice", "Identity", "Cast"), ALL),
+    **dict.fromkeys(("Reshape", "Transpose", "Concat", "Slice", "Split", "Identity", "Cast"), ALL),
     **dict.fromkeys(("Gather", "GatherNd", "GatherElements", "DynamicSlice", "ScatterNd"), ALL),
     **dict.fromkeys(("ReduceMax", "ReduceMin", "ArgMax", "ArgMin"), ORDERED),
     **dict.fromkeys(("ReduceSum", "ReduceProd", "CumSum"), SUMS),
