@@ -111,7 +111,7 @@ def conv(
 def _conv_transpose_aval(
     x: Aval,
     w: Aval,
-    *,
+    *bias: Aval,
     strides: Ints,
     pads: Pads,
     dilation: Ints,
@@ -130,7 +130,7 @@ def _conv_transpose_aval(
 def conv_transpose(
     x: np.ndarray,
     w: np.ndarray,
-    *,
+    *bias: np.ndarray,
     strides: Ints,
     pads: Pads,
     dilation: Ints,
@@ -139,7 +139,7 @@ def conv_transpose(
     """The gradient of a convolution by its input: every element of ``x`` paints ``w``.
 
     ``w`` is ``[C, O / groups, spatial...]``. ``pads`` are added to the full result where
-    positive (zeros) and cut from it where negative.
+    positive (zeros) and cut from it where negative. ``bias[O]`` is added to what is left.
     """
     full_pads = tuple((0, 0) for _ in strides)
     full = _conv_transpose_aval(
@@ -156,7 +156,8 @@ def conv_transpose(
             for start, size, stride in zip(starts, x.shape[2:], strides, strict=True)
         )
         result[(slice(None), slice(None), *at)] += np.concatenate(painted, 1)
-    return _cut_or_pad(result, pads)
+    result = _cut_or_pad(result, pads)
+    return result + bias[0].reshape(-1, *(1,) * len(strides)) if bias else result
 
 
 def _cut_or_pad(x: np.ndarray, pads: Pads) -> np.ndarray:

@@ -13,7 +13,7 @@ from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.operators.reduction import REDUCTIONS, SCANS
 from fnckpt.ir.passes.axes import groups
 from fnckpt.ir.passes.reshape import inverse, keeps_order, reshaped, transposed
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
 
 Ints = tuple[int, ...]
 
@@ -189,6 +189,17 @@ def swap_turned(root: CNode) -> Node | None:
     return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
 
 
+@rewrites(Op("MatMul", Any_("x"), Weight("w")))
+def turn_product(root: CNode, x: Node, w: Node) -> Node | None:
+    """matmul(x^T, w) is matmul(w^T, x)^T; the weight is transposed at export."""
+    if not root.attrs["transpose_a"] or len(w.aval.shape) != 2:
+        return None
+    weight = w if root.attrs["transpose_b"] else transposed(w, (1, 0), root)
+    product = apply("MatMul", weight, x, origin=root.origin, transpose_a=False, transpose_b=False)
+    rank = len(root.aval.shape)
+    return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
+
+
 RULES = (
     *(Rule(Op(op.name), _through_elementwise) for op in OPERATORS.values() if op.elementwise),
     *(Rule(Op(op), _through_first) for op in FIRST_INPUT),
@@ -197,4 +208,5 @@ RULES = (
     Rule(Op("Reshape"), _through_reshape),
     Rule(Op("MatMul"), _into_matmul),
     swap_turned,
+    turn_product,
 )

@@ -13,6 +13,7 @@ from fnckpt.ir.attributes import Ints, ints, number
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
+from fnckpt.ir.passes.axes import before
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build, through
 from fnckpt.ir.passes.fuse import common_axis
 from fnckpt.ir.passes.reshape import reshaped
@@ -77,6 +78,7 @@ _VARIANCE = _mean_of(Op("Square", Op("Sub", g, mean, users=0)), "axes")
 _FACTOR = Op("Mul", _rsqrt(_VARIANCE), w, users=2, name="factor")
 _SHIFT = Op("Add", Op("Mul", Op("Neg", mean), Any_("factor")), Weight("bias"))
 _OUTER_OF_GROUPS = Op("Sub", x, Op("Reshape", _repeated(mean, "means"), users=0))
+_FACTOR_RESHAPED = Op("Mul", Op("Reshape", _rsqrt(_VARIANCE), name="shaped"), w)
 _FACTOR_OF_GROUPS = Op("Mul", _rsqrt(_repeated(_VARIANCE, "variances")), w)
 
 FORMS: tuple[Op, ...] = (
@@ -85,6 +87,7 @@ FORMS: tuple[Op, ...] = (
     Op("Mul", _OUTER, Op("Mul", _rsqrt(_VARIANCE), w)),  # Flax
     Op("Add", Op("Mul", x, _FACTOR), _SHIFT),  # Keras
     Op("Mul", _OUTER_OF_GROUPS, Op("Reshape", _FACTOR_OF_GROUPS)),  # Flax's GroupNorm
+    Op("Mul", Op("Reshape", _OUTER), _FACTOR_RESHAPED),  # Flax behind a reshape
 )
 
 
@@ -99,14 +102,21 @@ def standardize(
     w: Node | None = None,
     bias: Node | None = None,
     factor: Node | None = None,
+    shaped: Node | None = None,
     means: CNode | None = None,
     variances: CNode | None = None,
 ) -> Node | None:
     """(x - m) / sqrt(mean((x - m)^2) + eps), times ``w``, plus ``bias``, with m = mean(x).
 
-    Or of the groups ``g`` of the channels of ``x``, the mean repeated for each channel.
+    Or of the groups ``g`` of the channels of ``x``, the mean repeated for each channel. Or that
+    reshaped, the factor reshaped as well.
     """
-    if not _is_mean(mean, g, axes) or not keep_axes or x.aval != root.aval or not is_float(x):
+    if not _is_mean(mean, g, axes) or not keep_axes or not is_float(x):
+        return None
+    shape, found = root.aval.shape, x.aval.shape
+    if shaped is not None:
+        found = shape if before(shaped.aval.shape, found, shape) == mean.aval.shape else ()
+    if shape != found:
         return None
     repeats = [node for node in (means, variances) if node is not None]
     if not (_are_groups(x, g, axes, repeats) if repeats else x is g):
@@ -115,7 +125,8 @@ def standardize(
     if repeats and w is not None:
         if w.aval.size != x.aval.shape[-1]:
             return None
-        result, w = reshaped(result, x.aval.shape, root), reshaped(w, x.aval.shape[-1:], root)
+        w = reshaped(w, x.aval.shape[-1:], root)
+    result = reshaped(result, shape, root)
     for op, operand in (("Mul", w), ("Add", bias)):
         if operand is not None:
             result = apply(op, result, operand, origin=root.origin)

@@ -83,6 +83,22 @@ GROUPS = "Reshape Standardize Mul Add Reshape"
 IN_ONNX = "Reshape InstanceNorm Mul Add Reshape"
 
 
+class BehindMean(nn.Module):
+    """A norm of the means of an image, as at the end of ConvNeXt."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.LayerNorm()(x.mean((1, 2)))
+
+
+class BehindReshape(nn.Module):
+    """A norm of the places of an image as rows, as at the beginning of a mixer."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.LayerNorm()(x.reshape(2, -1, 8))
+
+
 def nnx_group_norm() -> Norm:
     graphdef, state = nnx.split(nnx.GroupNorm(8, 4, rngs=nnx.Rngs(0)))
     return Norm(
@@ -99,6 +115,8 @@ CASES = [
     linen("exact LayerNorm", nn.LayerNorm(use_fast_variance=False), "LayerNorm", "LayerNorm"),
     linen("LayerNorm without bias", nn.LayerNorm(use_bias=False), "LayerNorm", "LayerNorm"),
     linen("LayerNorm without scale", nn.LayerNorm(use_scale=False), "LayerNorm", "LayerNorm"),
+    linen("LayerNorm of means", BehindMean(), *2 * ["ReduceMean LayerNorm Reshape"]),
+    linen("LayerNorm of places", BehindReshape(), *2 * ["LayerNorm Reshape"]),
     linen("GroupNorm", nn.GroupNorm(4), GROUPS, GROUPS),
     linen("exact GroupNorm", nn.GroupNorm(4, use_fast_variance=False), GROUPS, GROUPS),
     linen("InstanceNorm", nn.InstanceNorm(), "Standardize Mul Add", "Standardize Mul Add"),
