@@ -14,6 +14,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from fnckpt import ckpt
+from fnckpt.arrays import Arrays
 from fnckpt.ckpt_index import PORTABLE, TYPE_OF, Entry
 from fnckpt.cycles import uncollected
 from fnckpt.errors import CheckpointMismatch
@@ -260,8 +261,9 @@ def load_checkpoint(
       dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
     Returns:
-      Without ``like`` a dict, name -> NumPy array, in the file's order; a text is an array of
-      rank 0 and dtype ``U``. Otherwise a pytree of the structure of ``like``.
+      Without ``like`` a dict, name -> NumPy array, in the file's order, that prints itself as a
+      table and in a notebook as a tree; a text is an array of rank 0 and dtype ``U``. Otherwise a
+      pytree of the structure of ``like``.
 
     Raises:
       FormatError: the file is damaged or no ``.ckpt``; names the byte and the tensor.
@@ -271,7 +273,7 @@ def load_checkpoint(
     with ckpt.opened(path, verify=verify, key=dec_key) as file:
         read = file.view if mmap else file.array
         if like is None:
-            return {name: read(entry) for name, entry in file.entries.items()}
+            return Arrays({name: read(entry) for name, entry in file.entries.items()})
         expected = _expected(like)
         found = _differences(file.entries, expected)
         if found and strict:

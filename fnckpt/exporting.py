@@ -24,6 +24,7 @@ from fnckpt.ir.sizes import is_symbolic, places_of, symbols
 from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
+from fnckpt.picture.graph import graph as drawn
 from fnckpt.signature import function_name, input_names, leaf_names
 
 PyTree = object
@@ -103,12 +104,14 @@ class ExportResult(os.PathLike[str]):
         return f"ExportResult\n{lines}"
 
     def _repr_html_(self) -> str:
+        """The table, and the graph of the file as a drawing whose modules open."""
         cells = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
             f"<td style='text-align:left'>{escape(value)}</td></tr>"
             for name, value in self.rows()
         )
-        return f"<table>{cells}</table>"
+        drawing = drawn(target(self.file_format).summarize(self.path))
+        return f"<table>{cells}</table>{drawing}"
 
 
 def export(
