@@ -221,8 +221,9 @@ def mindspore_names(
     Raises:
       ValueError: two parameters get one name.
 
-    >>> mindspore_names({"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}})
-    {'Dense_0.weight': ['params.Dense_0.kernel']}
+    Examples:
+      >>> mindspore_names({"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}})
+      {'Dense_0.weight': ['params.Dense_0.kernel']}
     """
     flat = dict(leaves(params))
     return {
@@ -239,9 +240,10 @@ def to_mindspore(
 
     Arguments and errors are those of ``mindspore_names``.
 
-    >>> tree = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
-    >>> {name: array.shape for name, array in to_mindspore(tree).items()}
-    {'Dense_0.weight': (3, 2)}
+    Examples:
+      >>> tree = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
+      >>> {name: array.shape for name, array in to_mindspore(tree).items()}
+      {'Dense_0.weight': (3, 2)}
     """
     flat = dict(leaves(params))
     result: Arrays = {}
@@ -270,7 +272,8 @@ def from_mindspore(
       arrays: name -> array, as ``load_checkpoint`` gives them; more than ``like`` needs, such as
         an optimizer's state, is no error.
       like: a tree as for ``to_mindspore``, whose leaves say shapes, dtypes and kinds.
-      rules, kinds: as given to ``to_mindspore``.
+      rules: as given to ``to_mindspore``.
+      kinds: as given to ``to_mindspore``.
 
     Raises:
       CheckpointMismatch: parameters that are missing or of another shape or dtype, all named.

@@ -94,11 +94,12 @@ def save_checkpoint(
       ValueError: leaves share a name; there is no leaf; ``crc`` with ``enc_key``.
       OSError: the file cannot be written.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     path = save_checkpoint({"w": np.ones((2, 3)), "step": 7}, f"{directory}/a.ckpt")
-    ...     load_checkpoint(path, like={"w": np.zeros((2, 3)), "step": 0})["step"]
-    7
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     path = save_checkpoint({"w": np.ones((2, 3)), "step": 7}, f"{directory}/a.ckpt")
+      ...     load_checkpoint(path, like={"w": np.zeros((2, 3)), "step": 0})["step"]
+      7
     """
     path = Path(path)
     named = leaves(tree)

@@ -103,9 +103,10 @@ def train(
       CheckpointMismatch: ``resume`` found a checkpoint that does not fit ``state``.
       FormatError: ``resume`` found only damaged ones.
 
-    >>> result = train(lambda s, x: (s + x, {"sum": s}), 0.0, [1.0, 2.0, 3.0], epochs=2)
-    >>> float(result.state), result.history["sum"].tolist()
-    (12.0, [0.0, 1.0, 3.0, 6.0, 7.0, 9.0])
+    Examples:
+      >>> result = train(lambda s, x: (s + x, {"sum": s}), 0.0, [1.0, 2.0, 3.0], epochs=2)
+      >>> float(result.state), result.history["sum"].tolist()
+      (12.0, [0.0, 1.0, 3.0, 6.0, 7.0, 9.0])
     """
     _check_epochs(epochs)
     saving = Saving(
