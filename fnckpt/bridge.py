@@ -20,7 +20,7 @@ A module's path is kept, without the collections ``params`` and ``batch_stats`` 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from fnckpt.checkpoint import host, leaves
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.restoring import wanted
 
+Tree = TypeVar("Tree")
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 Rules = Sequence[tuple[str, str]]
@@ -208,7 +209,7 @@ class _Module:
 
 
 def mindspore_names(
-    params: Any, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
+    params: object, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
 ) -> dict[str, list[str]]:
     """MindSpore's name of each parameter of ``params``, and the names of the leaves it is made of.
 
@@ -234,7 +235,7 @@ def mindspore_names(
 
 
 def to_mindspore(
-    params: Any, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
+    params: object, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
 ) -> dict[str, np.ndarray]:
     """``params`` as MindSpore has them, for ``save_checkpoint`` and ``load_param_into_net``.
 
@@ -261,11 +262,11 @@ def to_mindspore(
 
 def from_mindspore(
     arrays: Mapping[str, np.ndarray],
-    like: Any,
+    like: Tree,
     *,
     rules: Rules = (),
     kinds: Mapping[str, Kind] | None = None,
-) -> Any:
+) -> Tree:
     """A tree of the structure of ``like`` with MindSpore's parameters ``arrays``.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ _MOST_GUESSES = 10_000  # pairs of names compared to suggest close ones, at 20 Â
 
 RESERVED = "fnckpt."  # begins the names of what train saves beside the state; no tree misses it
 
+Tree = TypeVar("Tree")
 Leaf = jax.Array | np.ndarray | np.generic | bool | int | float | complex | str
 
 
@@ -63,7 +64,7 @@ def _collisions(paths: list[tuple[Any, ...]]) -> str:
 
 
 def save_checkpoint(
-    tree: Any,
+    tree: object,
     path: str | os.PathLike[str],
     *,
     crc: bool = False,
@@ -236,15 +237,39 @@ class Differences:
         return "\n".join(lines)
 
 
+@overload
 def load_checkpoint(
     path: str | os.PathLike[str],
-    like: Any = None,
+    like: Tree,
+    *,
+    strict: bool = ...,
+    mmap: bool = ...,
+    verify: bool = ...,
+    dec_key: bytes | None = ...,
+) -> Tree: ...
+
+
+@overload
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    like: None = None,
+    *,
+    strict: bool = ...,
+    mmap: bool = ...,
+    verify: bool = ...,
+    dec_key: bytes | None = ...,
+) -> dict[str, np.ndarray]: ...
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    like: Tree | None = None,
     *,
     strict: bool = True,
     mmap: bool = False,
     verify: bool = True,
     dec_key: bytes | None = None,
-) -> Any:
+) -> Tree | dict[str, np.ndarray]:
     """The tensors of the ``.ckpt`` file ``path``, as written by ``save_checkpoint`` or MindSpore.
 
     Args:
