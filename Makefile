@@ -6,6 +6,8 @@
 SUITABLE = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c '$(SUITABLE)' 2>/dev/null && echo $$name && break; done)
+# setuptools warns of what every editable install is
+INSTALL = PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet
 PROTOS = checkpoint mind_ir anf_ir ge_ir
 
 .PHONY: demo test test-matrix proto bench docs dist clean
@@ -54,11 +56,11 @@ define matrix
 endef
 
 .venv/.demo: pyproject.toml | .venv/bin/python
-	.venv/bin/python -m pip install --quiet -e '.[demo]'
+	$(INSTALL) -e '.[demo]'
 	touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/python
-	.venv/bin/python -m pip install --quiet -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	touch $@
 
 # Debian's Python may come without the pip that venv copies; then its own pip fills the venv.

@@ -13,7 +13,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from fnckpt.ir.lowering import RULES
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.fixture
