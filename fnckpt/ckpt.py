@@ -182,8 +182,9 @@ class Contents:
         """The tensor, read-only, in the file's memory; a copy where that is not possible: parts
         that do not begin at pages, as MindSpore writes them, and texts.
         """
-        if len(entry.spans) == 1 and entry.type in _ANY_BYTES:
-            return self._in_place(entry)
+        dtype, (start, _) = _ANY_BYTES.get(entry.type), entry.spans[0]
+        if dtype is not None and len(entry.spans) == 1:
+            return np.ndarray(entry.shape, dtype, self.data, start)
         if self.file is not None and mapped.can_join(entry.spans):
             content = np.frombuffer(mapped.joined(self.file, entry.spans), np.uint8)
             return _shaped(content, entry, self.source)
@@ -198,8 +199,9 @@ class Contents:
           FormatError: a Bool that is neither 0 nor 1, a text that is not UCS-4, or the file has
             been cut since it was opened.
         """
-        if len(entry.spans) == 1 and entry.type in _ANY_BYTES and entry.nbytes <= _SMALL:
-            return self._in_place(entry).copy()
+        dtype, (start, stop) = _ANY_BYTES.get(entry.type), entry.spans[0]
+        if dtype is not None and len(entry.spans) == 1 and stop - start <= _SMALL:
+            return np.ndarray(entry.shape, dtype, self.data, start).copy()
         content = _aligned(entry.nbytes)
         target = content.data
         at = 0
@@ -207,10 +209,6 @@ class Contents:
             self._fetch(target[at : at + stop - start], start)
             at += stop - start
         return _shaped(content, entry, self.source)
-
-    def _in_place(self, entry: Entry) -> np.ndarray:
-        start, _ = entry.spans[0]
-        return np.ndarray(entry.shape, _ANY_BYTES[entry.type], self.data, start)
 
     def _fetch(self, target: memoryview, start: int) -> None:
         if self.file is None:

@@ -141,7 +141,11 @@ def export(
         runs these passes alone (``docs/optimizer.md`` lists them).
       keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in
         the target's layout, and can be replaced in the file. BatchNorm stays an operator.
-      options: of the format: ``opset`` (an int) of ONNX.
+      options: of the format: ``opset`` (an int) of ONNX; ``mindspore`` of MINDIR, ``"2.0"`` for
+        versions up to 2.2 and MindSpore Lite; ``external_data=True`` of both puts the weights into
+        a file beside the graph's, as is done anyway where they do not fit into its 2 GB:
+        ``net.onnx`` with ``net.onnx.<digest>.data``, ``net_graph.mindir`` with
+        ``net_variables/data_<digest>``.
 
     Returns:
       What was written.
@@ -175,13 +179,13 @@ def export(
         traced = len(graph.cnodes())
         graph, fired = _optimized(graph, goal, passes)
         graph = legalized(graph, goal)
-        encoded = _encode(goal, graph, options)
+        encoded = _encode(goal, graph, path.stem, options)
     except NotLowered as error:
         raise UnsupportedError(_message(name, goal, error.problems)) from None
     except Refused as error:
         raise UnsupportedError(_message(name, goal, _problems(error))) from None
-    with replacing(path) as file:
-        file.writelines(encoded.parts)
+    path = path.with_name(f"{path.stem}{encoded.ending}{goal.suffix}")
+    size = _write(path, encoded)
     weights = graph.weights()
     return ExportResult(
         path=path,
@@ -196,7 +200,7 @@ def export(
         passes=fired,
         parameters=sum(p.aval.size for p in weights),
         parameter_bytes=sum(p.aval.size * p.aval.dtype.itemsize for p in weights),
-        bytes=path.stat().st_size,
+        bytes=size,
         seconds=time.perf_counter() - start,
         graph=graph,
     )
@@ -296,13 +300,29 @@ def _destination(file_name: str | os.PathLike[str] | None, name: str, suffix: st
     return path if path.suffix == suffix else path.with_name(path.name + suffix)
 
 
-def _encode(goal: Target, graph: FuncGraph, options: dict[str, int | str]) -> Encoded:
-    known = list(inspect.signature(goal.encode).parameters)[1:]
+def _write(path: Path, encoded: Encoded) -> int:
+    """Write the files, the graph last, then remove weights of older graphs; the bytes of all."""
+    data, written = encoded.beside, [path]
+    if data is not None:
+        written.append(path.parent / data.location)
+        written[1].parent.mkdir(exist_ok=True)
+        with replacing(written[1]) as file:
+            file.writelines(data.parts())
+    with replacing(path) as file:
+        file.writelines(encoded.parts)
+    if data is not None:
+        for old in data.older(path.parent):
+            old.unlink(missing_ok=True)
+    return sum(each.stat().st_size for each in written)
+
+
+def _encode(goal: Target, graph: FuncGraph, stem: str, options: dict[str, int | str]) -> Encoded:
+    known = list(inspect.signature(goal.encode).parameters)[2:]
     unknown = [option for option in options if option not in known]
     if unknown:
         has = ", ".join(known) or "none"
         raise ValueError(f"{goal.name} has no option {', '.join(unknown)}; its options are: {has}")
-    return goal.encode(graph, **options)
+    return goal.encode(graph, stem, **options)
 
 
 def _problems(error: Refused) -> list[Problem]:

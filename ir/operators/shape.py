@@ -56,6 +56,18 @@ def concat(*xs: np.ndarray, axis: int) -> np.ndarray:
     return np.concatenate(xs, axis)
 
 
+@operator(
+    "Split",
+    lambda x, *, axis, sizes: tuple(
+        Aval((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in sizes
+    ),
+    moves=True,
+)
+def split(x: np.ndarray, *, axis: int, sizes: Ints) -> tuple[np.ndarray, ...]:
+    """All of ``x`` in parts along ``axis``, of ``sizes`` in order."""
+    return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
+
+
 def _pad_aval(x: Aval, fill: Aval, *, low: Ints, high: Ints) -> Aval:
     if fill.shape or fill.dtype != x.dtype:
         raise ValueError(f"the fill value of a pad of {x} is {fill}")

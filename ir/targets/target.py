@@ -10,6 +10,7 @@ from fnckpt.ir.graph import CNode, FuncGraph
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import all_known
+from fnckpt.ir.targets.external import Beside
 from fnckpt.wire import Part
 
 
@@ -28,6 +29,7 @@ class Target:
         it has. They run after the common passes and before anything is emitted.
       fused: rewrites into larger operators that the target's runtimes run faster. They run before
         ``legalize``, in graphs that are optimized.
+      fused_parts: passes that run after ``fused`` and look at all users of a value.
       emitters: what can be written; the operators in neither table are a bug of ours.
       cannot: operators that cannot be written whatever their inputs, with reason and way out.
       encode: the whole file as parts, to be written one after the other; weights are views of
@@ -47,14 +49,24 @@ class Target:
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
     symbolic: bool = True
+    fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file to be written: its ``parts`` in order and the ``nodes`` it counts."""
+    """A file to be written.
+
+    Attributes:
+      parts: its bytes in order.
+      nodes: how many it counts.
+      beside: the file of its weights, where they are not in it.
+      ending: what its name has before the suffix.
+    """
 
     parts: Sequence[Part]
     nodes: int
+    beside: Beside | None = None
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,10 @@ def legalized(graph: FuncGraph, target: Target) -> FuncGraph:
 
 def preferred(graph: FuncGraph, target: Target) -> FuncGraph:
     """``graph`` with the operators that ``target`` runs faster."""
-    return share(rewrite(graph, target.fused)) if target.fused else graph
+    after = rewrite(graph, target.fused)
+    for step in target.fused_parts:
+        after = step(after)
+    return graph if after is graph else share(after)
 
 
 SYMBOLIC = (

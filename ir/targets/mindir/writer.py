@@ -1,6 +1,5 @@
 """The nodes, constants and primitives of a MindIR graph while it is written."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from jax.errors import InconclusiveDimensionOperation
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node
 from fnckpt.ir.sizes import is_known
+from fnckpt.ir.targets.external import raw
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
 from fnckpt.ir.targets.mindir.known import may_be_nan, may_be_negative_zero, may_be_special
 from fnckpt.ir.targets.mindir.primitives import CODES, form_of
@@ -294,10 +294,4 @@ def type_attribute(results: Sequence[Aval], *, is_tuple: bool) -> _Attribute:
 def tensor_parts(number: int, name: str, value: np.ndarray) -> list[Part]:
     """A ``TensorProto`` in the field ``number``: its data as it lies in memory."""
     head = mind_ir.TensorProto(name=name, dims=value.shape, data_type=data_type(value.dtype))
-    return field(number, [head.SerializeToString(), *field(TENSOR_RAW_DATA, [_raw(value)])])
-
-
-def _raw(value: np.ndarray) -> Part:
-    """The bytes in row-major order, little end first."""
-    swapped = value.byteswap() if sys.byteorder == "big" else value
-    return np.ascontiguousarray(swapped).reshape(-1).view(np.uint8).data
+    return field(number, [head.SerializeToString(), *field(TENSOR_RAW_DATA, [raw(value)])])

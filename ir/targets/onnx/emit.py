@@ -268,6 +268,12 @@ def _end(limit: int, size: int) -> int:
     return np.iinfo(np.int64).max if limit == size else _from_end(limit, size)
 
 
+@emits("Split")
+def emit_split(node: CNode, w: Writer) -> None:
+    outputs, parts = w.results(node), w.ints(ints(node, "sizes"), "sizes")
+    w.add("Split", [*node.inputs, parts], outputs, outputs[0], axis=integer(node, "axis"))
+
+
 @emits("Reverse")
 def emit_reverse(node: CNode, w: Writer) -> None:
     axes = ints(node, "axes")
@@ -470,6 +476,11 @@ def emit_layer_norm(node: CNode, w: Writer) -> None:
         raise Refusal("LayerNormalization needs opset 17; pass opset=17 or newer to export")
     epsilon = number(node, "epsilon")
     w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
+
+
+@emits("InstanceNorm")
+def emit_instance_norm(node: CNode, w: Writer) -> None:
+    w.node("InstanceNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
 
 
 @emits("Softmax", "LogSoftmax")
