@@ -278,6 +278,12 @@ def from_mindspore(
 
     Raises:
       CheckpointMismatch: parameters that are missing or of another shape or dtype, all named.
+
+    Examples:
+      >>> like = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
+      >>> from_mindspore({"Dense_0.weight": np.ones((3, 2))}, like)["params"]["Dense_0"]["kernel"]
+      array([[1., 1., 1.],
+             [1., 1., 1.]])
     """
     named = leaves(like)
     flat = {name: np.zeros(_shape(leaf), np.dtype(leaf.dtype)) for name, leaf in named}

@@ -293,6 +293,13 @@ def load_checkpoint(
       FormatError: the file is damaged or no ``.ckpt``; names the byte and the tensor.
       CheckpointMismatch: it does not fit ``like``; names every leaf.
       OSError: it cannot be read.
+
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     path = save_checkpoint({"params": {"w": np.ones(2)}}, f"{directory}/a.ckpt")
+      ...     load_checkpoint(path)
+      {'params.w': array([1., 1.])}
     """
     with ckpt.opened(path, verify=verify, key=dec_key) as file:
         read = file.view if mmap else file.array

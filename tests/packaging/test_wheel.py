@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -74,6 +75,18 @@ def test_the_wheel_carries_the_licence_and_what_is_not_python(wheel):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert "fnckpt/py.typed" in names
     assert "fnckpt/ir/targets/air/prototypes.json.gz" in names
+
+
+def test_the_sdist_holds_what_builds_the_wheel_and_its_papers(wheel, listed):
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    papers = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
+    built = {installed_name(name) for name in listed if name.split("/")[0] in SOURCES}
+    inside = {installed_name(name) for name in names if name.split("/")[0] in SOURCES}
+    assert papers <= names
+    assert inside >= built - set(LINKS)
+    assert not {name.split("/")[0] for name in names} & {"tests", "notebooks", "benchmarks"}
 
 
 def test_both_archives_are_fit_for_an_index(wheel):
