@@ -159,15 +159,16 @@ def export(
       ValueError: an unknown format or pass, or an option that the format does not have.
       OSError: the file cannot be written; what was there before is still there.
 
-    >>> import jax, tempfile
-    >>> net = lambda params, x: jax.nn.relu(x @ params["w"])
-    >>> params = {"w": jax.numpy.ones((3, 2))}
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     result = export(
-    ...         params, net, jax.numpy.ones((1, 3)), "ONNX", file_name=f"{directory}/net"
-    ...     )
-    ...     print(result.path.name, result.nodes, result.parameters)
-    net.onnx 2 6
+    Examples:
+      >>> import jax, tempfile
+      >>> net = lambda params, x: jax.nn.relu(x @ params["w"])
+      >>> params = {"w": jax.numpy.ones((3, 2))}
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     result = export(
+      ...         params, net, jax.numpy.ones((1, 3)), "ONNX", file_name=f"{directory}/net"
+      ...     )
+      ...     print(result.path.name, result.nodes, result.parameters)
+      net.onnx 2 6
     """
     start = time.perf_counter()
     goal = target(file_format)
