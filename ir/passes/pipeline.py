@@ -21,7 +21,12 @@ PASSES: dict[str, Pass] = {
     "share": share,
     # One form: constants folded, weights reshaped at export, reductions with all their axes.
     "simplify": _rules(
-        *reshape.RULES, *reshape.FOLD, *arithmetic.RULES, *arithmetic.KEEP, *arithmetic.LATER
+        *reshape.RULES,
+        *reshape.FOLD,
+        *arithmetic.RULES,
+        *arithmetic.KEEP,
+        *arithmetic.LATER,
+        *arithmetic.SHRINK,
     ),
     "share_simplified": share,
     "join_parts": join_parts,
