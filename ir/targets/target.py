@@ -1,7 +1,7 @@
 """What a target is: a table of emitters, its own rewrites, and a writer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fnckpt.ir.graph import CNode, FuncGraph
@@ -31,6 +31,7 @@ class Target:
         their arrays, so that nothing is copied. Raises ``Refused``.
       check: the problems of a file, each one line naming the place; empty for a good file.
       summarize: what a file holds.
+      no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Target:
     check: Callable[[Path], list[str]]
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
+    no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -19,4 +19,5 @@ TARGET = Target(
     encode=encode,
     check=check,
     summarize=summarize,
+    no_dtype={"bfloat16": 'GE r1.1 has no type for it; dtype="float16" has one'},
 )
