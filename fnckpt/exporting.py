@@ -168,7 +168,7 @@ def export(
     """
     start = time.perf_counter()
     goal = target(file_format)
-    passes = chosen(optimize, keep_params=keep_params)
+    passes = chosen(optimize, keep_params=keep_params, fast_math=fast_math)
     name = function_name(apply_fn)
     _check_dtype(name, goal, dtype)
     path = _destination(file_name, name, goal.suffix)
@@ -178,7 +178,7 @@ def export(
         traced = len(graph.cnodes())
         graph, fired = _optimized(graph, goal, passes)
         graph, narrowing = _narrowed(graph, dtype, jax.tree.leaves(inputs))
-        graph = legalized(graph, goal)
+        graph = legalized(graph, goal, fast_math=fast_math)
         graph = graph if dtype is None else stored(graph, dtype)
         encoded = _encode(goal, graph, options)
     except NotLowered as error:

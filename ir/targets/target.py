@@ -31,6 +31,8 @@ class Target:
         their arrays, so that nothing is copied. Raises ``Refused``.
       check: the problems of a file, each one line naming the place; empty for a good file.
       summarize: what a file holds.
+      guards: those of ``legalize`` that only keep a NaN, or saturate what does not fit, and that
+        ``fast_math=True`` leaves out.
       no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
     """
 
@@ -43,6 +45,7 @@ class Target:
     check: Callable[[Path], list[str]]
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
+    guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -96,9 +99,10 @@ class Refused(Exception):
         self.places = tuple(places)
 
 
-def legalized(graph: FuncGraph, target: Target) -> FuncGraph:
-    """``graph`` in the operators that ``target`` has."""
-    return rewrite(graph, target.legalize)
+def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> FuncGraph:
+    """``graph`` in the operators that ``target`` has; with ``fast_math`` without its guards."""
+    left_out = target.guards if fast_math else ()
+    return rewrite(graph, [rule for rule in target.legalize if rule not in left_out])
 
 
 def preferred(graph: FuncGraph, target: Target) -> FuncGraph:
