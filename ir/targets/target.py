@@ -57,6 +57,9 @@ class Encoded:
     nodes: int
 
 
+Shape = tuple[int | str, ...]
+
+
 @dataclass(frozen=True)
 class ValueSummary:
     """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``."""
@@ -82,13 +85,18 @@ class NodeSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a file of a graph holds, in any format; ``producer`` says who wrote it."""
+    """What a file of a graph holds, in any format.
+
+    ``producer`` says who wrote it; ``shapes`` are of the values whose shape the file tells, by
+    name.
+    """
 
     producer: str
     inputs: tuple[ValueSummary, ...]
     outputs: tuple[ValueSummary, ...]
     parameters: tuple[ValueSummary, ...]
     nodes: tuple[NodeSummary, ...]
+    shapes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
 
 
 class Refused(Exception):

@@ -67,7 +67,8 @@ CASES = [
     ),
     Trusted(
         "elements along an axis",
-        lambda w, i: jnp.take_along_axis(w["table"][:, :1], i[:, None], axis=0), TABLE, INSIDE, OUTSIDE,
+        lambda w, i: jnp.take_along_axis(w["table"][:, :1], i[:, None], axis=0),
+        TABLE, INSIDE, OUTSIDE,
         f"Slice {WRAP} GreaterEqual LessEqual LogicalAnd Reshape Maximum Minimum Gather Select",
         f"Slice {WRAP} Maximum Minimum Gather",
     ),
