@@ -54,6 +54,15 @@ def test_a_function_is_exported_and_run_by_the_runtime_of_its_format(
     np.testing.assert_allclose(found, x.sum(1, keepdims=True) + np.arange(3), rtol=1e-6)
 
 
+def test_export_takes_a_type_and_fast_math(
+    checkpoint: Path, folder: Path, capsys: Captured
+) -> None:
+    assert main([*exported(checkpoint, "ONNX"), "--dtype", "float16", "--fast-math"]) == 0
+    assert "float16: 2 weights, 1 operators; in float32: 0 weights" in capsys.readouterr().out
+    assert main([*exported(checkpoint, "ONNX"), "--dtype", "half"]) == 2
+    assert "dtype must be one of float16, bfloat16 or None" in capsys.readouterr().err
+
+
 def test_run_names_the_inputs_that_do_not_fit(
     checkpoint: Path, folder: Path, capsys: Captured
 ) -> None:
