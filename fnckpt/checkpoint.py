@@ -259,7 +259,7 @@ def load_checkpoint(
     mmap: bool = ...,
     verify: bool = ...,
     dec_key: bytes | None = ...,
-) -> dict[str, np.ndarray]: ...
+) -> Arrays: ...
 
 
 def load_checkpoint(
