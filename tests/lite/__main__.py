@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from fnckpt.ir.targets.mindir import TARGET, check
 from fnckpt.ir.targets.target import Refused, legalized
+from fnckpt.proto.mind_ir_pb2 import ModelProto
 from tests.lite.limits import LIMITS, REFUSED, Outcome, unexpected
 from tests.lite.trials import Trial, trials
 from tests.targets.mindir.judge import Judged, judge
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--judge", choices=LIMITS, nargs="+", default=list(LIMITS))
     parser.add_argument("--keep", type=Path, help="a folder to leave files and results in")
     options = parser.parse_args()
-    some = [trial for trial in trials(options.every) if options.only in trial.name]
+    some = trials(options.every, options.only)
     with TemporaryDirectory() as made:
         folder = options.keep or Path(made)
         surprises = run(some, folder, options.python.absolute(), options.judge)
@@ -73,10 +74,17 @@ def judged(
         path = folder / f"{file}.mindir"
         path.write_bytes(data)
         assert check(path) == [], files[file].name
+    names = {file: input_names(data) for file, data in written.items()}
+    (folder / "inputs.json").write_text(json.dumps(names))
     jobs = {file: trial.inputs for file, trial in files.items()}
     return judge(
         folder, jobs, lambda start: [str(python), str(SCRIPT), str(folder), str(start), name]
     )
+
+
+def input_names(data: bytes) -> list[str]:
+    """What the inputs are called in a file."""
+    return [given.name for given in ModelProto.FromString(data).graph.input]
 
 
 def outcomes(files: Mapping[str, Trial], judged: Mapping[str, Judged]) -> dict[str, Outcome]:

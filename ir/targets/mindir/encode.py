@@ -3,6 +3,7 @@
 import numpy as np
 
 from fnckpt.ir.graph import FuncGraph
+from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS
 from fnckpt.ir.targets.mindir.writer import (
     DIALECTS,
@@ -33,7 +34,9 @@ def encode(graph: FuncGraph, *, mindspore: str = "2.3") -> Encoded:
     """
     if mindspore not in DIALECTS:
         raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
-    writer = Writer(graph, DIALECTS[mindspore])
+    dialect = DIALECTS[mindspore]
+    graph = rewrite(graph, dialect.legalize)
+    writer = Writer(graph, dialect)
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
     # A node may not have the graph's name: "Duplicate CNode name".
     head = mind_ir.GraphProto(name=writer.unused(graph.name))

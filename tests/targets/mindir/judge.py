@@ -78,9 +78,7 @@ def judge(
     crashed: dict[str, Judged] = {}
     start = 0
     while start < len(names):
-        child = subprocess.run(
-            run(start), cwd=folder, capture_output=True, text=True, check=False
-        )
+        child = subprocess.run(run(start), cwd=folder, capture_output=True, text=True, check=False)
         if child.returncode == 0:
             break
         numbers = [int(word) for word in child.stdout.splitlines() if word.isdigit()]
