@@ -129,7 +129,9 @@ def export(
         runs these passes alone (``docs/optimizer.md`` lists them).
       keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in
         the target's layout, and can be replaced in the file. BatchNorm stays an operator.
-      options: of the format: ``opset`` (an int) of ONNX.
+      options: of the format. ONNX: ``opset``, an int. MINDIR: ``mindspore``, the oldest version
+        that shall read the file: ``"2.3"`` (the default) for 2.3 and newer, ``"2.0"`` for
+        MindSpore 1.x to 2.2 and MindSpore Lite 2.0 (``docs/mindir.md`` says what these lack).
 
     Returns:
       What was written.
