@@ -4,7 +4,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from jax.extend.core import Var
 from fnckpt.errors import UnsupportedError
 from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
+from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import Aval, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
+from fnckpt.ir.passes.precision import NARROW, Narrowing, narrowed, stored
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
 from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
@@ -28,6 +30,8 @@ from fnckpt.picture.graph import graph as drawn
 from fnckpt.signature import function_name, input_names, leaf_names
 
 PyTree = object
+
+MOST_MEASURED = 2_000_000_000  # FLOPs of a graph that numpy computes at export: some seconds
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class ExportResult(os.PathLike[str]):
       parameter_bytes: what they take.
       bytes: the size of the file.
       seconds: from the call to the renamed file.
+      narrowing: what became float16 or bfloat16, what did not, and the error of it; None without
+        ``dtype``.
     """
 
     path: Path
@@ -59,6 +65,7 @@ class ExportResult(os.PathLike[str]):
     parameter_bytes: int
     bytes: int
     seconds: float
+    narrowing: Narrowing | None
     graph: FuncGraph = field(repr=False, compare=False)
 
     def __fspath__(self) -> str:
@@ -67,6 +74,7 @@ class ExportResult(os.PathLike[str]):
 
     def rows(self) -> list[tuple[str, str]]:
         """What the result shows of itself, as (name, value)."""
+        precision = [] if self.narrowing is None else [("precision", str(self.narrowing))]
         return [
             ("file", str(self.path)),
             ("format", self.file_format),
@@ -74,6 +82,7 @@ class ExportResult(os.PathLike[str]):
             ("outputs", ", ".join(map(str, self.outputs))),
             ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
             ("passes", ", ".join(self.passes) or "none"),
+            *precision,
             ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),
             ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
             ("bytes", f"{self.bytes:,}"),
@@ -124,6 +133,8 @@ def export(
     max_unroll: int = DEFAULT_MAX_UNROLL,
     optimize: bool | Sequence[str] = True,
     keep_params: bool = False,
+    dtype: str | None = None,
+    fast_math: bool = False,
     **options: int | str,
 ) -> ExportResult:
     """Write the function ``apply_fn(params, *inputs)`` as a file that other runtimes run.
@@ -144,6 +155,11 @@ def export(
         runs these passes alone (``docs/optimizer.md`` lists them).
       keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in
         the target's layout, and can be replaced in the file. BatchNorm stays an operator.
+      dtype: ``"float16"`` or ``"bfloat16"`` stores float32 weights in it and computes in it what
+        bears it; inputs and outputs keep their types. ``docs/optimizer.md`` lists what stays
+        float32. Of a small network and a sample of arrays the error is measured.
+      fast_math: rewrite also where a NaN, an infinity or an index out of range would give another
+        result; ``docs/optimizer.md`` lists where.
       options: of the format: ``opset`` (an int) of ONNX; ``mindspore`` of MINDIR, ``"2.0"`` for
         versions up to 2.2 and MindSpore Lite; ``external_data=True`` of both puts the weights into
         a file beside the graph's, as is done anyway where they do not fit into its 2 GB:
@@ -156,7 +172,7 @@ def export(
     Raises:
       UnsupportedError: something in the function cannot be said in the format. The message names
         every such place with the source line that made it. No file was written.
-      ValueError: an unknown format or pass, or an option that the format does not have.
+      ValueError: an unknown format, pass or ``dtype``, or an option that the format does not have.
       OSError: the file cannot be written; what was there before is still there.
 
     Examples:
@@ -172,8 +188,9 @@ def export(
     """
     start = time.perf_counter()
     goal = target(file_format)
-    passes = chosen(optimize, keep_params=keep_params)
+    passes = chosen(optimize, keep_params=keep_params, fast_math=fast_math)
     name = function_name(apply_fn)
+    _check_dtype(name, goal, dtype)
     path = _destination(file_name, name, goal.suffix)
     inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
     try:
@@ -181,7 +198,9 @@ def export(
         graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
         traced = len(graph.cnodes())
         graph, fired = _optimized(graph, goal, passes)
-        graph = legalized(graph, goal)
+        graph, narrowing = _narrowed(graph, dtype, jax.tree.leaves(inputs))
+        graph = legalized(graph, goal, fast_math=fast_math)
+        graph = graph if dtype is None else stored(graph, dtype)
         encoded = _encode(goal, graph, path.stem, options)
     except NotLowered as error:
         raise UnsupportedError(_message(name, goal, error.problems)) from None
@@ -205,6 +224,7 @@ def export(
         parameter_bytes=sum(p.aval.size * p.aval.dtype.itemsize for p in weights),
         bytes=size,
         seconds=time.perf_counter() - start,
+        narrowing=narrowing,
         graph=graph,
     )
 
@@ -296,6 +316,50 @@ def _optimized(
             fired.append(name)
         graph = after
     return graph, tuple(fired)
+
+
+def _check_dtype(name: str, goal: Target, dtype: str | None) -> None:
+    if dtype is not None and dtype not in NARROW:
+        raise ValueError(f"dtype must be one of {', '.join(NARROW)} or None, got {dtype!r}")
+    if dtype is not None and dtype in goal.no_dtype:
+        problem = Problem("dtype", dtype, goal.no_dtype[dtype])
+        raise UnsupportedError(_message(name, goal, [problem]))
+
+
+def _narrowed(
+    graph: FuncGraph, dtype: str | None, sample: Sequence[object]
+) -> tuple[FuncGraph, Narrowing | None]:
+    """The graph in ``dtype``, with its error where the sample has values and computing is quick."""
+    if dtype is None:
+        return graph, None
+    after, narrowing = narrowed(graph, dtype)
+    if flops(graph) > MOST_MEASURED or not all(map(is_array, sample)):
+        return after, narrowing
+    values = [np.asarray(x, p.aval.dtype) for x, p in zip(sample, graph.inputs, strict=True)]
+    error = greatest_error(evaluate(after, values), evaluate(graph, values))
+    return after, replace(narrowing, error=error)
+
+
+def greatest_error(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+    """The greatest difference over the greatest number, of the worst output of floats.
+
+    Infinite where one has an infinity or a NaN and the other a number.
+    """
+    floats = [(a, b) for a, b in zip(found, wanted, strict=True) if b.dtype.kind not in "biuc"]
+    return max((_error(*map(_wide, pair)) for pair in floats), default=0.0)
+
+
+def _wide(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64)
+
+
+def _error(found: np.ndarray, wanted: np.ndarray) -> float:
+    finite = np.isfinite(wanted)
+    if not np.array_equal(np.isfinite(found), finite):
+        return float("inf")
+    gap = np.max(np.abs(found[finite] - wanted[finite]), initial=0.0)
+    scale = np.max(np.abs(wanted[finite]), initial=0.0)
+    return float(gap / scale if scale else gap)
 
 
 def _destination(file_name: str | os.PathLike[str] | None, name: str, suffix: str) -> Path:

@@ -1,5 +1,6 @@
 """What a file holds, and whether it is valid: one entry for each format."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.targets import TARGETS, target
+from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import Summary, ValueSummary
 from fnckpt.runtimes import EXTRAS, RUNTIMES, is_installed
 
@@ -66,13 +68,44 @@ def _graph_tables(summary: Summary) -> list[FileTable]:
     return [
         FileTable("inputs", ("name", "dtype", "shape"), _value_rows(summary.inputs)),
         FileTable("outputs", ("name", "dtype", "shape"), _value_rows(summary.outputs)),
-        FileTable("parameters", ("name", "dtype", "shape"), _value_rows(summary.parameters)),
+        FileTable(
+            f"parameters, {_bytes(summary.parameters):,} bytes",
+            ("name", "dtype", "shape"),
+            _value_rows(summary.parameters),
+        ),
         FileTable(
             f"{len(summary.nodes)} nodes, by {summary.producer}",
             ("operator", "count"),
             [(op, str(count)) for op, count in counts.most_common()],
         ),
+        *_cost_tables(summary),
     ]
+
+
+def _cost_tables(summary: Summary) -> list[FileTable]:
+    """The ten heaviest nodes, where the file tells shapes to count from."""
+    if not summary.shapes:
+        return []
+    total, unknown, heavy = file_costs(summary)
+    title = f"{total:,} FLOPs, of the heaviest nodes"
+    if unknown:
+        title += f"; of {unknown} nodes the file does not tell the shapes"
+    rows = [(h.op, h.scope, f"{h.flops:,}", f"{h.flops / total:.1%}") for h in heavy]
+    return [FileTable(title, ("operator", "node", "FLOPs", "share"), rows)]
+
+
+def _bytes(values: Sequence[ValueSummary]) -> int:
+    """What the tensors take, those of a type that numpy has a name for."""
+    return sum(
+        _size_of(v.dtype) * math.prod(n for n in v.shape if isinstance(n, int)) for v in values
+    )
+
+
+def _size_of(dtype: str) -> int:
+    try:
+        return np.dtype(dtype).itemsize
+    except TypeError:
+        return 0
 
 
 def _value_rows(values: Sequence[ValueSummary]) -> list[tuple[str, ...]]:

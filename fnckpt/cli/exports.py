@@ -34,6 +34,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, help="the file; the function's name if left out"
     )
+    parser.add_argument("--dtype", help="float16 or bfloat16 inside; inputs and outputs stay")
+    parser.add_argument(
+        "--fast-math", action="store_true", help="rewrite also where NaN and overflow would differ"
+    )
 
 
 @command("export", "export module:function, a pure function of parameters and inputs", _arguments)
@@ -48,7 +52,15 @@ def export(options: argparse.Namespace) -> int:
     inputs = tuple(shape_of(text, scope) for text in options.input)
     arrays = {} if options.params is None else load_checkpoint(options.params)
     params = part_of(nested(arrays), options.part)
-    result = exporting.export(params, function, inputs, options.format, file_name=options.output)
+    result = exporting.export(
+        params,
+        function,
+        inputs,
+        options.format,
+        file_name=options.output,
+        dtype=options.dtype,
+        fast_math=options.fast_math,
+    )
     print(result)
     return 0
 

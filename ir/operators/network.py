@@ -32,12 +32,18 @@ def _matmul_aval(a: Aval, b: Aval, *, transpose_a: bool, transpose_b: bool) -> A
     return Aval((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), a.dtype)
 
 
+def summed(x: np.ndarray) -> np.ndarray:
+    """``x`` in the type that its products are summed in, which is float32 for narrower floats."""
+    narrow = x.dtype.kind not in "biuc" and x.dtype.itemsize == 2
+    return x.astype(np.float32) if narrow else x
+
+
 @operator("MatMul", _matmul_aval)
 def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool) -> np.ndarray:
     """The product over the last two axes, each first transposed where asked; others broadcast."""
     left = np.swapaxes(a, -1, -2) if transpose_a else a
     right = np.swapaxes(b, -1, -2) if transpose_b else b
-    return np.asarray(np.matmul(left, right)).astype(a.dtype)
+    return np.asarray(np.matmul(summed(left), summed(right))).astype(a.dtype)
 
 
 @operator("Gemm", lambda a, b, bias, **turned: _matmul_aval(a, b, **turned))
@@ -96,16 +102,19 @@ def conv(
 ) -> np.ndarray:
     """The cross-correlation of ``x`` with ``w``, plus ``bias[O]`` where given."""
     spatial = x.ndim - 2
-    patches = _patches(x, w.shape[2:], strides, pads, dilation, x.dtype.type(0))
+    padding = x.dtype.type(0)
+    patches = summed(_patches(x, w.shape[2:], strides, pads, dilation, padding))
     outputs = [
         np.tensordot(
             part,
             kernel,
             ((1, *range(2 + spatial, 2 + 2 * spatial)), tuple(range(1, 2 + spatial))),
         )
-        for part, kernel in zip(np.split(patches, groups, 1), np.split(w, groups, 0), strict=True)
+        for part, kernel in zip(
+            np.split(patches, groups, 1), np.split(summed(w), groups, 0), strict=True
+        )
     ]
-    result = np.moveaxis(np.concatenate(outputs, -1), -1, 1)
+    result = np.moveaxis(np.concatenate(outputs, -1), -1, 1).astype(x.dtype)
     return result + bias[0].reshape(-1, *(1,) * spatial) if bias else result
 
 
@@ -147,6 +156,7 @@ def conv_transpose(
         Aval(x.shape, x.dtype), Aval(w.shape, w.dtype),
         strides=strides, pads=full_pads, dilation=dilation, groups=groups,
     )  # fmt: skip
+    own, x, w = x.dtype, summed(x), summed(w)
     result = np.zeros(full.shape, x.dtype)
     for place in np.ndindex(*w.shape[2:]):
         parts = zip(np.split(x, groups, 1), np.split(w[(..., *place)], groups, 0), strict=True)
@@ -157,7 +167,7 @@ def conv_transpose(
             for start, size, stride in zip(starts, x.shape[2:], strides, strict=True)
         )
         result[(slice(None), slice(None), *at)] += np.concatenate(painted, 1)
-    result = _cut_or_pad(result, pads)
+    result = _cut_or_pad(result, pads).astype(own)
     return result + bias[0].reshape(-1, *(1,) * len(strides)) if bias else result
 
 

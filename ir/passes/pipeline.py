@@ -4,7 +4,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.passes import activations, arithmetic, fuse, layout, norms, reshape, weights
+from fnckpt.ir.passes import (
+    activations,
+    arithmetic,
+    fast_math,
+    fuse,
+    layout,
+    norms,
+    reshape,
+    weights,
+)
 from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
@@ -43,16 +52,32 @@ PASSES: dict[str, Pass] = {
 }
 
 
+# Those that fast_math=True adds, each after the one it is called with.
+FAST_PASSES: dict[str, tuple[str, Pass]] = {
+    "fast_reads": ("share", _rules(*fast_math.RULES)),
+    "fast_weights": ("weights", _rules(*weights.FAST)),
+}
+
 TARGET_PASS = "fuse_for_target"  # the larger operators of a target, after all of these
-CHANGES_WEIGHTS = ("weights",)  # the passes that do arithmetic on weights
+CHANGES_WEIGHTS = ("weights", "fast_weights")  # the passes that do arithmetic on weights
 
 
-def chosen(optimize: bool | Sequence[str], *, keep_params: bool = False) -> tuple[str, ...]:
+def _in_order() -> tuple[str, ...]:
+    """All names, in the order that the passes run in."""
+    after = {place: name for name, (place, _) in FAST_PASSES.items()}
+    names = [n for name in PASSES for n in (name, after.get(name)) if n is not None]
+    return (*names, TARGET_PASS)
+
+
+def chosen(
+    optimize: bool | Sequence[str], *, keep_params: bool = False, fast_math: bool = False
+) -> tuple[str, ...]:
     """The names of the passes to run, the one of the target among them.
 
     Args:
       optimize: all, none, or these alone, in the order of the pipeline.
       keep_params: leave out what does arithmetic on weights.
+      fast_math: of all, also those of ``FAST_PASSES``.
 
     Raises:
       ValueError: a name that no pass has.
@@ -60,8 +85,9 @@ def chosen(optimize: bool | Sequence[str], *, keep_params: bool = False) -> tupl
     >>> chosen(["share", "simplify"])
     ('share', 'simplify')
     """
-    every = (*PASSES, TARGET_PASS)
-    wanted = (every if optimize else ()) if isinstance(optimize, bool) else tuple(optimize)
+    every = _in_order()
+    by_default = tuple(name for name in every if fast_math or name not in FAST_PASSES)
+    wanted = (by_default if optimize else ()) if isinstance(optimize, bool) else tuple(optimize)
     unknown = [name for name in wanted if name not in every]
     if unknown:
         raise ValueError(
@@ -85,8 +111,9 @@ def run(graph: FuncGraph, names: Sequence[str], *, debug: bool = False) -> FuncG
     """``graph`` after the passes called ``names``."""
     if debug:
         verify(graph)
+    every = PASSES | {name: step for name, (_, step) in FAST_PASSES.items()}
     for name in names:
-        graph = PASSES[name](graph)
+        graph = every[name](graph)
         if debug:
             verify(graph)
     return graph

@@ -12,6 +12,7 @@ from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes.arithmetic import is_float
+from fnckpt.ir.passes.bounds import stays_finite
 from fnckpt.ir.passes.build import mapped
 from fnckpt.ir.passes.fuse import common_axis
 from fnckpt.ir.passes.reshape import value_of
@@ -172,17 +173,48 @@ def _fold_conv_shift(root: CNode, conv: CNode, shift: Node) -> Node | None:
     return None if bias is None else replace(conv, inputs=(*conv.inputs[:2], bias))
 
 
+def _safely(function: Callable[..., Node | None], product: str) -> Callable[..., Node | None]:
+    """``function`` of a vector, which is a norm; of a number only where nothing can overflow.
+
+    Between a product and its factor a sum can be infinite that is finite with the factor inside.
+    """
+
+    def fold(root: CNode, factor: Node, **rest: Node) -> Node | None:
+        before = rest[product]
+        assert isinstance(before, CNode)
+        with np.errstate(all="ignore"):
+            value = value_of(factor).astype(np.float64)
+            number = 1 / value if root.op == "Div" else value
+        if factor.aval.size == 1 and not (is_float(root) and stays_finite(before, number)):
+            return None
+        return function(root, factor=factor, **rest)
+
+    return fold
+
+
 ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
+
+_FACTORS: tuple[tuple[Op, str, Callable[..., Node | None]], ...] = (
+    (_CONV, "conv", _fold_conv_factor),
+    (_PRODUCT, "product", _without_x(_fold_factor)),
+    (_TOTAL, "total", _without_x(_fold_factor_and_bias)),
+)
 
 RULES: tuple[Rule, ...] = (
     *(Rule(Op(op), _compute_vector) for op in ELEMENTWISE),
-    *(Rule(Op(op, _CONV, Weight("factor")), _fold_conv_factor) for op in ("Mul", "Div")),
     *(Rule(Op(op, _CONV, Weight("shift")), _fold_conv_shift) for op in ("Add", "Sub")),
     fold_batch_norm,
     gather_weight,
     *(
-        Rule(Op(op, pattern, Weight("factor")), _without_x(function))
+        Rule(Op(op, pattern, Weight("factor")), _safely(fold, name))
         for op in ("Mul", "Div")
-        for pattern, function in ((_PRODUCT, _fold_factor), (_TOTAL, _fold_factor_and_bias))
+        for pattern, name, fold in _FACTORS
     ),
+)
+
+# With fast_math: any number, whatever the product is of.
+FAST: tuple[Rule, ...] = tuple(
+    Rule(Op(op, pattern, Weight("factor")), fold)
+    for op in ("Mul", "Div")
+    for pattern, _, fold in _FACTORS
 )

@@ -1,7 +1,7 @@
 """What a target is: a table of emitters, its own rewrites, and a writer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jax.errors import InconclusiveDimensionOperation
@@ -37,6 +37,9 @@ class Target:
       check: the problems of a file, each one line naming the place; empty for a good file.
       summarize: what a file holds.
       symbolic: whether sizes may be left open.
+      guards: those of ``legalize`` that only keep a NaN, or saturate what does not fit, and that
+        ``fast_math=True`` leaves out.
+      no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Target:
     fused: Sequence[Rule] = ()
     symbolic: bool = True
     fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
+    guards: Sequence[Rule] = ()
+    no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ class Encoded:
     nodes: int
     beside: Beside | None = None
     ending: str = ""
+
+
+Shape = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,13 +102,18 @@ class NodeSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a file of a graph holds, in any format; ``producer`` says who wrote it."""
+    """What a file of a graph holds, in any format.
+
+    ``producer`` says who wrote it; ``shapes`` are of the values whose shape the file tells, by
+    name.
+    """
 
     producer: str
     inputs: tuple[ValueSummary, ...]
     outputs: tuple[ValueSummary, ...]
     parameters: tuple[ValueSummary, ...]
     nodes: tuple[NodeSummary, ...]
+    shapes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
 
 
 class Refused(Exception):
@@ -111,9 +124,10 @@ class Refused(Exception):
         self.places = tuple(places)
 
 
-def legalized(graph: FuncGraph, target: Target) -> FuncGraph:
-    """``graph`` in the operators that ``target`` has."""
-    return rewrite(graph, target.legalize)
+def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> FuncGraph:
+    """``graph`` in the operators that ``target`` has; with ``fast_math`` without its guards."""
+    left_out = target.guards if fast_math else ()
+    return rewrite(graph, [rule for rule in target.legalize if rule not in left_out])
 
 
 def preferred(graph: FuncGraph, target: Target) -> FuncGraph:

@@ -68,6 +68,15 @@ def test_a_size_with_a_name_stays_open(
         assert f"{size}x3" in capsys.readouterr().out
 
 
+def test_export_takes_a_type_and_fast_math(
+    checkpoint: Path, folder: Path, capsys: Captured
+) -> None:
+    assert main([*exported(checkpoint, "ONNX"), "--dtype", "float16", "--fast-math"]) == 0
+    assert "float16: 2 weights, 1 operators; in float32: 0 weights" in capsys.readouterr().out
+    assert main([*exported(checkpoint, "ONNX"), "--dtype", "half"]) == 2
+    assert "dtype must be one of float16, bfloat16 or None" in capsys.readouterr().err
+
+
 def test_run_names_the_inputs_that_do_not_fit(
     checkpoint: Path, folder: Path, capsys: Captured
 ) -> None:

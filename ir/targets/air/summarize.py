@@ -31,6 +31,11 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
         outputs=tuple(_linked(ops, link) for link in output_names(graph)),
         parameters=tuple(_result(op, 0) for op in weights),
         nodes=tuple(_node(op, ops) for op in graph.op if op.type not in (*CONSTS, "Data")),
+        shapes={
+            value.name: value.shape
+            for op in graph.op
+            for value in (_result(op, index) for index in range(len(op.output_desc)))
+        },
     )
 
 

@@ -1,6 +1,6 @@
 """MindIR: the files that MindSpore and MindSpore Lite load."""
 
-from fnckpt.ir.targets.mindir import emit, emit_exact
+from fnckpt.ir.targets.mindir import emit, emit_exact, legalize_elementwise, legalize_types
 from fnckpt.ir.targets.mindir.encode import encode
 from fnckpt.ir.targets.mindir.legalize import LEGALIZE
 from fnckpt.ir.targets.mindir.read import check, summarize
@@ -18,4 +18,5 @@ TARGET = Target(
     encode=encode,
     check=check,
     summarize=summarize,
+    guards=(*legalize_elementwise.GUARDS, legalize_types.saturate_cast),
 )

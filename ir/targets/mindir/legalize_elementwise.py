@@ -256,10 +256,11 @@ def count_bits(node: CNode) -> Node:
     return total
 
 
+GUARDS: tuple[Rule, ...] = (Rule(Op("Maximum"), keep_nan), Rule(Op("Minimum"), keep_nan))
+
 RULES: tuple[Rule, ...] = (
     drop_identity,
-    Rule(Op("Maximum"), keep_nan),
-    Rule(Op("Minimum"), keep_nan),
+    *GUARDS,
     sign_by_comparison,
     compose_softplus,
     compose_cbrt,

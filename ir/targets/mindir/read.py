@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fnckpt.ir.targets.mindir.check import check
-from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in
+from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in, types_of
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 from fnckpt.proto.mind_ir_pb2 import TensorProto, ValueInfoProto
 
@@ -34,6 +34,11 @@ def summarize(path: Path) -> Summary:
             for node, kind in nodes
             if kind not in HIDDEN
         ),
+        shapes={
+            name: tuple(tensors[0].dims)  # the first of several
+            for name, tensors in types_of(graph).items()
+            if tensors
+        },
     )
 
 

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
+from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 
 
 def check(path: Path) -> list[str]:
@@ -53,7 +53,28 @@ def summarize(path: Path) -> Summary:
         nodes=tuple(
             NodeSummary(n.name, n.op_type, tuple(n.input), tuple(n.output)) for n in graph.node
         ),
+        shapes=_shapes(model),
     )
+
+
+MOST_BYTES = 1 << 10  # of a constant that may say a shape
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    """The shapes of all values; where the file lacks some, as ONNX infers them."""
+    found: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    found |= _described(model.graph)
+    if all(name in found for node in model.graph.node for name in node.output):
+        return found
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > MOST_BYTES:
+            tensor.ClearField("raw_data")
+    return _described(onnx.shape_inference.infer_shapes(model).graph) | found
+
+
+def _described(graph: onnx.GraphProto) -> dict[str, Shape]:
+    values = map(_value, (*graph.input, *graph.output, *graph.value_info))
+    return {value.name: value.shape for value in values}
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -67,9 +88,9 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _dtype(element: int) -> str:
-    if element not in onnx.TensorProto.DataType.values():
+    if element not in onnx.TensorProto.DataType.values()[1:]:  # the first is UNDEFINED
         return f"unknown({element})"
-    return onnx.TensorProto.DataType.Name(element).lower()
+    return helper.tensor_dtype_to_np_dtype(element).name
 
 
 def _value(info: onnx.ValueInfoProto) -> ValueSummary:

@@ -1,0 +1,87 @@
+"""How large numbers can be whatever the inputs are, to know what cannot overflow."""
+
+from collections.abc import Sequence
+from math import inf, sqrt
+
+import numpy as np
+
+from fnckpt.ir.attributes import number
+from fnckpt.ir.graph import CNode, Node, ordered
+from fnckpt.ir.operators import OPERATORS
+from fnckpt.ir.passes.build import known
+
+SAFE = 1e37  # well below the greatest float32, 3.4e38, for the rounding of sums
+
+AT_MOST_ONE = frozenset({"Cos", "Erf", "Sigmoid", "Sign", "Sin", "Softmax", "Tanh"})
+NOT_GREATER = frozenset({"Abs", "AvgPool", "Gelu", "Neg", "ReduceMean", "Relu", "Silu"})
+LARGEST = frozenset({"Maximum", "Minimum", "Select"})
+SUMS = frozenset({"Add", "Sub"})
+PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
+
+
+def bound(node: Node) -> float:
+    """The greatest magnitude that an element can have if it is no NaN; infinity where not known.
+
+    >>> from fnckpt.ir.graph import Aval, Parameter
+    >>> from fnckpt.ir.operators import apply
+    >>> x = Parameter("x", Aval((2,), np.dtype(np.float32)))
+    >>> bound(x), bound(apply("Tanh", x))
+    (inf, 1.0)
+    """
+    found: dict[int, float] = {}
+    for each in ordered([node]):
+        inputs = each.inputs if isinstance(each, CNode) else ()
+        found[id(each)] = _bound(each, [found[id(n)] for n in inputs])
+    return found[id(node)]
+
+
+def stays_finite(product: CNode, factor: np.ndarray) -> bool:
+    """Whether neither ``product`` nor it times ``factor`` can overflow, whatever the input is."""
+    return bool(bound(product) * max(1.0, float(np.max(np.abs(factor), initial=0.0))) < SAFE)
+
+
+def _bound(node: Node, inputs: Sequence[float]) -> float:
+    value = known(node)
+    if value is not None:
+        return float(np.max(np.abs(value.astype(np.float64)), initial=0.0))
+    if isinstance(node, CNode) and len(node.results) > 1:
+        return inf
+    if node.aval.dtype.kind in "biu":
+        return 2.0 ** (8 * node.aval.dtype.itemsize)
+    return _computed(node, inputs) if isinstance(node, CNode) else inf
+
+
+def _computed(node: CNode, inputs: Sequence[float]) -> float:
+    """Of an operator of floats whose inputs are bounded by ``inputs``."""
+    if node.op in AT_MOST_ONE:
+        return 1.0
+    if node.op in NOT_GREATER:
+        return inputs[0]
+    if node.op in SUMS:
+        return sum(inputs)
+    if node.op == "Mul":
+        return inputs[0] * inputs[1] if 0.0 not in inputs else inf if inf in inputs else 0.0
+    if node.op == "Clip":
+        return max(abs(number(node, "low")), abs(number(node, "high")))
+    if node.op == "LayerNorm":  # one of n numbers is at most sqrt(n) of their deviations away
+        return sqrt(node.aval.shape[-1]) * inputs[1] + inputs[2]
+    if node.op in PRODUCTS:
+        return inputs[0] * _row_sums(node) + sum(inputs[2:])
+    if node.op in LARGEST or node.op == "Cast" or OPERATORS[node.op].moves:
+        floats = zip(inputs, node.inputs, strict=True)
+        of_values = [b for b, n in floats if n.aval.dtype.kind not in "biu" or node.op == "Cast"]
+        return max(of_values, default=inf)
+    return inf
+
+
+def _row_sums(product: CNode) -> float:
+    """By how much a product with known weights can enlarge the greatest number."""
+    value = known(product.inputs[1])
+    if value is None:
+        return inf
+    sizes = np.abs(value.astype(np.float64))
+    if product.op == "Conv":
+        sums = sizes.sum(tuple(range(1, sizes.ndim)))
+    else:
+        sums = sizes.sum(-1 if product.attrs["transpose_b"] else -2)
+    return float(np.max(sums, initial=0.0))
