@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 
 from fnckpt import ckpt
 from fnckpt.ckpt_index import PORTABLE, TYPE_OF, Entry
+from fnckpt.cycles import uncollected
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.files import replacing
 from fnckpt.restoring import Wanted, is_key, wanted
@@ -37,8 +39,9 @@ def leaves(tree: Any) -> list[tuple[str, Any]]:
     >>> leaves({"params": {"w": 1.0}, "opt": (2.0, None, [3.0])})
     [('opt.0', 2.0), ('opt.2.0', 3.0), ('params.w', 1.0)]
     """
-    flat = tree_flatten_with_path(tree)[0]
-    named = [(keystr(path, simple=True, separator="."), leaf) for path, leaf in flat]
+    with uncollected():
+        flat = tree_flatten_with_path(tree)[0]
+        named = [(keystr(path, simple=True, separator="."), leaf) for path, leaf in flat]
     if len({name for name, _ in named}) < len(named):
         raise ValueError(_collisions([path for path, _ in flat]))
     return named
@@ -147,6 +150,8 @@ def check_leaves(
 
 def _fault(leaf: Any, portable: bool) -> str | None:
     """Why ``leaf`` cannot be stored; None if it can."""
+    if isinstance(leaf, np.ndarray):  # first, since it is quickly told
+        return _fault_of_dtype(leaf.dtype, portable)
     if isinstance(leaf, str):
         return _fault_of_text(leaf)
     if isinstance(leaf, jax.Array):
@@ -174,6 +179,7 @@ def _encodes(leaf: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in leaf)
 
 
+@lru_cache(maxsize=256)
 def _fault_of_dtype(dtype: np.dtype, portable: bool) -> str | None:
     if dtype.kind == "U":
         return "an array of texts; a checkpoint holds single ones"
@@ -193,6 +199,8 @@ def host(leaf: Leaf) -> np.ndarray:
     >>> host(7)
     array(7)
     """
+    if isinstance(leaf, np.ndarray):
+        return leaf
     if isinstance(leaf, jax.Array) and is_key(leaf):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)
@@ -246,8 +254,8 @@ def load_checkpoint(
       strict: raise on any difference. False loads what fits, keeps the leaves of ``like`` where
         nothing does, and tells the differences in a UserWarning; ``differences`` returns them.
       mmap: NumPy leaves are read-only views of the file, fetched when they are looked at; the
-        file must not be truncated in place while they live. Tensors over 512 MiB, which the
-        format cuts, are read at once.
+        file must not be truncated in place while they live. Texts are read at once, and
+        tensors over 512 MiB of files that MindSpore wrote.
       verify: compare the CRC-32 where the file has one (with ``mmap`` that reads the whole file).
       dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
@@ -264,7 +272,7 @@ def load_checkpoint(
         read = file.view if mmap else file.array
         if like is None:
             return {name: read(entry) for name, entry in file.entries.items()}
-        expected = [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
+        expected = _expected(like)
         found = _differences(file.entries, expected)
         if found and strict:
             raise CheckpointMismatch(_told(path, found, "load with strict=False to keep the rest"))
@@ -276,9 +284,14 @@ def load_checkpoint(
 
 def differences(path: str | os.PathLike[str], like: Any) -> Differences:
     """How the file ``path`` differs from the pytree ``like``; only headers are read."""
-    expected = [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
+    expected = _expected(like)
     with ckpt.opened(path, verify=False) as file:
         return _differences(file.entries, expected)
+
+
+def _expected(like: Any) -> list[tuple[str, Wanted]]:
+    with uncollected():
+        return [(name, wanted(leaf, name)) for name, leaf in leaves(like)]
 
 
 def _restored(

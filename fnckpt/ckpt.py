@@ -20,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fnckpt import mapped
 from fnckpt.ckpt_index import (
     CONTENT,
     CRC_DIGITS,
@@ -30,11 +31,13 @@ from fnckpt.ckpt_index import (
     TRAILER,
     TYPE,
     TYPE_OF,
+    TYPES,
     VALUE,
     Entry,
     index,
     trailer_begins,
 )
+from fnckpt.cycles import uncollected
 from fnckpt.errors import FormatError
 from fnckpt.wire import Part, opening, scalar, text
 
@@ -43,7 +46,10 @@ _BLOCK = 16 << 20  # bytes of an array that is not laid out as in the file, copi
 _SMALL = 1 << 16  # bytes of a tensor that are quicker copied than handed over
 _LARGE = 1 << 20  # bytes of a tensor that gets pages of its own
 _ALIGNMENT = 64  # of the memory that XLA on the CPU takes over without a copy
-_UNKNOWN_FIELD = scalar(15, 0)  # every reader skips it
+_UNKNOWN = 15  # a field that every reader skips
+_ANY_BYTES = {  # tensor_type -> dtype in the file, where any bytes are a tensor
+    kind: dtype.newbyteorder("<") for kind, dtype in TYPES.items() if kind != "Bool"
+}
 
 
 class Sink(Protocol):
@@ -72,70 +78,87 @@ def write(file: Sink, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = F
     >>> file.getvalue()
     b'\\n\\x17\\n\\x04step\\x12\\x0f\\x08\\x01\\x12\\x05Int32\\x1a\\x04\\x07\\x00\\x00\\x00'
     """
-    checksum, tail = 0, b""
+    checksum, written, last, before = 0, 0, b"", b""
     for name, leaf in leaves:
-        for piece in _pieces(name, leaf):
+        for piece in _pieces(name, leaf, written):
             file.write(piece)
             if crc:
                 checksum = zlib.crc32(piece, checksum)
-            elif len(piece) >= TRAILER:
-                tail = piece[-TRAILER:]
-            else:
-                tail = (bytes(tail) + piece)[-TRAILER:]
+            written += len(piece)
+            last, before = piece, last
     if crc:
         file.write(CRC_MARK + checksum.to_bytes(CRC_DIGITS, "big"))
-    elif tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
-        file.write(_UNKNOWN_FIELD)
+        return
+    tail = (bytes(before[-TRAILER:]) + last[-TRAILER:])[-TRAILER:]
+    if tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
+        file.write(scalar(_UNKNOWN, 0))
 
 
-def _pieces(name: str, leaf: np.ndarray) -> Iterator[bytes | memoryview]:
-    """The bytes of one leaf: headers, each followed by its part of the content."""
+def _pieces(name: str, leaf: np.ndarray, at: int) -> Iterable[bytes | memoryview]:
+    """The bytes of one leaf, which go to byte ``at``."""
+    if leaf.nbytes > _SMALL or leaf.dtype.kind == "U":
+        return _parts(name, leaf, at)
+    tag, (kind, stored) = name.encode(), _stored(leaf.dtype)
+    begin, middle = _frame(len(tag), kind, leaf.shape, leaf.nbytes)
+    return (begin + tag + middle + leaf.astype(stored, copy=False).tobytes(),)
+
+
+def _parts(name: str, leaf: np.ndarray, at: int) -> Iterator[bytes | memoryview]:
+    """The bytes of one leaf: headers, each followed by its part of the content.
+
+    Where there are several, each part begins a page, so that together they can be mapped.
+    """
     if leaf.dtype.kind == "U":
         kind, dims, leaf = "str", (0,), leaf.astype(leaf.dtype.newbyteorder("<"))
     else:
-        kind, dims = _type(leaf.dtype), leaf.shape
-    if leaf.nbytes <= _SMALL:
-        stored = leaf.astype(_stored(leaf.dtype), copy=False)
-        yield _header(name, kind, dims, leaf.nbytes) + stored.tobytes()
-        return
+        kind, dims = _stored(leaf.dtype)[0], leaf.shape
+    tag = name.encode()
     to_come = leaf.nbytes
     left = 0
     for block in _blocks(leaf):
         while block:
             if not left:
                 left = min(to_come, PART)
-                yield _header(name, kind, dims, left)
+                begin, middle = _frame(len(tag), kind, dims, left)
+                header = begin + tag + middle
+                if leaf.nbytes > PART:
+                    header = _up_to_a_page(at + len(header)) + header
+                yield header
+                at += len(header)
             yield block[:left]
             written = min(left, len(block))
             block, left, to_come = block[written:], left - written, to_come - written
+            at += written
+
+
+def _up_to_a_page(at: int) -> bytes:
+    """A field that every reader skips, after which byte ``at`` begins a page."""
+    least = 1 << 14  # from here on its length takes three bytes
+    content = least + -(at + 4 + least) % mapped.PAGE
+    return opening(_UNKNOWN, content) + bytes(content)
 
 
 @lru_cache(maxsize=256)
-def _type(dtype: np.dtype) -> str:
-    return TYPE_OF[dtype.newbyteorder("=")]
-
-
-@lru_cache(maxsize=256)
-def _stored(dtype: np.dtype) -> np.dtype:
-    return dtype.newbyteorder("<")
-
-
-def _header(name: str, kind: str, dims: tuple[int, ...], length: int) -> bytes:
-    """A Checkpoint message up to the content of its tensor, of ``length`` bytes."""
-    value = text(TAG, name) + _tensor_header(kind, dims, length)
-    return opening(VALUE, len(value) + length) + value
+def _stored(dtype: np.dtype) -> tuple[str, np.dtype]:
+    """The tensor_type, and the dtype of the bytes in the file."""
+    return TYPE_OF[dtype.newbyteorder("=")], dtype.newbyteorder("<")
 
 
 @lru_cache(maxsize=4096)
-def _tensor_header(kind: str, dims: tuple[int, ...], length: int) -> bytes:
+def _frame(tag: int, kind: str, dims: tuple[int, ...], length: int) -> tuple[bytes, bytes]:
+    """A Checkpoint message but for its name, of ``tag`` bytes, and its content, of ``length``:
+    what comes before the name, and what comes between the two.
+    """
     sizes = b"".join(scalar(DIMS, dim) for dim in dims)
     tensor = sizes + text(TYPE, kind) + opening(CONTENT, length)
-    return opening(TENSOR, len(tensor) + length) + tensor
+    middle = opening(TENSOR, len(tensor) + length) + tensor
+    name = opening(TAG, tag)
+    return opening(VALUE, len(name) + tag + len(middle) + length) + name, middle
 
 
 def _blocks(leaf: np.ndarray) -> Iterator[memoryview]:
     """The little-endian bytes of ``leaf`` in C order; copied only where its memory differs."""
-    stored = _stored(leaf.dtype)
+    stored = leaf.dtype.newbyteorder("<")
     if leaf.flags.c_contiguous and leaf.dtype == stored:
         yield leaf.reshape(-1).view(np.uint8).data
     elif leaf.nbytes <= _BLOCK or not leaf.ndim:
@@ -156,13 +179,16 @@ class Contents:
     file: FileIO | None  # where large contents are read from; None: only ``data``
 
     def view(self, entry: Entry) -> np.ndarray:
-        """The tensor, read-only, in the file's memory; a copy where it is in several parts."""
-        if len(entry.spans) > 1 or entry.type == "str":
-            array = self.array(entry)
-        else:
-            start, _ = next(iter(entry.spans))
-            content = np.frombuffer(self.data, np.uint8, entry.nbytes, start)
-            array = _shaped(content, entry, self.source)
+        """The tensor, read-only, in the file's memory; a copy where that is not possible: parts
+        that do not begin at pages, as MindSpore writes them, and texts.
+        """
+        dtype, (start, _) = _ANY_BYTES.get(entry.type), entry.spans[0]
+        if dtype is not None and len(entry.spans) == 1:
+            return np.ndarray(entry.shape, dtype, self.data, start)
+        if self.file is not None and mapped.can_join(entry.spans):
+            content = np.frombuffer(mapped.joined(self.file, entry.spans), np.uint8)
+            return _shaped(content, entry, self.source)
+        array = self.array(entry)
         array.flags.writeable = False
         return array
 
@@ -173,10 +199,9 @@ class Contents:
           FormatError: a Bool that is neither 0 nor 1, a text that is not UCS-4, or the file has
             been cut since it was opened.
         """
-        if entry.nbytes <= _SMALL and len(entry.spans) == 1:
-            start, _ = next(iter(entry.spans))
-            content = np.frombuffer(self.data, np.uint8, entry.nbytes, start).copy()
-            return _shaped(content, entry, self.source)
+        dtype, (start, stop) = _ANY_BYTES.get(entry.type), entry.spans[0]
+        if dtype is not None and len(entry.spans) == 1 and stop - start <= _SMALL:
+            return np.ndarray(entry.shape, dtype, self.data, start).copy()
         content = _aligned(entry.nbytes)
         target = content.data
         at = 0
@@ -264,11 +289,12 @@ def contents(
     Raises:
       FormatError: as ``opened``.
     """
-    entries = index(data, source)
-    end = max(entry.spans[-1][1] for entry in entries.values())
+    with uncollected():
+        entries = index(data, source)
+    end = next(reversed(entries.values())).spans[-1][1]
     if verify and len(data) - end >= TRAILER and trailer_begins(data, len(data) - TRAILER):
         _check_crc(data, source)
-    return Contents(entries, data, source, file)
+    return Contents(entries, data.toreadonly(), source, file)
 
 
 def _check_crc(data: memoryview, source: str) -> None:

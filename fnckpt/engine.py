@@ -14,7 +14,7 @@ from fnckpt.meta import write_graph_meta
 from fnckpt.options import OnCheckpoint, Saving
 from fnckpt.policy import CheckpointPolicy
 from fnckpt.saver import Saved, Saver
-from fnckpt.snapshot import Place, Snapshot
+from fnckpt.snapshot import Mark, Place, Snapshot
 from fnckpt.step import Step
 
 
@@ -73,8 +73,8 @@ class Engine(Protocol):
         """The checkpoints of this training, oldest first."""
         ...
 
-    def best(self) -> Path | None:
-        """The best one."""
+    def best(self, step: int) -> Path | None:
+        """Where the best state, that after ``step`` steps in all, is kept; None if nowhere."""
         ...
 
 
@@ -104,14 +104,14 @@ class FileEngine:
 
     def newest(self, like: Any) -> Snapshot | None:
         options = self.options
-        whole = snapshot.newest(self._root, options.prefix, like)
-        parts = ranks.newest(self._root, options.prefix, like)
-        found = max(
-            (each for each in (whole, parts) if each is not None),
-            key=lambda each: each.place.global_step,
-            default=None,
-        )
-        self._found = found
+
+        def read(limit: Mark | None) -> Snapshot | None:
+            whole = snapshot.newest(self._root, options.prefix, like, limit=limit)
+            parts = ranks.newest(self._root, options.prefix, like, limit=limit)
+            found = [each for each in (whole, parts) if each is not None]
+            return max(found, key=lambda each: each.place.global_step, default=None)
+
+        found = self._found = ranks.agreed(read)
         if found is not None:
             self._run = store.Run(self._folder, options.prefix, found.run.number)
         else:
@@ -224,7 +224,7 @@ class FileEngine:
             paths = [run.path(file) for file in run.checkpoints()] if run else []
         return [path for path in paths if path.exists()]
 
-    def best(self) -> Path | None:
+    def best(self, step: int) -> Path | None:
         return self._run.best if self._run and self._run.best.exists() else None
 
     def _durable(self, path: Path) -> None:

@@ -3,8 +3,8 @@
 import inspect
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -16,19 +16,19 @@ from jax.extend.core import Var
 from fnckpt.errors import UnsupportedError
 from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
-from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import Aval, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
-from fnckpt.ir.passes.precision import NARROW, Narrowing, narrowed, stored
+from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
+from fnckpt.ir.sizes import is_symbolic, places_of, symbols
+from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
+from fnckpt.narrowing import narrowed_and_measured
 from fnckpt.signature import function_name, input_names, leaf_names
 
 PyTree = object
-
-MOST_MEASURED = 2_000_000_000  # FLOPs of a graph that numpy computes at export: some seconds
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ExportResult(os.PathLike[str]):
             ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
             ("passes", ", ".join(self.passes) or "none"),
             *precision,
-            ("FLOPs", f"{self.flops:,}"),
+            ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),
             ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
             ("bytes", f"{self.bytes:,}"),
             ("seconds", f"{self.seconds:.2f}"),
@@ -88,12 +88,21 @@ class ExportResult(os.PathLike[str]):
 
     @property
     def flops(self) -> int:
-        """The floating-point operations of one run; a multiplication and an addition are two."""
-        return flops(self.graph)
+        """The floating-point operations of one run; a multiplication and an addition are two.
+
+        Symbolic sizes count as 1.
+        """
+        return flops(self._of_ones())
 
     def heaviest(self) -> Sequence[Heavy]:
         """The ten nodes with the most operations, each with the path of its module."""
-        return heaviest(self.graph)
+        return heaviest(self._of_ones())
+
+    def _of_ones(self) -> FuncGraph:
+        return specialized(self.graph, dict.fromkeys(self._symbols(), 1))
+
+    def _symbols(self) -> Sequence[str]:
+        return sorted({s for p in self.graph.inputs for n in p.aval.shape for s in symbols(n)})
 
     def __repr__(self) -> str:
         """One line a fact."""
@@ -131,7 +140,8 @@ def export(
         to ``apply_fn`` as they are.
       apply_fn: a pure function.
       sample_input: an array or ``jax.ShapeDtypeStruct`` that says shape and dtype of the one
-        input, or a tuple of them for several; each may be a pytree.
+        input, or a tuple of them for several; each may be a pytree. Sizes that ONNX and MindIR
+        shall leave open are symbols of ``jax.export.symbolic_shape("b, n")``.
       file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``, in any case.
       file_name: where to write; the format's suffix is added when missing. None takes the name
         of ``apply_fn``.
@@ -145,7 +155,11 @@ def export(
         float32. Of a small network and a sample of arrays the error is measured.
       fast_math: rewrite also where a NaN, an infinity or an index out of range would give another
         result; ``docs/optimizer.md`` lists where.
-      options: of the format: ``opset`` (an int) of ONNX.
+      options: of the format: ``opset`` (an int) of ONNX; ``mindspore`` of MINDIR, ``"2.0"`` for
+        versions up to 2.2 and MindSpore Lite; ``external_data=True`` of both puts the weights into
+        a file beside the graph's, as is done anyway where they do not fit into its 2 GB:
+        ``net.onnx`` with ``net.onnx.<digest>.data``, ``net_graph.mindir`` with
+        ``net_variables/data_<digest>``.
 
     Returns:
       What was written.
@@ -174,19 +188,20 @@ def export(
     path = _destination(file_name, name, goal.suffix)
     inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
     try:
+        _check_sizes(goal, input_names(apply_fn, inputs), jax.tree.leaves(inputs))
         graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
         traced = len(graph.cnodes())
         graph, fired = _optimized(graph, goal, passes)
-        graph, narrowing = _narrowed(graph, dtype, jax.tree.leaves(inputs))
+        graph, narrowing = narrowed_and_measured(graph, dtype, jax.tree.leaves(inputs))
         graph = legalized(graph, goal, fast_math=fast_math)
         graph = graph if dtype is None else stored(graph, dtype)
-        encoded = _encode(goal, graph, options)
+        encoded = _encode(goal, graph, path.stem, options)
     except NotLowered as error:
         raise UnsupportedError(_message(name, goal, error.problems)) from None
     except Refused as error:
         raise UnsupportedError(_message(name, goal, _problems(error))) from None
-    with replacing(path) as file:
-        file.writelines(encoded.parts)
+    path = path.with_name(f"{path.stem}{encoded.ending}{goal.suffix}")
+    size = _write(path, encoded)
     weights = graph.weights()
     return ExportResult(
         path=path,
@@ -201,7 +216,7 @@ def export(
         passes=fired,
         parameters=sum(p.aval.size for p in weights),
         parameter_bytes=sum(p.aval.size * p.aval.dtype.itemsize for p in weights),
-        bytes=path.stat().st_size,
+        bytes=size,
         seconds=time.perf_counter() - start,
         narrowing=narrowing,
         graph=graph,
@@ -221,7 +236,6 @@ def trace(
     Raises:
       NotLowered: naming every equation that has no rule.
     """
-    _check_sizes(input_names(apply_fn, inputs), jax.tree.leaves(tuple(inputs)))
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
     arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
@@ -247,22 +261,29 @@ def trace(
     )
 
 
-def _check_sizes(names: Sequence[str], leaves: Sequence[object]) -> None:
-    """Every size of the inputs must be a number."""
+def _check_sizes(goal: Target, names: Sequence[str], leaves: Sequence[object]) -> None:
+    """The format must know symbolic sizes, and each symbol must be read off an input's shape."""
     shapes = [leaf.shape if isinstance(leaf, jax.ShapeDtypeStruct) else () for leaf in leaves]
-    problems = [
-        Problem(
-            "input",
-            name,
-            f"its size {size} is symbolic, and files hold shapes that are known; give a number, "
-            "and export once for each that is needed",
-        )
-        for name, shape in zip(names, shapes, strict=True)
-        for size in shape
-        if not isinstance(size, int | np.integer)
-    ]
+    known = set(places_of(shapes))
+    sizes = [(name, size) for name, shape in zip(names, shapes, strict=True) for size in shape]
+    found = [(name, _why_not(goal, size, known)) for name, size in sizes if is_symbolic(size)]
+    problems = [Problem("input", name, reason) for name, reason in found if reason]
     if problems:
         raise NotLowered(problems)
+
+
+def _why_not(goal: Target, size: int, known: Set[str]) -> str:
+    """Why a symbolic size cannot be that of an input; empty where it can."""
+    if not goal.symbolic:
+        return (
+            f"its size {size} is symbolic, and {goal.name} wants numbers; give a number, and "
+            "export once for each that is needed"
+        )
+    lost = ", ".join(sorted(symbols(size) - known))
+    return lost and (
+        f"its size {size} does not say what {lost} is; give an input of which an axis has that "
+        "size alone"
+    )
 
 
 def is_array(leaf: object) -> bool:
@@ -299,54 +320,34 @@ def _check_dtype(name: str, goal: Target, dtype: str | None) -> None:
         raise UnsupportedError(_message(name, goal, [problem]))
 
 
-def _narrowed(
-    graph: FuncGraph, dtype: str | None, sample: Sequence[object]
-) -> tuple[FuncGraph, Narrowing | None]:
-    """The graph in ``dtype``, with its error where the sample has values and computing is quick."""
-    if dtype is None:
-        return graph, None
-    after, narrowing = narrowed(graph, dtype)
-    if flops(graph) > MOST_MEASURED or not all(map(is_array, sample)):
-        return after, narrowing
-    values = [np.asarray(x, p.aval.dtype) for x, p in zip(sample, graph.inputs, strict=True)]
-    error = greatest_error(evaluate(after, values), evaluate(graph, values))
-    return after, replace(narrowing, error=error)
-
-
-def greatest_error(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
-    """The greatest difference over the greatest number, of the worst output of floats.
-
-    Infinite where one has an infinity or a NaN and the other a number.
-    """
-    floats = [(a, b) for a, b in zip(found, wanted, strict=True) if b.dtype.kind not in "biuc"]
-    return max((_error(*map(_wide, pair)) for pair in floats), default=0.0)
-
-
-def _wide(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float64)
-
-
-def _error(found: np.ndarray, wanted: np.ndarray) -> float:
-    finite = np.isfinite(wanted)
-    if not np.array_equal(np.isfinite(found), finite):
-        return float("inf")
-    gap = np.max(np.abs(found[finite] - wanted[finite]), initial=0.0)
-    scale = np.max(np.abs(wanted[finite]), initial=0.0)
-    return float(gap / scale if scale else gap)
-
-
 def _destination(file_name: str | os.PathLike[str] | None, name: str, suffix: str) -> Path:
     path = Path(name if file_name is None else file_name)
     return path if path.suffix == suffix else path.with_name(path.name + suffix)
 
 
-def _encode(goal: Target, graph: FuncGraph, options: dict[str, int | str]) -> Encoded:
-    known = list(inspect.signature(goal.encode).parameters)[1:]
+def _write(path: Path, encoded: Encoded) -> int:
+    """Write the files, the graph last, then remove weights of older graphs; the bytes of all."""
+    data, written = encoded.beside, [path]
+    if data is not None:
+        written.append(path.parent / data.location)
+        written[1].parent.mkdir(exist_ok=True)
+        with replacing(written[1]) as file:
+            file.writelines(data.parts())
+    with replacing(path) as file:
+        file.writelines(encoded.parts)
+    if data is not None:
+        for old in data.older(path.parent):
+            old.unlink(missing_ok=True)
+    return sum(each.stat().st_size for each in written)
+
+
+def _encode(goal: Target, graph: FuncGraph, stem: str, options: dict[str, int | str]) -> Encoded:
+    known = list(inspect.signature(goal.encode).parameters)[2:]
     unknown = [option for option in options if option not in known]
     if unknown:
         has = ", ".join(known) or "none"
         raise ValueError(f"{goal.name} has no option {', '.join(unknown)}; its options are: {has}")
-    return goal.encode(graph, **options)
+    return goal.encode(graph, stem, **options)
 
 
 def _problems(error: Refused) -> list[Problem]:
@@ -362,4 +363,5 @@ def _message(name: str, goal: Target, problems: Sequence[Problem]) -> str:
 
 
 def _summary(name: str, aval: Aval) -> ValueSummary:
-    return ValueSummary(name, aval.dtype.name, aval.shape)
+    shape = tuple(str(size) if is_symbolic(size) else size for size in aval.shape)
+    return ValueSummary(name, aval.dtype.name, shape)

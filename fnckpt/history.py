@@ -82,7 +82,7 @@ class Recorder:
         # Row by row: only the last row waits for the device, the others overlap with its work.
         values = [[np.asarray(leaf) for leaf in row] for row in rows]
         for name, column in zip(names, zip(*values, strict=True), strict=True):
-            self.steps.setdefault(name, []).append(np.stack(column))
+            self.steps.setdefault(name, []).append(np.array(column))
 
     def newest(self) -> dict[str, float]:
         """The newest metrics that are computed, without waiting; empty where none is."""

@@ -35,7 +35,6 @@ class OrbaxEngine:
     on_checkpoint: OnCheckpoint | None
     _flight: Place | None = None
     _seconds: list[tuple[int, int, float]] = field(default_factory=list)
-    _best: int | None = None
 
     def newest(self, like: Any) -> Snapshot | None:
         step = self.manager.latest_step()
@@ -93,8 +92,7 @@ class OrbaxEngine:
         self._flight = place
 
     def save_best(self, moment: Moment) -> None:
-        """The manager keeps what it was told to; only the step is noted."""
-        self._best = moment.place.global_step
+        """The manager keeps what it was told to."""
 
     def has(self, place: Place) -> bool:
         return self._flight is None and place.global_step in self.manager.all_steps()
@@ -120,10 +118,10 @@ class OrbaxEngine:
         steps = self.manager.all_steps()
         return [Path(self.manager.directory) / str(step) for step in sorted(steps)]
 
-    def best(self) -> Path | None:
-        if self._best not in self.manager.all_steps():
+    def best(self, step: int) -> Path | None:
+        if step not in self.manager.all_steps():
             return None
-        return Path(self.manager.directory) / str(self._best)
+        return Path(self.manager.directory) / str(step)
 
 
 def _storable(leaf: jax.Array) -> jax.Array:

@@ -5,9 +5,8 @@ sharded over processes the box that its shards tile, with ``fnckpt.part.<name>``
 int64 array of the box's start, its stop and the global shape, a row each.
 """
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from jax.experimental import multihost_utils
 
 from fnckpt import checkpoint, snapshot, store
 from fnckpt.checkpoint import RESERVED
-from fnckpt.errors import CheckpointMismatch, FormatError
+from fnckpt.errors import CheckpointMismatch, FnckptError, FormatError
 from fnckpt.restoring import is_key, wanted
-from fnckpt.snapshot import Snapshot, is_shared
+from fnckpt.snapshot import Mark, Snapshot, is_shared
 
 _PART = RESERVED + "part."
-_PROCESSES = RESERVED + "processes"
+_PROCESSES = "processes"
+_NONE, _FAILED = (0, 0, 0), (-1, 0, 0)  # marks of a process that found no checkpoint, or an error
 
 Index = tuple[slice, ...]
 
@@ -57,7 +57,7 @@ def local(tree: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       TypeError: the shards here do not tile a box.
     """
-    held: dict[str, Any] = {_PROCESSES: np.int64(jax.process_count())}
+    held: dict[str, Any] = {RESERVED + _PROCESSES: np.int64(jax.process_count())}
     for name, leaf in tree.items():
         if not is_shared(leaf):
             held[name] = leaf
@@ -168,70 +168,91 @@ class _Parts:
         return out
 
 
-def newest(directory: Path, prefix: str, like: Any) -> Snapshot | None:
-    """The newest checkpoint in ``rank_<i>`` directories that all processes find.
+def newest(
+    directory: Path, prefix: str, like: Any, *, limit: Mark | None = None
+) -> Snapshot | None:
+    """The newest checkpoint in ``rank_<i>`` directories that this process can read.
 
     Where this process sees the directories of all ranks, the number of processes and of devices
     may have changed; each leaf of ``like`` says where it goes. Else only this process's own
-    file is read, which then must hold what it needs.
+    file is read, which then must hold what it needs. A checkpoint that some rank was killed
+    before it saved does not count.
+
+    Args:
+      limit: what is newer does not count.
 
     Raises:
       CheckpointMismatch: it does not fit ``like``.
-      FormatError: a part is missing.
+      FormatError: a part is missing; there are checkpoints, but none of them loads.
     """
-    places = _places(directory, prefix)
-    if jax.process_count() > 1:
-        places = _agreed(places)
-    for number, file in reversed(places):
-        paths = _paths(directory, prefix, number, file)
+    first = folder(directory, 0)
+    first = first if first.is_dir() else folder(directory)
+    if not first.is_dir():
+        return None
+    failed: list[Path] = []
+    for run, file in snapshot.listed(first, prefix, limit):
         try:
+            own = snapshot.reserved(run.path(file))
+            paths = _paths(directory, run, file, own)
             sources = [checkpoint.load_checkpoint(path, mmap=True) for path in paths]
         except (FormatError, OSError) as error:
-            warnings.warn(f"{error}; it is passed over", UserWarning, stacklevel=4)
+            snapshot.pass_over(run.path(file), error, failed)
             continue
-        run = store.Run(paths[0].parent, prefix, number)
-        return snapshot.rebuilt(run, snapshot.reserved(paths[0]), _restored(sources, like, paths))
+        if str(own["prefix"]) == prefix and paths:
+            return snapshot.rebuilt(run, own, _restored(sources, like, paths))
+    snapshot.refuse_all(failed, first, prefix)
     return None
 
 
-def _places(directory: Path, prefix: str) -> list[tuple[int, store.Checkpoint]]:
-    """The runs' numbers and places of the files in the first rank's or the own directory."""
-    for own in (folder(directory, 0), folder(directory)):
-        if own.is_dir():
-            return [
-                (run.number, file)
-                for run in store.runs(own, prefix)
-                for file in run.checkpoints()
-                if _is_complete(directory, run, file)
-            ]
-    return []
+def _paths(
+    directory: Path, run: store.Run, file: store.Checkpoint, own: Mapping[str, np.ndarray]
+) -> list[Path]:
+    """The files of all ranks that saved; this process's own alone where it sees no other; none
+    where one of them is missing.
+
+    Args:
+      own: what ``run``, in the first directory, has beside the state.
+    """
+    if _PROCESSES not in own:
+        raise FormatError(f"{run.path(file)}: was not saved by one of several processes")
+    folders = [folder(directory, rank) for rank in range(int(own[_PROCESSES]))]
+    if not all(each.is_dir() for each in folders):
+        folders = [folder(directory)]
+    paths = [replace(run, directory=each).path(file) for each in folders]
+    return paths if all(path.exists() for path in paths) else []
 
 
-def _is_complete(directory: Path, run: store.Run, file: store.Checkpoint) -> bool:
-    """Whether all files of a checkpoint are there, as far as this process sees directories."""
-    ranks = [each for each in directory.glob("rank_*") if each.is_dir()]
-    return len(ranks) == 1 or all(
-        path.exists() for path in _paths(directory, run.prefix, run.number, file)
-    )
+def agreed(read: Callable[[Mark | None], Snapshot | None]) -> Snapshot | None:
+    """The newest checkpoint that every process can read; all of them must call this.
+
+    Args:
+      read: the newest that this process can read, up to a limit.
+
+    Raises:
+      FnckptError, OSError: ``read`` failed, in this process or, as a FormatError, in another.
+    """
+    if jax.process_count() == 1:
+        return read(None)
+    limit: Mark | None = None
+    while True:
+        try:
+            found = read(limit)
+        except (FnckptError, OSError):
+            _gathered_marks(_FAILED)
+            raise
+        marks = _gathered_marks(found.mark if found else _NONE)
+        if min(marks) == _FAILED:
+            raise FormatError(
+                f"process {marks.index(_FAILED)} cannot resume, see its error; no process does"
+            )
+        if min(marks) == max(marks):
+            return found
+        limit = min(marks)
 
 
-def _paths(directory: Path, prefix: str, number: int, file: store.Checkpoint) -> list[Path]:
-    """The files of all ranks that saved; this process's own alone where it sees no other."""
-    first = folder(directory, 0)
-    path = store.Run(first if first.is_dir() else folder(directory), prefix, number).path(file)
-    count = int(checkpoint.load_checkpoint(path, mmap=True)[_PROCESSES])
-    seen = [folder(directory, rank) for rank in range(count) if folder(directory, rank).is_dir()]
-    if len(seen) < count:
-        seen = [folder(directory)]
-    return [store.Run(each, prefix, number).path(file) for each in seen]
-
-
-def _agreed(places: list[tuple[int, store.Checkpoint]]) -> list[tuple[int, store.Checkpoint]]:
-    """Those of ``places`` up to the newest that the least advanced process has."""
-    number, file = places[-1] if places else (0, store.Checkpoint(0, 0))
-    row = np.array([number, file.epoch, file.step], np.int32)
-    last = min(map(tuple, np.asarray(multihost_utils.process_allgather(row)).tolist()))
-    return [(n, f) for n, f in places if (n, f.epoch, f.step) <= last]
+def _gathered_marks(mark: Mark) -> list[Mark]:
+    rows = multihost_utils.process_allgather(np.array(mark, np.int32))
+    return [(number, epoch, step) for number, epoch, step in np.asarray(rows).tolist()]
 
 
 def _restored(sources: list[dict[str, np.ndarray]], like: Any, paths: list[Path]) -> Any:

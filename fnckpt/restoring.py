@@ -63,16 +63,20 @@ def wanted(leaf: Any, name: str) -> Wanted:
     Raises:
       TypeError: it is nothing that a checkpoint can restore.
     """
+    if isinstance(leaf, np.ndarray):
+        return Wanted(leaf, leaf.shape, leaf.dtype.newbyteorder("="), _as_it_is)
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return _wanted_key(leaf) if is_key(leaf) else _wanted_array(leaf)
-    if isinstance(leaf, np.ndarray):
-        return Wanted(leaf, leaf.shape, leaf.dtype.newbyteorder("="), lambda stored: stored)
     if isinstance(leaf, np.generic):
         return Wanted(leaf, (), leaf.dtype.newbyteorder("="), lambda stored: stored[()])
     if type(leaf) in _SCALARS:
         return Wanted(leaf, (), type(leaf), np.ndarray.item)
     kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
     raise TypeError(f"like: {name}: a {kind} is no array, number or text")
+
+
+def _as_it_is(stored: np.ndarray) -> np.ndarray:
+    return stored
 
 
 def _wanted_array(leaf: jax.Array | jax.ShapeDtypeStruct) -> Wanted:

@@ -1,7 +1,7 @@
 """What a training checkpoint holds beside the state, so that training can go on from it."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class Place:
         return store.Checkpoint(self.epoch, self.step)
 
 
+Mark = tuple[int, int, int]
+"""Number of the run, epoch and step: what of two checkpoints of a prefix says which is newer."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A checkpoint that was read: all that training needs to go on."""
@@ -48,6 +52,10 @@ class Snapshot:
     recorder: Recorder
     saved: list[Saved]
     position: Any
+
+    @property
+    def mark(self) -> Mark:
+        return self.run.number, self.place.epoch, self.place.step
 
 
 def is_shared(leaf: Any) -> bool:
@@ -94,6 +102,7 @@ def entries(
       saved: the earlier checkpoints of this run.
       position: of the data; see ``feed.Feed.position``.
     """
+    named = dict(checkpoint.leaves(state))
     rows = [(each.file.epoch, each.file.step, each.at) for each in saved]
     own: dict[str, Any] = {
         "prefix": prefix,
@@ -103,43 +112,66 @@ def entries(
         "seconds": np.float64(place.seconds),
         "saved": np.array([*rows, (place.epoch, place.step, place.seconds)], np.float64),
     }
-    own |= {f"history.{name}": values for name, values in recorder.entries().items()}
     packed = feed.packed(position)
     if packed is not None:
         own["data"] = packed
-    return dict(checkpoint.leaves(state)) | {RESERVED + name: value for name, value in own.items()}
+    # Last, since this waits for the device, which then has nothing to do until the next step.
+    own |= {f"history.{name}": values for name, values in recorder.entries().items()}
+    return named | {RESERVED + name: value for name, value in own.items()}
 
 
-def newest(directory: Path, prefix: str, like: Any) -> Snapshot | None:
+def newest(
+    directory: Path, prefix: str, like: Any, *, limit: Mark | None = None
+) -> Snapshot | None:
     """The newest checkpoint of ``prefix`` that loads: of its latest run, the farthest.
 
     A damaged file is passed over with a UserWarning.
 
     Args:
       like: the state as it should come back.
+      limit: what is newer does not count.
 
     Raises:
       CheckpointMismatch: it does not fit ``like``.
       FormatError: there are checkpoints, but none of them loads.
     """
     failed: list[Path] = []
+    for run, file in listed(directory, prefix, limit):
+        try:
+            own = reserved(run.path(file))
+        except (FormatError, OSError) as error:
+            pass_over(run.path(file), error, failed)
+            continue
+        if str(own["prefix"]) == prefix:  # else it is run 1 of "a_2", not run 2 of "a"
+            return _snapshot(run, run.path(file), own, like)
+    refuse_all(failed, directory, prefix)
+    return None
+
+
+def listed(
+    directory: Path, prefix: str, limit: Mark | None
+) -> Iterator[tuple[store.Run, store.Checkpoint]]:
+    """The checkpoints of ``prefix`` in ``directory`` up to ``limit``, the newest first."""
     for run in reversed(store.runs(directory, prefix)):
         for file in reversed(run.checkpoints()):
-            try:
-                own = reserved(run.path(file))
-            except (FormatError, OSError) as error:
-                failed.append(run.path(file))
-                told = f"{run.path(file)}: cannot be read and is passed over: {error}"
-                warnings.warn(told, UserWarning, stacklevel=4)
-                continue
-            if str(own["prefix"]) == prefix:  # else it is run 1 of "a_2", not run 2 of "a"
-                return _snapshot(run, run.path(file), own, like)
+            if limit is None or (run.number, file.epoch, file.step) <= limit:
+                yield run, file
+
+
+def pass_over(path: Path, error: Exception, failed: list[Path]) -> None:
+    """Warn of a file that does not load, and note it in ``failed``."""
+    failed.append(path)
+    told = f"{path}: cannot be read and is passed over: {error}"
+    warnings.warn(told, UserWarning, stacklevel=8)  # the call of train
+
+
+def refuse_all(failed: list[Path], directory: Path, prefix: str) -> None:
+    """Raise FormatError where files ``failed``: to start afresh would be a surprise."""
     if failed:
         raise FormatError(
             f"{directory}: none of the {len(failed)} checkpoints of {prefix!r} can be read, the "
             f"newest is {failed[0].name}; move them away to start afresh"
         )
-    return None
 
 
 def reserved(path: Path) -> dict[str, np.ndarray]:

@@ -216,9 +216,10 @@ class _Training:
     def resume(self, wanted: bool) -> None:
         """Take over the newest checkpoint, if ``wanted`` and there is one; start the clock."""
         found = self.engine.newest(self.state) if wanted and self.engine else None
-        if found is None:
+        if found is None or self.engine is None:
             self.zero = self.clock()
             return
+        self.saved = self.engine.path(found.place).name
         self.state, self.recorder, self.position = found.state, found.recorder, found.position
         self.epoch, self.step = found.place.epoch, found.place.step
         self.global_step = self.last_saved_step = found.place.global_step
@@ -260,6 +261,7 @@ class _Training:
                 self.zero = self.clock() - self.last_save
             self.position = None
             self.bar.start_epoch(self.epoch, steps=self.feed.steps(), done=self.step)
+            self.bar.refresh(self._shown())
             for batch in batches:
                 step = step or self._start(batch)
                 self._step(step, batch)
@@ -370,8 +372,8 @@ class _Training:
         return shown | ({"saved": self.saved} if self.saved else {})
 
     def result(self) -> TrainResult:
-        best, path = self._best(), self.engine.best() if self.engine else None
-        metric = self.evaluation.best or ""
+        best, metric = self._best(), self.evaluation.best or ""
+        path = self.engine.best(best[0]) if self.engine and best else None
         return TrainResult(
             state=self.state,
             history=self.recorder.history(),

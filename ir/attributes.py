@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from fnckpt.ir.graph import Attr, CNode
+from fnckpt.ir.graph import Attr, CNode, Node
+from fnckpt.ir.sizes import is_symbolic
 
 Ints = tuple[int, ...]
 
 
 def integer(node: CNode, name: str) -> int:
     """An integer."""
-    return _integer(node.attrs[name])
+    return whole(node.attrs[name])
 
 
 def number(node: CNode, name: str) -> float:
@@ -19,19 +20,46 @@ def number(node: CNode, name: str) -> float:
     return float(value)
 
 
+def sizes(node: CNode, name: str) -> Ints:
+    """A tuple of sizes, which may be symbolic."""
+    values = _tuple(node.attrs[name])
+    return tuple(value if is_symbolic(value) else whole(value) for value in values)
+
+
+def flag(node: CNode, name: str) -> bool:
+    """A boolean."""
+    return bool(node.attrs[name])
+
+
+def dtype_of(node: CNode) -> np.dtype:
+    """The attribute ``dtype``."""
+    value = node.attrs["dtype"]
+    return value if isinstance(value, np.dtype) else np.dtype(str(value))
+
+
+def rank(node: Node) -> int:
+    """The number of axes."""
+    return len(node.aval.shape)
+
+
 def ints(node: CNode, name: str) -> Ints:
-    """A tuple of integers."""
-    return tuple(_integer(each) for each in _tuple(node.attrs[name]))
+    """A tuple of integers.
+
+    Raises:
+      InconclusiveDimensionOperation: one is a symbolic size.
+    """
+    return tuple(whole(each) for each in _tuple(node.attrs[name]))
 
 
 def pairs(node: CNode, name: str) -> tuple[tuple[int, int], ...]:
     """A tuple of pairs of integers."""
     rows = (_tuple(row) for row in _tuple(node.attrs[name]))
-    return tuple((_integer(low), _integer(high)) for low, high in rows)
+    return tuple((whole(low), whole(high)) for low, high in rows)
 
 
-def _integer(value: Attr) -> int:
-    assert isinstance(value, int | np.integer), value
+def whole(value: Attr) -> int:
+    """An integer, of a tuple or alone; a symbolic size raises."""
+    assert isinstance(value, int | np.integer) or is_symbolic(value), value
     return int(value)
 
 

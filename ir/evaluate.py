@@ -13,6 +13,8 @@ from fnckpt.ir.graph import (
     inputs_of,
 )
 from fnckpt.ir.operators import OPERATORS
+from fnckpt.ir.sizes import bound
+from fnckpt.ir.specialize import is_static, specialized
 
 Value = np.ndarray | tuple[np.ndarray, ...]
 
@@ -20,9 +22,14 @@ Value = np.ndarray | tuple[np.ndarray, ...]
 def evaluate(graph: FuncGraph, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """The outputs of ``graph`` for ``inputs``, in order, each as its node's shape and dtype says.
 
+    Symbolic sizes are those that the inputs have.
+
     Raises:
       ValueError: an input is not of the shape and dtype that the graph was made for.
     """
+    if not is_static(graph):
+        shapes = [parameter.aval.shape for parameter in graph.inputs]
+        graph = specialized(graph, bound(shapes, [np.shape(value) for value in inputs]))
     values: dict[int, Value] = {}
     for parameter, value in zip(graph.inputs, inputs, strict=True):
         if aval_of(np.asarray(value)) != parameter.aval:

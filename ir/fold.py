@@ -4,6 +4,7 @@ import numpy as np
 
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.sizes import all_known
 
 MOST_BYTES = (
     4 << 20
@@ -18,6 +19,8 @@ def folded(node: Node) -> Node:
     a mere repetition up to a kilobyte, and nothing over 4 MiB.
     """
     if not isinstance(node, CNode) or len(node.results) != 1:
+        return node
+    if not all_known(node.aval.shape):
         return node
     inputs = [value for n in node.inputs if (value := _constant(n)) is not None]
     if len(inputs) < len(node.inputs) or not inputs:
@@ -39,6 +42,7 @@ def _constant(node: Node) -> np.ndarray | None:
         isinstance(node, CNode)
         and node.op == "BroadcastTo"
         and isinstance(node.inputs[0], Constant)
+        and all_known(node.aval.shape)
     ):
         return np.broadcast_to(node.inputs[0].value, node.aval.shape)
     return None

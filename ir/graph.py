@@ -6,6 +6,7 @@ applied to other values. Nodes know what they use; who uses them is for the read
 Nodes compare by identity: two equal computations are still two nodes until a pass merges them.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,10 @@ Attr = None | bool | int | float | complex | str | np.dtype | tuple["Attr", ...]
 
 @dataclass(frozen=True)
 class Aval:
-    """What is known of a value before it is computed: ``shape`` and ``dtype``."""
+    """What is known of a value before it is computed: ``shape`` and ``dtype``.
+
+    A size may be symbolic (``fnckpt.ir.sizes``); then it computes like an int.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -25,7 +29,7 @@ class Aval:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def __str__(self) -> str:
         """Like ``float32[2,3]``."""

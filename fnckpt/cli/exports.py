@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fnckpt.cli.registry import command
 
-SPEC = re.compile(r"(?P<dtype>\w+)\[(?P<shape>[\d,\s]*)\]")
+if TYPE_CHECKING:
+    from jax.export import SymbolicScope
+
+SPEC = re.compile(r"(?P<dtype>\w+)\[(?P<shape>[\w,\s*+-]*)\]")
 SHORT = {"f": "float", "i": "int", "u": "uint", "bf": "bfloat"}
 PyTree = object
 
@@ -21,7 +25,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--part", default="", help="only this part of the parameters: params")
     parser.add_argument(
-        "--input", action="append", required=True, help="f32[1,28,28,1]; once for each"
+        "--input",
+        action="append",
+        required=True,
+        help="f32[1,28,28,1], or f32[b,28,28,1] for a size b that stays open; once for each",
     )
     parser.add_argument("--format", required=True, help="MINDIR, ONNX or AIR")
     parser.add_argument(
@@ -35,11 +42,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command("export", "export module:function, a pure function of parameters and inputs", _arguments)
 def export(options: argparse.Namespace) -> int:
+    import jax.export
+
     from fnckpt import exporting
     from fnckpt.checkpoint import load_checkpoint
 
     function = imported(options.function)
-    inputs = tuple(map(shape_of, options.input))
+    scope = jax.export.SymbolicScope()
+    inputs = tuple(shape_of(text, scope) for text in options.input)
     arrays = {} if options.params is None else load_checkpoint(options.params)
     params = part_of(nested(arrays), options.part)
     result = exporting.export(
@@ -75,18 +85,21 @@ def imported(name: str) -> Callable[..., PyTree]:
     return found
 
 
-def shape_of(text: str) -> PyTree:
-    """``f32[1,28]`` or ``float32[1,28]`` as a ``jax.ShapeDtypeStruct``.
+def shape_of(text: str, scope: "SymbolicScope") -> PyTree:
+    """``f32[1,28]`` or ``float32[b,28]`` as a ``jax.ShapeDtypeStruct``, its symbols of ``scope``.
 
     Raises:
       ValueError: it is not of that form.
     """
-    import jax
+    import jax.export
 
     found = SPEC.fullmatch(text.strip())
     if not found:
         raise ValueError(f"--input {text}: give dtype and shape like f32[1,28,28,1]")
-    shape = tuple(int(n) for n in found["shape"].split(",") if n.strip())
+    try:
+        shape = jax.export.symbolic_shape(found["shape"], scope=scope)
+    except ValueError as error:
+        raise ValueError(f"--input {text}: {error}") from None
     short = re.fullmatch(r"(f|i|u|bf)(\d+)", found["dtype"])
     name = f"{SHORT[short[1]]}{short[2]}" if short else found["dtype"]
     try:

@@ -24,7 +24,6 @@ from fnckpt.ir.lowering.registry import (
     lowers_complex,
     part_of,
 )
-from fnckpt.ir.operators import constant
 
 Array = jax.Array
 Complex = tuple[Array, Array]
@@ -103,11 +102,12 @@ def lower_complex(site: Site, real: Node, imag: Node) -> Pair:
 def lower_conj(site: Site, x: Value, *, input_dtype: np.dtype) -> Pair:
     if isinstance(x, Pair):
         return Pair(x.real, site.apply("Neg", x.imag))
-    return Pair(x, _zeros(x))
+    return Pair(x, _zeros(site, x))
 
 
-def _zeros(x: Node) -> Node:
-    return constant(np.zeros(x.aval.shape, x.aval.dtype))
+def _zeros(site: Site, x: Node) -> Node:
+    zero = site.constant(0, x)
+    return site.apply("BroadcastTo", zero, shape=x.aval.shape) if x.aval.shape else zero
 
 
 @lowers_complex("convert_element_type")
@@ -124,7 +124,7 @@ def lower_convert(site: Site, x: Value, *, new_dtype: np.dtype, weak_type: bool)
     if isinstance(x, Pair):
         return Pair(site.cast(x.real, part), site.cast(x.imag, part))
     real = site.cast(x, part)
-    return Pair(real, _zeros(real))
+    return Pair(real, _zeros(site, real))
 
 
 def size(z: Complex) -> Array:
@@ -288,7 +288,7 @@ def lower_function(
     """A function of pairs of real arrays, written in JAX."""
     flat: list[Value] = []
     for x in inputs:
-        flat += [x.real, x.imag] if isinstance(x, Pair) else [x, _zeros(x)]
+        flat += [x.real, x.imag] if isinstance(x, Pair) else [x, _zeros(site, x)]
     wide = np.promote_types(flat[0].aval.dtype, np.float32)
 
     def on_parts(*parts: Array) -> Complex | Array:
@@ -347,4 +347,4 @@ def lower_real_itself(site: Site, x: Node, **_: object) -> Node:
 
 @lowers("imag")
 def lower_no_imag(site: Site, x: Node) -> Node:
-    return _zeros(x)
+    return _zeros(site, x)

@@ -12,9 +12,9 @@ from jax.lax import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionN
 
 from fnckpt.ir.graph import Aval, Constant, Node
 from fnckpt.ir.lowering.compose import composed
-from fnckpt.ir.lowering.known import known_value
+from fnckpt.ir.lowering.known import known_sizes, known_value
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
-from fnckpt.ir.lowering.shape import broadcast_in_dim
+from fnckpt.ir.lowering.shape import broadcast_in_dim, counting, slice_
 from fnckpt.ir.operators import constant
 
 Ints = tuple[int, ...]
@@ -39,7 +39,7 @@ def clamped(site: Site, x: Node, starts: Sequence[Node], sizes: Ints) -> Node:
     """The starts as one int32 vector, moved so that the whole slice lies inside, as JAX does."""
     vectors = [site.reshape(as_index(site, start), (1,)) for start in starts]
     vector = vectors[0] if len(vectors) == 1 else site.apply("Concat", *vectors, axis=0)
-    last = np.array([n - size for n, size in zip(x.aval.shape, sizes, strict=True)], INT32)
+    last = [n - size for n, size in zip(x.aval.shape, sizes, strict=True)]
     return clamp(site, vector, last)
 
 
@@ -53,10 +53,23 @@ def as_index(site: Site, x: Node) -> Node:
     return site.cast(x, INT32)
 
 
-def clamp(site: Site, x: Node, last: np.ndarray) -> Node:
+def clamp(site: Site, x: Node, last: Sequence[int]) -> Node:
     """``x`` between 0 and ``last``."""
+    if are_inside(x, last):
+        return x
     low = site.apply("Maximum", x, site.constant(0, x))
-    return site.apply("Minimum", low, constant(last, INT32))
+    return site.apply("Minimum", low, site.sizes(last))
+
+
+def are_inside(x: Node, last: Sequence[int]) -> bool:
+    """Whether the one row of ``x`` is known, perhaps as symbolic sizes, and in 0 to ``last``."""
+    row = known_sizes(x)
+    if row is None or len(row) != len(last):
+        return False
+    try:
+        return all(0 <= at <= most for at, most in zip(row, last, strict=True))
+    except jax.errors.InconclusiveDimensionOperation:
+        return False
 
 
 @lowers("gather")
@@ -73,12 +86,12 @@ def lower_gather(
     """Clamped reads; where ``mode`` fills, what lay outside is replaced afterwards."""
     d = dimension_numbers
     indices = as_index(site, indices)
-    last = np.array([x.aval.shape[i] - slice_sizes[i] for i in d.start_index_map], INT32)
+    last = [x.aval.shape[i] - slice_sizes[i] for i in d.start_index_map]
     inside = clamp(site, indices, last)
     result = _direct(site, x, inside, d, slice_sizes)
     if result is None:
         result = _general(site, x, inside, d, slice_sizes)
-    if mode != GatherScatterMode.FILL_OR_DROP:
+    if mode != GatherScatterMode.FILL_OR_DROP or are_inside(indices, last):
         return result
     valid = _valid(site, indices, last)
     if isinstance(valid, Constant) and valid.value.all():
@@ -100,12 +113,12 @@ def _fill(dtype: np.dtype, value: float | None) -> np.ndarray:
     return np.asarray(True if dtype.kind == "b" else np.nan, dtype)
 
 
-def _valid(site: Site, indices: Node, last: np.ndarray) -> Node:
+def _valid(site: Site, indices: Node, last: Sequence[int]) -> Node:
     """Which rows of ``indices`` lie inside, as bools without the last axis."""
-    if not last.size:
+    if not last:
         return constant(np.ones(indices.aval.shape[:-1], bool))
     least = site.apply("GreaterEqual", indices, site.constant(0, indices))
-    most = site.apply("LessEqual", indices, constant(last, INT32))
+    most = site.apply("LessEqual", indices, site.sizes(last))
     both = site.apply("LogicalAnd", least, most)
     rows, width = both.aval.shape[:-1], both.aval.shape[-1]
     if width == 1:
@@ -150,8 +163,13 @@ def _arranged(
 
 
 def _one_slice(site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, sizes: Ints) -> Node:
-    """A gather of a single slice is a dynamic slice."""
+    """A gather of a single slice is a slice, a dynamic one where its start is not known."""
     row = dict(zip(d.start_index_map, range(len(d.start_index_map)), strict=True))
+    starts = known_sizes(indices)
+    if starts is not None:
+        begin = tuple(starts[row[i]] if i in row else 0 for i in range(len(sizes)))
+        end = tuple(at + size for at, size in zip(begin, sizes, strict=True))
+        return site.reshape(slice_(site, x, begin, end, (1,) * len(sizes)), site.aval.shape)
     parts = [
         site.apply("Slice", indices, start=(row[i],), limit=(row[i] + 1,), strides=(1,))
         if i in row
@@ -212,9 +230,9 @@ def full_indices(
             )  # fmt: skip
             column = site.reshape(part, (*rows, *(1 for _ in window_sizes)))
         if axis in batching:
-            column = _counting(indices_batching[batching.index(axis)], shape)
+            column = _counting(site, indices_batching[batching.index(axis)], shape)
         if axis in windows:
-            offsets = _counting(len(rows) + windows.index(axis), shape)
+            offsets = _counting(site, len(rows) + windows.index(axis), shape)
             column = site.apply("Add", column, offsets)
         columns.append(broadcast_in_dim(site, column, shape, tuple(range(len(shape)))))
     stacked = [site.reshape(column, (*shape, 1)) for column in columns]
@@ -223,9 +241,9 @@ def full_indices(
     return stacked[0] if len(stacked) == 1 else site.apply("Concat", *stacked, axis=len(shape))
 
 
-def _counting(axis: int, shape: Ints) -> Constant:
+def _counting(site: Site, axis: int, shape: Ints) -> Node:
     sizes = tuple(n if i == axis else 1 for i, n in enumerate(shape))
-    return constant(np.arange(shape[axis], dtype=INT32).reshape(sizes))
+    return site.reshape(counting(site, shape[axis], INT32), sizes)
 
 
 WRITES = {
@@ -268,14 +286,10 @@ def lower_scatter(
     rest = [i for i in range(rank) if i not in touched]
     windows = [i for i in indexed if i in sizes]
     indices = as_index(site, indices)
-    last = np.array(
-        [x.aval.shape[i] - sizes.get(i, 1) for i in d.scatter_dims_to_operand_dims], INT32
-    )
-    valid = None
-    if mode == GatherScatterMode.CLIP:
-        indices = clamp(site, indices, last)
-    else:
-        valid, indices = _valid(site, indices, last), clamp(site, indices, last)
+    last = [x.aval.shape[i] - sizes.get(i, 1) for i in d.scatter_dims_to_operand_dims]
+    drops = mode != GatherScatterMode.CLIP and not are_inside(indices, last)
+    valid = _valid(site, indices, last) if drops else None
+    indices = clamp(site, indices, last)
     places = full_indices(
         site, indices, indexed, d.scatter_dims_to_operand_dims, d.operand_batching_dims,
         d.scatter_indices_batching_dims, windows, [sizes[i] for i in windows],
@@ -304,11 +318,12 @@ def _write(
     shape = x.aval.shape
     rows, rest = math.prod(shape[:indexed]), shape[indexed:]
     strides = [math.prod(shape[i + 1 : indexed]) for i in range(indexed)]
-    weighted = site.apply("Mul", places, constant(np.array(strides, INT32)))
+    weighted = site.apply("Mul", places, site.sizes(strides))
     axis = len(places.aval.shape) - 1
     flat = site.apply("ReduceSum", weighted, axes=(axis,), keepdims=True)
     wide = (*valid.aval.shape, *(1 for _ in flat.aval.shape[len(valid.aval.shape) :]))
-    aimed = site.apply("Select", site.reshape(valid, wide), flat, constant(np.int32(rows)))
+    beyond = site.reshape(site.sizes((rows,)), ())
+    aimed = site.apply("Select", site.reshape(valid, wide), flat, beyond)
     table = site.reshape(x, (rows, *rest))
     none, one = (0,) * len(table.aval.shape), (1, *(0 for _ in rest))
     spare = site.apply("Pad", table, site.constant(0, x), low=none, high=one)

@@ -24,6 +24,7 @@ from fnckpt.ir.lowering.registry import (
     part_of,
 )
 from fnckpt.ir.lowering.source import user_line
+from fnckpt.ir.sizes import is_known
 
 DEFAULT_MAX_UNROLL = 512
 
@@ -232,12 +233,31 @@ def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -
         site = Site(results, place.origin(), partial(_call, run, place), run.max_unroll)
         values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
-        run.problems.append(Problem(name, user_line(place.path), str(refusal)))
-        return [_stand_in(_aval_or_scalar(var)) for var in eqn.outvars]
+        return _refused(run, eqn, place, str(refusal))
+    except (jax.errors.InconclusiveDimensionOperation, TypeError, ValueError):
+        # A rule takes a symbolic size for a number: it needs to know it.
+        if not (sizes := _symbolic_sizes(eqn)):
+            raise
+        reason = f"its size {sizes} is symbolic, and its rule needs numbers; give a number there"
+        return _refused(run, eqn, place, reason)
     values = [values] if isinstance(values, Parameter | Constant | CNode | Pair) else list(values)
     found = tuple(value.aval for value in values)
     assert run.problems or found == results, f"{name}: lowered to {found}, JAX says {results}"
     return values
+
+
+def _refused(run: Run, eqn: JaxprEqn, place: _Place, reason: str) -> Sequence[Value]:
+    """Note the problem; values of the right shapes, so that the rest is looked at."""
+    run.problems.append(Problem(eqn.primitive.name, user_line(place.path), reason))
+    return [_stand_in(_aval_or_scalar(var)) for var in eqn.outvars]
+
+
+def _symbolic_sizes(eqn: JaxprEqn) -> str:
+    """The symbolic sizes of the arrays that an equation takes and gives, for people."""
+    atoms = (*eqn.invars, *eqn.outvars)
+    shapes = [a.aval.shape for a in atoms if isinstance(a.aval, jax.core.ShapedArray)]
+    found = dict.fromkeys(str(n) for shape in shapes for n in shape if not is_known(n))
+    return ", ".join(found)
 
 
 def _call(run: Run, place: _Place, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]:

@@ -11,13 +11,17 @@ import jax.core
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
+from fnckpt.ir.attributes import sizes
 from fnckpt.ir.evaluate import compute
-from fnckpt.ir.graph import Constant, Node, inputs_of, ordered
+from fnckpt.ir.graph import CNode, Constant, Node, inputs_of, ordered
 from fnckpt.ir.lowering.compat import bind, wide_numbers
 from fnckpt.ir.lowering.registry import Pair, Value
+from fnckpt.ir.sizes import all_known
 
 # The implementation of the PRNG whose keys are of a dtype, by the dtype's name.
 PRNGS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
+
+MOST_SIZES = 64  # of an array of indices that is looked at
 
 # What calls back into Python may look at a clock or a file: a value it gives is not a constant.
 IMPURE = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print", "infeed"})
@@ -50,6 +54,29 @@ def _settled(node: Node) -> np.ndarray | None:
         found[id(n)] = compute(n, [found[id(i)] for i in inputs_of(n)])
     value = found[id(node)]
     return value if isinstance(value, np.ndarray) else None
+
+
+def known_sizes(node: Node) -> tuple[int, ...] | None:
+    """The elements of a small integer array in row-major order, where all are sizes, symbolic too.
+
+    None where one depends on the values of an input.
+    """
+    if isinstance(node, Constant):
+        small = node.value.dtype.kind in "iu" and node.value.size <= MOST_SIZES
+        return tuple(map(int, node.value.ravel())) if small else None
+    if not isinstance(node, CNode) or not all_known(node.aval.shape):
+        return None
+    if node.op == "Sizes":
+        return sizes(node, "sizes")
+    parts = [known_sizes(each) for each in node.inputs]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    if node.op == "Reshape" or (node.op == "Cast" and node.aval.dtype.kind in "iu"):
+        return known[0]
+    if node.op == "Concat" and len(node.aval.shape) == 1:
+        return tuple(size for part in known for size in part)
+    return None
 
 
 def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:

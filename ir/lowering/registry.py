@@ -11,6 +11,9 @@ import numpy as np
 from fnckpt.ir.fold import folded
 from fnckpt.ir.graph import Attr, Aval, Node, Origin
 from fnckpt.ir.operators import apply, constant
+from fnckpt.ir.sizes import all_known, is_known
+
+INT32 = np.dtype(np.int32)
 
 Rule = Callable[..., "Value | Sequence[Value]"]
 
@@ -100,6 +103,12 @@ class Site:
         """``value`` as a constant of the dtype of ``like``."""
         return constant(value, like.aval.dtype)
 
+    def sizes(self, values: Sequence[int], dtype: np.dtype = INT32) -> Node:
+        """A vector of sizes: a constant where all are known."""
+        if all_known(values):
+            return constant(np.array(values, dtype))
+        return self.apply("Sizes", sizes=ints(values), dtype=np.dtype(dtype))
+
     def cast(self, x: Node, dtype: np.dtype) -> Node:
         """``x`` as ``dtype``."""
         return x if x.aval.dtype == dtype else self.apply("Cast", x, dtype=np.dtype(dtype))
@@ -115,8 +124,8 @@ class Site:
 
 
 def ints(numbers: Sequence[int]) -> tuple[int, ...]:
-    """Python's own integers; JAX's parameters hold some of numpy."""
-    return tuple(map(int, numbers))
+    """Python's own integers, as JAX's parameters hold some of numpy; symbolic sizes stay."""
+    return tuple(int(number) if is_known(number) else number for number in numbers)
 
 
 def lowers(*primitives: str) -> Callable[[Rule], Rule]:

@@ -7,6 +7,7 @@ import numpy as np
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.registry import Site, lowers
 from fnckpt.ir.operators import constant
+from fnckpt.ir.sizes import is_known
 
 Ints = tuple[int, ...]
 
@@ -155,5 +156,17 @@ def dilate(site: Site, x: Node, fill: Node, inner: Ints) -> Node:
 def lower_iota(site: Site, *, dtype: np.dtype, shape: Ints, dimension: int) -> Node:
     """The numbers along one axis, repeated along the others only where that is needed."""
     sizes = tuple(n if i == dimension else 1 for i, n in enumerate(shape))
-    numbers = constant(np.arange(shape[dimension]).reshape(sizes), site.aval.dtype)
+    numbers = site.reshape(counting(site, shape[dimension], site.aval.dtype), sizes)
     return numbers if sizes == tuple(shape) else site.apply("BroadcastTo", numbers, shape=shape)
+
+
+def counting(site: Site, size: int, dtype: np.dtype) -> Node:
+    """0, 1, 2, ... to before ``size``."""
+    if is_known(size):
+        return constant(np.arange(size), dtype)
+    return site.apply("Range", size=size, dtype=np.dtype(dtype))
+
+
+@lowers("dim_as_value")
+def lower_dim_as_value(site: Site, *, dim: int) -> Node:
+    return site.reshape(site.sizes((dim,), site.aval.dtype), ())

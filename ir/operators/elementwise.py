@@ -8,6 +8,7 @@ import scipy.special
 
 from fnckpt.ir.graph import Aval
 from fnckpt.ir.operators.table import operator
+from fnckpt.ir.sizes import broadcast_shapes
 
 BOOL = np.dtype(bool)
 
@@ -17,7 +18,7 @@ def broadcast(*avals: Aval) -> Aval:
     dtypes = {aval.dtype for aval in avals}
     if len(dtypes) > 1:
         raise ValueError(f"the inputs have different dtypes: {', '.join(map(str, avals))}")
-    return Aval(np.broadcast_shapes(*(a.shape for a in avals)), avals[0].dtype)
+    return Aval(broadcast_shapes(*(a.shape for a in avals)), avals[0].dtype)
 
 
 def to_bool(*avals: Aval) -> Aval:
@@ -203,7 +204,7 @@ for _name, _function in {
 
 def _select_aval(condition: Aval, on_true: Aval, on_false: Aval) -> Aval:
     values = broadcast(on_true, on_false)
-    return Aval(np.broadcast_shapes(condition.shape, values.shape), values.dtype)
+    return Aval(broadcast_shapes(condition.shape, values.shape), values.dtype)
 
 
 @operator("Select", _select_aval, elementwise=True)

@@ -11,6 +11,7 @@ import numpy as np
 from fnckpt.ir.graph import Aval
 from fnckpt.ir.operators.reduction import least_and_greatest
 from fnckpt.ir.operators.table import operator
+from fnckpt.ir.sizes import broadcast_shapes, not_below_zero
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -28,7 +29,7 @@ def _matmul_aval(a: Aval, b: Aval, *, transpose_a: bool, transpose_b: bool) -> A
     )
     if inner != inner_b or a.dtype != b.dtype:
         raise ValueError(f"{a} and {b} cannot be multiplied")
-    return Aval((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), a.dtype)
+    return Aval((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), a.dtype)
 
 
 def summed(x: np.ndarray) -> np.ndarray:
@@ -54,7 +55,7 @@ def gemm(
 
 
 def _windows(size: int, window: int, stride: int, pad: tuple[int, int], dilation: int = 1) -> int:
-    return max(0, (size + sum(pad) - ((window - 1) * dilation + 1)) // stride + 1)
+    return not_below_zero((size + sum(pad) - ((window - 1) * dilation + 1)) // stride + 1)
 
 
 def _conv_aval(
@@ -120,7 +121,7 @@ def conv(
 def _conv_transpose_aval(
     x: Aval,
     w: Aval,
-    *,
+    *bias: Aval,
     strides: Ints,
     pads: Pads,
     dilation: Ints,
@@ -139,7 +140,7 @@ def _conv_transpose_aval(
 def conv_transpose(
     x: np.ndarray,
     w: np.ndarray,
-    *,
+    *bias: np.ndarray,
     strides: Ints,
     pads: Pads,
     dilation: Ints,
@@ -148,7 +149,7 @@ def conv_transpose(
     """The gradient of a convolution by its input: every element of ``x`` paints ``w``.
 
     ``w`` is ``[C, O / groups, spatial...]``. ``pads`` are added to the full result where
-    positive (zeros) and cut from it where negative.
+    positive (zeros) and cut from it where negative. ``bias[O]`` is added to what is left.
     """
     full_pads = tuple((0, 0) for _ in strides)
     full = _conv_transpose_aval(
@@ -166,7 +167,8 @@ def conv_transpose(
             for start, size, stride in zip(starts, x.shape[2:], strides, strict=True)
         )
         result[(slice(None), slice(None), *at)] += np.concatenate(painted, 1)
-    return _cut_or_pad(result, pads).astype(own)
+    result = _cut_or_pad(result, pads).astype(own)
+    return result + bias[0].reshape(-1, *(1,) * len(strides)) if bias else result
 
 
 def _cut_or_pad(x: np.ndarray, pads: Pads) -> np.ndarray:
@@ -227,6 +229,24 @@ def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: f
     centred = wide - wide.mean(-1, keepdims=True)
     variance = np.square(centred).mean(-1, keepdims=True)
     return (centred / np.sqrt(variance + epsilon) * scale + bias).astype(x.dtype)
+
+
+@operator("Standardize", lambda x, *, axes, epsilon: x)
+def standardize(x: np.ndarray, *, axes: Ints, epsilon: float) -> np.ndarray:
+    """``x`` with mean 0 and variance 1 over ``axes``."""
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(axes, keepdims=True)
+    variance = np.square(centred).mean(axes, keepdims=True)
+    return (centred / np.sqrt(variance + epsilon)).astype(x.dtype)
+
+
+@operator("InstanceNorm", lambda x, *_, epsilon: x)
+def instance_norm(
+    x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: float
+) -> np.ndarray:
+    """``x[N, C, ...]`` standardized over axes 2 and on, times ``scale[C]``, plus ``bias[C]``."""
+    factor, shift = (each.reshape(-1, *(1,) * (x.ndim - 2)) for each in (scale, bias))
+    return standardize(x, axes=tuple(range(2, x.ndim)), epsilon=epsilon) * factor + shift
 
 
 @operator("Softmax", lambda x, *, axis: x)

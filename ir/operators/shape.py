@@ -1,15 +1,18 @@
 """Operators that move elements, and compute nothing."""
 
+import math
+
 import numpy as np
 
 from fnckpt.ir.graph import Aval
 from fnckpt.ir.operators.table import operator
+from fnckpt.ir.sizes import broadcast_shapes, not_below_zero
 
 Ints = tuple[int, ...]
 
 
 def _reshape_aval(x: Aval, *, shape: Ints) -> Aval:
-    if np.prod(shape, dtype=np.int64) != x.size:
+    if math.prod(shape) != x.size:
         raise ValueError(f"{x} has not the number of elements of shape {shape}")
     return Aval(shape, x.dtype)
 
@@ -31,7 +34,7 @@ def transpose(x: np.ndarray, *, perm: Ints) -> np.ndarray:
 
 
 def _broadcast_aval(x: Aval, *, shape: Ints) -> Aval:
-    if np.broadcast_shapes(x.shape, shape) != shape:
+    if broadcast_shapes(x.shape, shape) != shape:
         raise ValueError(f"{x} does not broadcast to {shape}")
     return Aval(shape, x.dtype)
 
@@ -53,6 +56,18 @@ def concat(*xs: np.ndarray, axis: int) -> np.ndarray:
     return np.concatenate(xs, axis)
 
 
+@operator(
+    "Split",
+    lambda x, *, axis, sizes: tuple(
+        Aval((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in sizes
+    ),
+    moves=True,
+)
+def split(x: np.ndarray, *, axis: int, sizes: Ints) -> tuple[np.ndarray, ...]:
+    """All of ``x`` in parts along ``axis``, of ``sizes`` in order."""
+    return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
+
+
 def _pad_aval(x: Aval, fill: Aval, *, low: Ints, high: Ints) -> Aval:
     if fill.shape or fill.dtype != x.dtype:
         raise ValueError(f"the fill value of a pad of {x} is {fill}")
@@ -69,7 +84,8 @@ def pad(x: np.ndarray, fill: np.ndarray, *, low: Ints, high: Ints) -> np.ndarray
 
 def _slice_aval(x: Aval, *, start: Ints, limit: Ints, strides: Ints) -> Aval:
     parts = zip(start, limit, strides, strict=True)
-    return Aval(tuple(max(0, -(-(end - begin) // step)) for begin, end, step in parts), x.dtype)
+    shape = (not_below_zero(-(-(end - begin) // step)) for begin, end, step in parts)
+    return Aval(tuple(shape), x.dtype)
 
 
 @operator("Slice", _slice_aval, moves=True)
@@ -82,3 +98,15 @@ def slice_(x: np.ndarray, *, start: Ints, limit: Ints, strides: Ints) -> np.ndar
 def reverse(x: np.ndarray, *, axes: Ints) -> np.ndarray:
     """The elements backwards along ``axes``."""
     return np.flip(x, axes)
+
+
+@operator("Sizes", lambda *, sizes, dtype: Aval((len(sizes),), np.dtype(dtype)))
+def sizes_(*, sizes: Ints, dtype: np.dtype) -> np.ndarray:
+    """``sizes`` as a vector of integers; they are known only when the function runs."""
+    return np.array(sizes, dtype)
+
+
+@operator("Range", lambda *, size, dtype: Aval((size,), np.dtype(dtype)))
+def range_(*, size: int, dtype: np.dtype) -> np.ndarray:
+    """0, 1, 2, ... to before ``size``, which is known only when the function runs."""
+    return np.arange(size).astype(dtype)

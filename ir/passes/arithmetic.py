@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fnckpt.ir.attributes import ints
+from fnckpt.ir.attributes import ints, sizes
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS, apply, constant
 from fnckpt.ir.operators.reduction import REDUCTIONS
@@ -13,6 +13,7 @@ from fnckpt.ir.passes.axes import axes_before, before
 from fnckpt.ir.passes.build import known
 from fnckpt.ir.passes.reshape import reshaped
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
+from fnckpt.ir.sizes import broadcast_shapes
 
 Ints = tuple[int, ...]
 
@@ -48,6 +49,19 @@ def drop_div(root: CNode, x: Node) -> Node | None:
     return x if x.aval == root.aval else None
 
 
+@rewrites(Op("Sub", x, Scalar("zero")))
+def drop_sub(root: CNode, x: Node, zero: float) -> Node | None:
+    """x - 0 is x, its sign too; x - (-0) is not."""
+    return x if zero == 0 and math.copysign(1, zero) > 0 and x.aval == root.aval else None
+
+
+@rewrites(Op("Select", Scalar("which"), x, Any_("y")))
+def drop_select(root: CNode, which: float, x: Node, y: Node) -> Node | None:
+    """A choice that is known."""
+    chosen = x if which else y
+    return chosen if chosen.aval == root.aval else None
+
+
 @rewrites(Op("Div", Op("Mul", x, Scalar("factor")), Scalar("divisor")))
 def cancel_factor(root: CNode, x: Node, factor: float, divisor: float) -> Node | None:
     """x * c / c is x within rounding, for a c that cannot overflow what x comes from.
@@ -64,6 +78,21 @@ def recognize_mean(root: CNode, x: Node, axes: Ints, keep: bool, n: float) -> No
     if not is_float(root) or n != math.prod(x.aval.shape[i] for i in axes) or not n:
         return None
     return apply("ReduceMean", x, origin=root.origin, axes=axes, keepdims=keep)
+
+
+_SIZE = Op("Cast", Op("Reshape", Op("Sizes", name="vector", users=0), users=0), users=0)
+_SUM = Op("ReduceSum", x, name="total")
+
+
+def _mean_of_symbolic(root: CNode, x: Node, total: CNode, vector: CNode) -> Node | None:
+    """sum(x) / count is mean(x), where the count is a symbolic size."""
+    axes = ints(total, "axes")
+    count = math.prod(x.aval.shape[i] for i in axes)
+    if not is_float(root) or sizes(vector, "sizes") != (count,):
+        return None
+    keep = total.attrs["keepdims"]
+    mean = apply("ReduceMean", x, origin=root.origin, axes=axes, keepdims=keep)
+    return reshaped(mean, root.aval.shape, root)
 
 
 def _keep_dimensions(root: CNode) -> Node | None:
@@ -91,7 +120,8 @@ def drop_dimensions(root: CNode, shape: Ints) -> Node | None:
 def _reshape_later(root: CNode) -> Node | None:
     """f(reshape(a), reshape(b), c) is reshape(f(a, b, c)), a and b of one shape, c known.
 
-    A c that is not a number is reshaped at export; it must repeat along whole axes of a.
+    A c that is not a number is reshaped at export; it must repeat along whole axes of a. So may a
+    computed c that is itself a reshape of what repeats along them.
     """
     moved = [n for n in root.inputs if isinstance(n, CNode) and n.op == "Reshape"]
     moved = [n for n in moved if n.aval.shape == root.aval.shape]
@@ -113,14 +143,21 @@ def _reshape_later(root: CNode) -> Node | None:
 
 
 def _known_before(node: Node, shape: Ints, root: CNode) -> Node | None:
-    """A number, or a weight reshaped as it was before ``root``'s shape was ``shape`` reshaped."""
+    """A number, or a value as it was before ``root``'s shape was ``shape`` reshaped.
+
+    A weight is reshaped at export; what is computed must be such a reshape.
+    """
     number = scalar_of(node)
     if number is not None:
         return constant(number, node.aval.dtype)
-    if known(node) is None:
-        return None
     earlier = before(node.aval.shape, shape, root.aval.shape)
-    return None if earlier is None else reshaped(node, earlier, root)
+    if earlier is None:
+        return None
+    if known(node) is not None:
+        return reshaped(node, earlier, root)
+    if not isinstance(node, CNode) or node.op != "Reshape":
+        return None
+    return node.inputs[0] if node.inputs[0].aval.shape == earlier else None
 
 
 def _reduce_before_reshape(root: CNode) -> Node | None:
@@ -145,7 +182,7 @@ def _reshape_earlier(root: CNode, inner: CNode, shape: Ints) -> Node | None:
     if len(sources) != 1 or not _reduces_to(sources[0], shape):
         return None
     inputs = tuple(reshaped(n, shape, root) if n is sources[0] else n for n in inner.inputs)
-    if np.broadcast_shapes(*(n.aval.shape for n in inputs)) != shape:
+    if broadcast_shapes(*(n.aval.shape for n in inputs)) != shape:
         return None
     return replace(inner, inputs=inputs, results=(replace(inner.aval, shape=shape),))
 
@@ -181,6 +218,10 @@ RULES = (
     drop_minimum,
     drop_mul,
     drop_div,
+    drop_sub,
+    drop_select,
     cancel_factor,
     recognize_mean,
+    Rule(Op("Div", _SUM, _SIZE), _mean_of_symbolic),
+    Rule(Op("Div", Op("Reshape", _SUM), _SIZE), _mean_of_symbolic),
 )

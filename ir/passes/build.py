@@ -44,7 +44,7 @@ class Build:
     def __init__(self, node: CNode) -> None:
         self.origin = node.origin
 
-    def __call__(self, op: str, *inputs: Node, **attrs: Attr) -> Node:
+    def __call__(self, op: str, *inputs: Node, **attrs: Attr) -> CNode:
         return apply(op, *inputs, origin=self.origin, **attrs)
 
     def number(self, value: float, like: Node) -> Node:
@@ -91,6 +91,10 @@ class Build:
         if not any(low) and not any(high):
             return x
         return self("Pad", x, self.number(fill, x), low=low, high=high)
+
+    def where(self, condition: Node, x: Node, y: Node) -> Node:
+        """``x`` where ``condition``, else ``y``."""
+        return self("Select", condition, x, y)
 
 
 def cast_value(value: np.ndarray, dtype: np.dtype) -> np.ndarray:

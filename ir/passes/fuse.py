@@ -131,74 +131,6 @@ def common_axis(root: CNode, *vectors: Node) -> int | None:
     return axis if whole else None
 
 
-_FAST = Op(
-    "Sub",
-    _reduced("ReduceMean", Op("Square", x), "b"),
-    Op("Square", Op("ReduceMean", x, name="mean", users=2)),
-)
-_FACTOR_FAST = Op(
-    "Mul",
-    Op("Rsqrt", Op("Add", Op("Maximum", _FAST, Scalar(value=0.0)), Scalar("eps"))),
-    Weight("scale"),
-)
-
-
-@rewrites(Op("Add", Op("Mul", Op("Sub", x, Any_("mean")), _FACTOR_FAST), Weight("bias")))
-def fuse_layer_norm_fast(
-    root: CNode, x: Node, mean: CNode, b: Ints, keep_b: bool, scale: Node, bias: Node, eps: float
-) -> Node | None:
-    """(x - m) * (rsqrt(max(mean(x^2) - m^2, 0) + eps) * scale) + bias, with m = mean(x)."""
-    if mean.attrs["axes"] != b or not (keep_b and mean.attrs["keepdims"]):
-        return None
-    return _layer_norm(root, x, b, scale, bias, eps)
-
-
-_CENTRED = Op("Sub", x, _reduced("ReduceMean", x, "a", users=0), users=0, name="centred")
-_EXACT = Op(
-    "Mul",
-    Op("Rsqrt", Op("Add", _reduced("ReduceMean", Op("Square", _CENTRED), "b"), Scalar("eps"))),
-    Weight("scale"),
-)
-
-
-@rewrites(Op("Add", Op("Mul", Op("Sub", x, Any_("mean")), _EXACT), Weight("bias")))
-def fuse_layer_norm_exact(
-    root: CNode,
-    x: Node,
-    mean: Node,
-    centred: Node,
-    a: Ints,
-    b: Ints,
-    keep_a: bool,
-    keep_b: bool,
-    scale: Node,
-    bias: Node,
-    eps: float,
-) -> Node | None:
-    """(x - m) * (rsqrt(mean((x - m)^2) + eps) * scale) + bias, with m = mean(x)."""
-    assert isinstance(centred, CNode)
-    if a != b or not (keep_a and keep_b) or centred.inputs[1] is not mean:
-        return None
-    return _layer_norm(root, x, b, scale, bias, eps)
-
-
-def _layer_norm(
-    root: CNode, x: Node, axes: Ints, scale: Node, bias: Node, eps: float
-) -> Node | None:
-    last = len(x.aval.shape) - 1
-    if axes != (last,) or x.aval != root.aval or common_axis(root, scale, bias) != last:
-        return None
-    size = (x.aval.shape[last],)
-    return apply(
-        "LayerNorm",
-        x,
-        reshaped(scale, size, root),
-        reshaped(bias, size, root),
-        origin=root.origin,
-        epsilon=eps,
-    )
-
-
 @rewrites(Op("Add", Op("Conv", name="conv"), Weight("bias")))
 def fuse_conv_bias(root: CNode, conv: CNode, bias: Node) -> Node | None:
     """conv(x, w) + b is conv(x, w, b), for a b along the channels."""
@@ -217,7 +149,5 @@ RULES = (
     fuse_softmax,
     fuse_log_softmax,
     fuse_batch_norm,
-    fuse_layer_norm_fast,
-    fuse_layer_norm_exact,
     fuse_conv_bias,
 )

@@ -11,8 +11,10 @@ from dataclasses import replace
 from fnckpt.ir.graph import Attr, CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.operators.reduction import REDUCTIONS, SCANS
+from fnckpt.ir.passes.axes import groups
 from fnckpt.ir.passes.reshape import inverse, keeps_order, reshaped, transposed
-from fnckpt.ir.passes.rewrite import Op, Rule
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
+from fnckpt.ir.sizes import is_symbolic
 
 Ints = tuple[int, ...]
 
@@ -70,7 +72,7 @@ def _axes(attrs: dict[str, Attr], perm: Ints) -> dict[str, Attr]:
 
 
 def _int(value: Attr) -> int:
-    assert isinstance(value, int)
+    assert isinstance(value, int) or is_symbolic(value)
     return value
 
 
@@ -98,6 +100,7 @@ FIRST_INPUT: dict[str, Renamed] = {
     "Reverse": _axes,
     "Slice": _per_axis("start", "limit", "strides"),
     "Softmax": _axis,
+    "Standardize": _axes,
     **dict.fromkeys(SCANS, _axis),
 }
 
@@ -139,6 +142,29 @@ def _through_concat(root: CNode) -> Node | None:
     return _moved(root, tuple(kept), _axis(dict(root.attrs), perm), perm)
 
 
+def _through_reshape(root: CNode) -> Node | None:
+    """reshape(transpose(x)) is transpose(reshape(x)), where what it joins lies together in x."""
+    source = source_of(root.inputs[0])
+    if source is None:
+        return None
+    x, perm = source
+    parts = _parts(root.inputs[0].aval.shape, root.aval.shape)
+    places = [[perm[axis] for axis in mine] for mine, _ in parts]
+    if any(place != list(range(place[0], place[0] + len(place))) for place in places if place):
+        return None
+    order = sorted(range(len(parts)), key=lambda i: places[i] or [-1])
+    moved = [axis for i in order for axis in parts[i][1]]
+    shape = tuple(root.aval.shape[axis] for axis in moved)
+    return transposed(reshaped(x, shape, root), inverse(tuple(moved)), root)
+
+
+def _parts(source: Ints, target: Ints) -> list[tuple[Ints, Ints]]:
+    """``groups``, with each axis of one element as a part of its own."""
+    found = groups(source, target)
+    lone = [((i,), ()) for i, size in enumerate(source) if size == 1]
+    return [*found, *lone, *(((), (i,)) for i, size in enumerate(target) if size == 1)]
+
+
 def _into_matmul(root: CNode) -> Node | None:
     """matmul(transpose(a), b), of the last two axes, is matmul(a, b) that transposes a."""
     flags, inputs = dict(root.attrs), list(root.inputs)
@@ -154,10 +180,34 @@ def _into_matmul(root: CNode) -> Node | None:
     return replace(root, inputs=tuple(inputs), attrs=flags)
 
 
+@rewrites("MatMul")
+def swap_turned(root: CNode) -> Node | None:
+    """matmul(a^T, b^T) is matmul(b, a)^T."""
+    (a, b), rank = root.inputs, len(root.aval.shape)
+    if not (root.attrs["transpose_a"] and root.attrs["transpose_b"]):
+        return None
+    product = apply("MatMul", b, a, origin=root.origin, transpose_a=False, transpose_b=False)
+    return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
+
+
+@rewrites(Op("MatMul", Any_("x"), Weight("w")))
+def turn_product(root: CNode, x: Node, w: Node) -> Node | None:
+    """matmul(x^T, w) is matmul(w^T, x)^T; the weight is transposed at export."""
+    if not root.attrs["transpose_a"] or len(w.aval.shape) != 2:
+        return None
+    weight = w if root.attrs["transpose_b"] else transposed(w, (1, 0), root)
+    product = apply("MatMul", weight, x, origin=root.origin, transpose_a=False, transpose_b=False)
+    rank = len(root.aval.shape)
+    return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
+
+
 RULES = (
     *(Rule(Op(op.name), _through_elementwise) for op in OPERATORS.values() if op.elementwise),
     *(Rule(Op(op), _through_first) for op in FIRST_INPUT),
     *(Rule(Op(op), _through_reduction) for op in REDUCTIONS),
     Rule(Op("Concat"), _through_concat),
+    Rule(Op("Reshape"), _through_reshape),
     Rule(Op("MatMul"), _into_matmul),
+    swap_turned,
+    turn_product,
 )

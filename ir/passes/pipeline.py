@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.passes import arithmetic, fast_math, fuse, layout, reshape, weights
+from fnckpt.ir.passes import arithmetic, fast_math, fuse, layout, norms, reshape, weights
+from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.verify import verify
@@ -23,7 +24,8 @@ PASSES: dict[str, Pass] = {
         *reshape.RULES, *reshape.FOLD, *arithmetic.RULES, *arithmetic.KEEP, *arithmetic.LATER
     ),
     "share_simplified": share,
-    "fuse": _rules(*reshape.RULES, *fuse.RULES),
+    "join_parts": join_parts,
+    "fuse": _rules(*reshape.RULES, *fuse.RULES, *norms.RULES, *arithmetic.LATER),
     "relu": _rules(fuse.fuse_relu),
     "layout": _rules(
         *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor

@@ -7,15 +7,19 @@ A target that has them names these rules in ``fused``; the others never meet the
 import math
 from dataclasses import replace
 
-from fnckpt.ir.attributes import number
+from fnckpt.ir.attributes import number, pairs
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.fuse import common_axis
+from fnckpt.ir.passes.parts import part_of
 from fnckpt.ir.passes.reshape import reshaped, transposed
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites
 
 x, y = Any_("x"), Any_("y")
+
+CLIPPED = ("bfloat16", "float16", "float32", "float64", "int32")  # and what a double holds exactly
 
 
 @rewrites(Op("Minimum", Op("Relu", x), Scalar("high")))
@@ -31,9 +35,29 @@ def fuse_clip(root: CNode, x: Node, low: float, high: float) -> Node | None:
 
 
 def _clip(root: CNode, x: Node, low: float, high: float) -> Node | None:
-    if not is_float(root) or x.aval != root.aval or not low <= high:
+    if x.aval.dtype.name not in CLIPPED or x.aval != root.aval or not low <= high:
         return None
-    return apply("Clip", x, origin=root.origin, low=low, high=high)
+    ends = (low, high) if is_float(root) else (int(low), int(high))
+    return apply("Clip", x, origin=root.origin, low=ends[0], high=ends[1])
+
+
+@rewrites(Op("Add", Op("ConvTranspose", x, y, name="conv"), Weight("b")))
+def fuse_transposed_bias(root: CNode, x: Node, y: Node, conv: CNode, b: Node) -> Node | None:
+    """conv_transpose(x, w) + b is conv_transpose(x, w, b), for a b along the channels."""
+    channels = conv.aval.shape[1]
+    along = common_axis(root, b) == 1 or (b.aval.size == 1 == channels)
+    grows = any(max(pair) > 0 for pair in pairs(conv, "pads"))
+    if not along or grows or conv.aval != root.aval:
+        return None
+    return replace(conv, inputs=(x, y, reshaped(b, (channels,), root)))
+
+
+@rewrites(Op("Mul", x, Op("Rsqrt", y)))
+def divide_by_root(root: CNode, x: Node, y: Node) -> Node | None:
+    """x * rsqrt(y) is x / sqrt(y), which ONNX has in two operators, not three."""
+    if not is_float(root):
+        return None
+    return apply("Div", x, apply("Sqrt", y, origin=root.origin), origin=root.origin)
 
 
 @rewrites(Op("MatMul", x, Weight("w"), attrs={"transpose_a": "turned"}))
@@ -47,12 +71,24 @@ def flatten_product(root: CNode, x: Node, w: Node, turned: bool) -> Node | None:
     return reshaped(flat, root.aval.shape, root)
 
 
+@rewrites(Op("MatMul", Weight("w"), x))
+def flatten_columns(root: CNode, x: Node, w: Node) -> Node | None:
+    """matmul(w[n, k], x[1, k, m]) is a product of matrices, reshaped."""
+    shape = x.aval.shape
+    if len(shape) < 3 or len(w.aval.shape) != 2 or set(shape[:-2]) != {1} or not is_float(root):
+        return None
+    flat = apply("MatMul", w, reshaped(x, shape[-2:], root), origin=root.origin, **root.attrs)
+    return reshaped(flat, root.aval.shape, root)
+
+
 @rewrites(Op("Add", Op("MatMul", name="product"), Weight("b")))
 def fuse_gemm(root: CNode, product: CNode, b: Node) -> Node | None:
-    """matmul(x, w) + b is gemm(x, w, b), for matrices and a b along the columns."""
+    """matmul(x, w) + b is gemm(x, w, b), for matrices and a b along the columns or the rows."""
     columns = root.aval.shape[-1]
     if len(product.aval.shape) != 2 or product.aval != root.aval or not is_float(root):
         return None
+    if b.aval.shape == (root.aval.shape[0], 1):
+        return apply("Gemm", *product.inputs, b, origin=product.origin, **product.attrs)
     if b.aval.size != columns or b.aval.shape[-1:] != (columns,):
         return None
     bias = reshaped(b, (columns,), root)
@@ -62,6 +98,26 @@ def fuse_gemm(root: CNode, product: CNode, b: Node) -> Node | None:
 def _is_plain(node: Node) -> bool:
     known = isinstance(node, Constant) or (isinstance(node, Parameter) and node.value is not None)
     return not known
+
+
+@rewrites(Op("Add", Op("MatMul", name="product"), y))
+def fuse_gemm_sum(root: CNode, product: CNode, y: Node) -> Node | None:
+    """matmul(x, w) + y is gemm(x, w, y), for matrices of one shape."""
+    same = product.aval == y.aval == root.aval and len(root.aval.shape) == 2
+    if not same or not is_float(root):
+        return None
+    return apply("Gemm", *product.inputs, y, origin=product.origin, **product.attrs)
+
+
+@rewrites(Op("Slice", Op("Reshape", x)))
+def slice_rows(root: CNode, x: Node) -> Node | None:
+    """slice(reshape(x)) along the last axis, which the reshape keeps, is reshape(slice(x))."""
+    part = part_of(root)
+    columns, rank = root.inputs[0].aval.shape[-1:], len(root.aval.shape)
+    if part is None or part.axis != rank - 1 or x.aval.shape[-1:] != columns:
+        return None
+    cut = Build(root).slice(x, len(x.aval.shape) - 1, part.start, part.stop)
+    return reshaped(cut, root.aval.shape, root)
 
 
 @rewrites(Op("Add", x, Op("Reshape", y)))
@@ -88,16 +144,6 @@ def _along_last(root: CNode) -> Node | None:
     if "axis" in attrs:
         attrs["axis"] = len(x.aval.shape) - 1
     return reshaped(apply(root.op, x, *rest, origin=root.origin, **attrs), root.aval.shape, root)
-
-
-@rewrites("MatMul")
-def swap_turned(root: CNode) -> Node | None:
-    """matmul(a^T, b^T) is matmul(b, a)^T."""
-    (a, b), rank = root.inputs, len(root.aval.shape)
-    if not (root.attrs["transpose_a"] and root.attrs["transpose_b"]):
-        return None
-    product = apply("MatMul", b, a, origin=root.origin, transpose_a=False, transpose_b=False)
-    return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
 
 
 @rewrites("MatMul")
@@ -134,10 +180,14 @@ LAST = ("LayerNorm", "Softmax", "LogSoftmax")
 FUSE: tuple[Rule, ...] = (
     fuse_relu_limit,
     fuse_clip,
-    swap_turned,
+    fuse_transposed_bias,
+    divide_by_root,
     turn_operands,
     flatten_product,
+    flatten_columns,
     fuse_gemm,
+    fuse_gemm_sum,
+    slice_rows,
     join_rows,
     *(Rule(Op(op), _along_last) for op in LAST if op in OPERATORS),
 )

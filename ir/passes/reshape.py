@@ -8,6 +8,7 @@ from fnckpt.ir.fold import folded
 from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
+from fnckpt.ir.sizes import broadcast_shapes
 
 Ints = tuple[int, ...]
 
@@ -128,7 +129,7 @@ def _absorb_broadcasts(root: CNode) -> Node | None:
     for i, node in enumerate(root.inputs):
         source = _unbroadcast(node)
         inputs = (*root.inputs[:i], source, *root.inputs[i + 1 :])
-        same = np.broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape
+        same = broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape
         if source is not node and same:
             return replace(root, inputs=inputs)
     return None

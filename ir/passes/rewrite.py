@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jax.errors import InconclusiveDimensionOperation
 
 from fnckpt.ir.graph import (
     CNode,
@@ -94,7 +95,12 @@ class Rule:
     def __call__(self, node: CNode, uses: Uses) -> Node | None:
         """The node that replaces ``node``, or None where the rule does not apply."""
         found = _match(self.pattern, node, {}, uses, root=True)
-        return None if found is None else self.rewrite(node, **found)
+        if found is None:
+            return None
+        try:
+            return self.rewrite(node, **found)
+        except InconclusiveDimensionOperation:  # it holds for some of the symbolic sizes only
+            return None
 
 
 def rewrites(pattern: Op | str) -> Callable[[Callable[..., Node | None]], Rule]:

@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jax.errors import InconclusiveDimensionOperation
+
 from fnckpt.ir.graph import CNode, FuncGraph
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
+from fnckpt.ir.sizes import all_known
+from fnckpt.ir.targets.external import Beside
 from fnckpt.wire import Part
 
 
@@ -25,6 +29,7 @@ class Target:
         it has. They run after the common passes and before anything is emitted.
       fused: rewrites into larger operators that the target's runtimes run faster. They run before
         ``legalize``, in graphs that are optimized.
+      fused_parts: passes that run after ``fused`` and look at all users of a value.
       emitters: what can be written; the operators in neither table are a bug of ours.
       cannot: operators that cannot be written whatever their inputs, with reason and way out.
       encode: the whole file as parts, to be written one after the other; weights are views of
@@ -34,6 +39,7 @@ class Target:
       guards: those of ``legalize`` that only keep a NaN, or saturate what does not fit, and that
         ``fast_math=True`` leaves out.
       no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
+      symbolic: whether sizes may be left open.
     """
 
     name: str
@@ -47,14 +53,25 @@ class Target:
     fused: Sequence[Rule] = ()
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
+    symbolic: bool = True
+    fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file to be written: its ``parts`` in order and the ``nodes`` it counts."""
+    """A file to be written.
+
+    Attributes:
+      parts: its bytes in order.
+      nodes: how many it counts.
+      beside: the file of its weights, where they are not in it.
+      ending: what its name has before the suffix.
+    """
 
     parts: Sequence[Part]
     nodes: int
+    beside: Beside | None = None
+    ending: str = ""
 
 
 Shape = tuple[int | str, ...]
@@ -115,7 +132,22 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
 
 def preferred(graph: FuncGraph, target: Target) -> FuncGraph:
     """``graph`` with the operators that ``target`` runs faster."""
-    return share(rewrite(graph, target.fused)) if target.fused else graph
+    after = rewrite(graph, target.fused)
+    for step in target.fused_parts:
+        after = step(after)
+    return graph if after is graph else share(after)
+
+
+SYMBOLIC = (
+    "one of its sizes is symbolic, and the format says this operator with numbers alone; give a "
+    "number for that size"
+)
+
+
+def is_static(node: CNode) -> bool:
+    """Whether every size of what a node takes and gives is a number."""
+    avals = (*(each.aval for each in node.inputs), *node.results)
+    return all(all_known(aval.shape) for aval in avals)
 
 
 def emit_all(
@@ -134,5 +166,9 @@ def emit_all(
             emitters[node.op](node, writer)
         except Refusal as refusal:
             places.append((node, str(refusal)))
+        except (InconclusiveDimensionOperation, KeyError):
+            if is_static(node):
+                raise
+            places.append((node, SYMBOLIC))
     if places:
         raise Refused(places)

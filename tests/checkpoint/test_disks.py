@@ -1,11 +1,13 @@
-"""Real disks that fill up, turn read-only or hide a file, under a training that saves.
+"""Real disks that are full, under a quota, read-only or hide a file, under a training that saves.
 
 The disk is a tmpfs of 20 MB in a mount namespace of the child's own (``unshare -rm``), so nothing
 is left mounted. Where the kernel forbids that, RLIMIT_FSIZE in ``test_files`` and ``tests/train``
-and directories without the right to write, here and in ``tests/policy``, stand in.
+and directories without the right to write, here and in ``tests/policy``, stand in. The quota is
+that of a btrfs image, which only root may mount.
 """
 
 import json
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,15 @@ MOUNTS = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returnc
 on_a_mount = pytest.mark.skipif(
     not MOUNTS, reason="this kernel forbids mounts to users; RLIMIT_FSIZE stands in elsewhere"
 )
+QUOTA_IMAGE = Path(__file__).parents[1] / "golden" / "quota.btrfs.xz"
+
+
+def can_mount(image: Path) -> bool:
+    """Whether this user may mount a btrfs image, in a namespace that ends at once."""
+    image.write_bytes(lzma.decompress(QUOTA_IMAGE.read_bytes()))
+    command = ["unshare", "-m", "mount", "-o", "loop", str(image), str(image.parent)]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
 
 CHILD = """
 import json, os, subprocess, sys, warnings
@@ -59,8 +70,16 @@ def tell():
     print(json.dumps(told))
 """
 
-FULL = """
+TMPFS = """
 mount("-t", "tmpfs", "-o", "size=20m", "tmpfs")
+"""
+
+QUOTA = """
+mount("-o", "loop", sys.argv[3])
+disk = disk / "limited"  # to 20 MB
+"""
+
+FULL = """
 told["error"] = attempt()
 told["whole"] = whole()
 (disk / "CKP-1_1.ckpt").unlink()
@@ -71,7 +90,6 @@ tell()
 """
 
 READ_ONLY_MOUNT = """
-mount("-t", "tmpfs", "-o", "size=20m", "tmpfs")
 told["trained"] = attempt(steps=4, keep=3)
 mount("-o", "remount,ro")
 told["error"] = attempt(steps=8, keep=3, resume=True)
@@ -122,9 +140,9 @@ tell()
 """
 
 
-def run(code: str, disk: Path, how: str, *, mounts: bool = True) -> dict[str, Any]:
-    command = ["unshare", "-rm"] if mounts else []
-    command += [sys.executable, "-c", CHILD + code, str(disk), how]
+def run(code: str, *arguments: object, namespace: str | None = "-rm") -> dict[str, Any]:
+    command = ["unshare", namespace] if namespace else []
+    command += [sys.executable, "-c", CHILD + code, *map(str, arguments)]
     child = subprocess.run(command, capture_output=True, text=True)
     assert not child.returncode, child.stderr
     return json.loads(child.stdout.splitlines()[-1])
@@ -136,7 +154,7 @@ both_ways = pytest.mark.parametrize("how", ["async", "sync"])
 @on_a_mount
 @both_ways
 def test_a_disk_that_fills_up_raises_and_loses_nothing(tmp_path: Path, how: str):
-    told = run(FULL, tmp_path, how)
+    told = run(TMPFS + FULL, tmp_path, how)
     assert told["error"][0] == 28
     assert "No space left on device" in told["error"][1]
     assert told["whole"] == [1, 2, 3, 4, 5, 6]  # what fits into 20 MB
@@ -144,9 +162,23 @@ def test_a_disk_that_fills_up_raises_and_loses_nothing(tmp_path: Path, how: str)
     assert told["left"] == []
 
 
+@both_ways
+def test_a_quota_that_is_reached_raises_and_loses_nothing(tmp_path: Path, how: str):
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    disk.mkdir()
+    if not can_mount(image):
+        pytest.skip("only root may mount an image, and only on a kernel that has btrfs")
+    told = run(QUOTA + FULL, disk, how, image, namespace="-m")
+    assert told["error"][0] == 122
+    assert "Disk quota exceeded" in told["error"][1]
+    assert told["whole"] == [1, 2, 3, 4, 5, 6]  # what fits into 20 MB
+    assert (told["resumed"], told["whole after"]) == (12, [10, 11, 12])
+    assert told["left"] == []
+
+
 @on_a_mount
 def test_a_read_only_disk_is_an_error_before_the_first_step(tmp_path: Path):
-    told = run(READ_ONLY_MOUNT, tmp_path, "sync")
+    told = run(TMPFS + READ_ONLY_MOUNT, tmp_path, "sync")
     assert told["trained"] == 4
     assert "Read-only file system; nothing was trained" in told["error"][1]
     assert told["whole"] == [2, 3, 4]
@@ -156,7 +188,7 @@ def test_a_read_only_disk_is_an_error_before_the_first_step(tmp_path: Path):
 
 @both_ways
 def test_a_directory_that_turns_read_only_raises_and_loses_nothing(tmp_path: Path, how: str):
-    told = run(AS_NOBODY + READ_ONLY, tmp_path, how, mounts=False)
+    told = run(AS_NOBODY + READ_ONLY, tmp_path, how, namespace=None)
     assert told["error"][0] == 13
     assert told["whole"] == [1, 2, 3]
     assert (told["resumed"], told["whole after"]) == (8, [6, 7, 8])
@@ -164,7 +196,7 @@ def test_a_directory_that_turns_read_only_raises_and_loses_nothing(tmp_path: Pat
 
 
 def test_a_file_that_may_not_be_read_is_passed_over_by_name(tmp_path: Path):
-    told = run(AS_NOBODY + UNREADABLE, tmp_path, "sync", mounts=False)
+    told = run(AS_NOBODY + UNREADABLE, tmp_path, "sync", namespace=None)
     assert (told["trained"], told["resumed"]) == (4, 6)
     assert [message for message in told["warned"] if "CKP-1_4.ckpt: cannot be read" in message]
     assert "checkpoints of 'CKP' can be read" in told["none"]

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -134,6 +135,48 @@ def test_a_reader_of_the_old_file_keeps_it_while_a_new_one_is_saved(tmp_path):
     save_checkpoint({"w": np.full(100_000, 2.0)}, path)
     assert old.sum() == 100_000
     assert load_checkpoint(path)["w"].sum() == 200_000
+
+
+def files_under(array):
+    """The files in whose memory ``array`` begins and ends, as the kernel tells them."""
+    first = array.ctypes.data
+    last = first + array.nbytes - 1
+    found = set()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, stop = (int(end, 16) for end in line.split()[0].split("-"))
+        if start <= first < stop or start <= last < stop:
+            found.add(line[73:])
+    return found
+
+
+@pytest.mark.parametrize("size", [65_538, 131_072, 200_000])
+def test_a_tensor_in_parts_is_one_view_of_the_file(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(ckpt, "PART", 65_536)  # instead of 512 MiB
+    array = np.arange(size // 2, dtype=np.uint16).reshape(1, -1)
+    tree = {"a": np.ones(3), "w": array, "x": np.ones(5), "y": array[:, ::-1], "z": 1}
+    path = save_checkpoint(tree, tmp_path / "a.ckpt")
+    found = load_checkpoint(path, mmap=True)
+    for name in ("w", "y"):
+        view = found[name]
+        assert files_under(view) == {str(path)}
+        assert view.flags.aligned
+        np.testing.assert_array_equal(view, tree[name])
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            view.flags.writeable = True
+    np.testing.assert_array_equal(load_checkpoint(path)["y"], tree["y"])
+    del found, view
+    assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_parts_that_do_not_begin_at_pages_are_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(ckpt, "PART", 65_536)
+    monkeypatch.setattr(ckpt, "_up_to_a_page", lambda at: b"")  # as MindSpore writes them
+    array = np.arange(200_000, dtype=np.uint8)
+    path = save_checkpoint({"w": array}, tmp_path / "a.ckpt")
+    found = load_checkpoint(path, mmap=True)["w"]
+    assert str(path) not in files_under(found)
+    assert not found.flags.writeable
+    np.testing.assert_array_equal(found, array)
 
 
 def test_a_file_that_is_cut_while_it_is_read_is_a_format_error(tmp_path):

@@ -397,3 +397,45 @@ def test_an_unreadable_path_is_an_os_error(tmp_path):
     with pytest.raises(IsADirectoryError):
         load_checkpoint(tmp_path)
     save_checkpoint({"a": 1}, tmp_path / "a.ckpt")
+
+
+HARMLESS = """
+import pickle, subprocess, sys
+from pathlib import Path
+import numpy as np
+from fnckpt.checkpoint import load_checkpoint, save_checkpoint
+from fnckpt.errors import FormatError
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("boom",)
+
+path, bomb = Path(sys.argv[1], "a.ckpt"), pickle.dumps(Bomb())
+code = "__import__('os').system('echo boom')"
+tree = {code: code, "pickled": np.frombuffer(bomb, np.uint8), "flag": True}
+save_checkpoint(tree, path, crc=True)
+whole, recorded = path.read_bytes(), []
+sys.addaudithook(lambda event, _: recorded.append(event))
+
+def load():
+    recorded.clear()
+    for mmap in (False, True):
+        try:
+            load_checkpoint(path, mmap=mmap)
+        except FormatError:
+            pass
+    return set(recorded)
+
+events = load() and load()  # modules that are imported late are there now
+for length in range(1, len(whole), 3):
+    path.write_bytes(whole[:length])
+    events |= load()
+path.write_bytes(bomb)
+print(sorted(events | load()))
+"""
+
+
+def test_loading_opens_and_maps_the_file_and_does_nothing_else(tmp_path, run_python):
+    """As Python's audit hooks tell it: no import, no pickle, no compiled code, no process."""
+    told = run_python(HARMLESS, tmp_path)
+    assert told.splitlines() == ["['mmap.__new__', 'open']"]

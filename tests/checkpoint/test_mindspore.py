@@ -28,6 +28,16 @@ TREE = {
 TYPE_NAMES = {dtype: name for name, dtype in ckpt_index.PORTABLE.items()}
 
 
+PARTS = {"v": np.arange(3), "w": np.arange(50_000).reshape(2, -1)}
+
+
+def save_in_parts(path):
+    """With a page before each part of 64 KiB, as tensors over 512 MiB have one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ckpt, "PART", 65_536)
+        return save_checkpoint(PARTS, path)
+
+
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory, mindspore_load):
     """Our files, and what MindSpore found in them."""
@@ -40,6 +50,7 @@ def ours(tmp_path_factory, mindspore_load):
             {"a": "héλ", "empty": "", "f.ü.日本": np.int8(1)}, directory / "texts.ckpt", crc=True
         ),
         "mark": save_checkpoint({"a": np.ones(3), "b": mark}, directory / "mark.ckpt"),
+        "parts": save_in_parts(directory / "parts.ckpt"),
         "vector": save_checkpoint({"none": np.zeros(0), "w": np.ones(1)}, directory / "v.ckpt"),
     }
     found = mindspore_load(*paths.values())
@@ -76,6 +87,14 @@ def test_mindspore_reads_every_dtype_and_shape_that_we_write(ours, kind):
         for name, array in TREE.items()
     }
     assert ours[kind][1] == expected
+
+
+def test_mindspore_reads_a_tensor_in_parts_that_begin_at_pages(ours):
+    path, found = ours["parts"]
+    assert len(ckpt.index(memoryview(path.read_bytes()), path)["w"].spans) == 7
+    assert found == {
+        name: ["Int64", list(array.shape), array.tobytes().hex()] for name, array in PARTS.items()
+    }
 
 
 def test_mindspore_reads_our_texts_and_names_in_any_script(ours):

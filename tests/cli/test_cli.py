@@ -1,5 +1,6 @@
 """The command line: what it prints, and its exit codes."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,15 @@ def test_check_is_0_for_a_good_file_and_1_for_a_damaged_one(
         path.write_bytes(path.read_bytes()[:-3])
         assert main(["check", str(path)]) == 1
         assert str(path) in capsys.readouterr().out
+
+
+def test_convert_goes_through_every_format_and_comes_back_with_every_bit(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    paths = [checkpoint, *(tmp_path / name for name in ("b.npz", "c.safetensors", "d", "e.ckpt"))]
+    for source, destination in pairwise(paths):
+        assert main(["convert", str(source), str(destination)]) == 0
+    assert paths[-1].read_bytes() == checkpoint.read_bytes()
 
 
 def test_a_missing_file_is_one_line_and_2(

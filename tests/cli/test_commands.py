@@ -34,9 +34,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def exported(checkpoint: Path, file_format: str, name: str = "net") -> list[str]:
+def exported(
+    checkpoint: Path, file_format: str, name: str = "net", shape: str = "f32[4,2]"
+) -> list[str]:
     words = ["export", "nets_of_a_test:apply", "--params", str(checkpoint), "--part", "params"]
-    return [*words, "--input", "f32[4,2]", "--format", file_format, "-o", name]
+    return [*words, "--input", shape, "--format", file_format, "-o", name]
 
 
 @pytest.mark.parametrize("file_format", ["ONNX", "MINDIR", "AIR"])
@@ -63,6 +65,18 @@ def test_export_takes_a_type_and_fast_math(
     assert "dtype must be one of float16, bfloat16 or None" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_a_size_with_a_name_stays_open(
+    checkpoint: Path, folder: Path, file_format: str, capsys: Captured
+) -> None:
+    assert main(exported(checkpoint, file_format, shape="f32[b, 2]")) == 0
+    assert "float32[b,2]" in capsys.readouterr().out
+    for size in (1, 3):
+        np.savez(folder / "in.npz", np.zeros((size, 2), np.float32))
+        assert main(["run", f"net.{file_format.lower()}", "in.npz"]) == 0
+        assert f"{size}x3" in capsys.readouterr().out
+
+
 def test_run_names_the_inputs_that_do_not_fit(
     checkpoint: Path, folder: Path, capsys: Captured
 ) -> None:
@@ -84,6 +98,7 @@ def test_run_names_the_inputs_that_do_not_fit(
         (["nets_of_a_test:fly", "--input", "f32[1]"], "has no function fly"),
         (["nets_of_a_test:apply", "--input", "f32"], "give dtype and shape like f32"),
         (["nets_of_a_test:apply", "--input", "f31[2]"], "float31 is no dtype"),
+        (["nets_of_a_test:apply", "--input", "f32[b,+]"], "syntax error in symbolic shape"),
         (["nets_of_a_test:apply", "--input", "f32[1]", "--part", "x"], "have no x there"),
     ],
 )

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import jax.extend.core.primitives as registered
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Jaxpr, JaxprEqn, Primitive
 
 from fnckpt.exporting import trace
 from fnckpt.ir.graph import FuncGraph
@@ -22,7 +23,7 @@ from fnckpt.ir.lowering.registry import CALLS
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import Refused, legalized
-from tests.conformance.case import optimized_graph
+from tests.conformance.case import Case, optimized_graph
 from tests.conformance.cases import CASES
 from tests.conformance.limits import DIFFERS
 from tests.conformance.limits import REFUSED as REFUSED_BY
@@ -39,8 +40,8 @@ installed JAX has a primitive in `jax.extend.core.primitives` that is not listed
 - *composed*: several operators, chosen by parameters and dtypes.
 - *one*, *composed*, under a target: what is in the file for the first example of the primitive in
   `tests/conformance`, real and of a common dtype: one operator of the format, or several. *none*:
-  the graph needs none. *as graph*: there is no example of it alone. A number is a reason below:
-  dtypes that are refused, or a runtime that computes something else.
+  the graph needs none. *as graph*: the installed JAX makes no example of it. A number is a reason
+  below: dtypes that are refused, or a runtime that computes something else.
 - *inlined*: the function that it holds, in its place; loops are written out, branches chosen.
 - *refused*: the reason is below. An equation whose inputs are all known at export is computed by
   JAX then and refused never, except for callbacks.
@@ -72,14 +73,40 @@ def becomes(name: str) -> str:
 
 FORMATS = ("ONNX", "MINDIR", "AIR")
 DTYPES = ("float32", "int32", "uint32", "bool", "bfloat16", "float64", "int64", "uint64")
+
+
+def _pool(x: jax.Array) -> jax.Array:
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME")
+
+
 EXAMPLES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "add_any": lambda x: registered.add_jaxvals_p.bind(x, x),
     "broadcast_in_dim": lambda x: jnp.broadcast_to(x, (4, 2, 3)),
+    "complex": lambda x: lax.real(lax.complex(x, x) * lax.complex(x, x)),
+    "conj": lambda x: lax.imag(lax.conj(lax.complex(x, x))),
+    "copy": lambda x: registered.copy_p.bind(x),
+    "device_put": lambda x: jax.device_put(x),
+    "dynamic_update_slice": lambda x: lax.dynamic_update_slice(x, jnp.ones((1, 2)), (1, 0)),
+    "eq_to": lambda x: registered.eq_to_p.bind(x, x * 2),
+    "fft": lambda x: jnp.abs(jnp.fft.fft(x)),
+    "imag": lambda x: lax.imag(lax.complex(x, x) * lax.complex(x, x)),
+    "le_to": lambda x: registered.le_to_p.bind(x, x * 2),
+    "lt_to": lambda x: registered.lt_to_p.bind(x, x * 2),
+    "name": lambda x: checkpoint_name(x, "x"),
+    "optimization_barrier": lambda x: lax.optimization_barrier(x),
+    "real": lambda x: lax.real(lax.complex(x, x)),
+    "scatter-max": lambda x: x.at[1].max(0.0),
+    "scatter-min": lambda x: x.at[1].min(0.0),
+    "scatter-mul": lambda x: x.at[1].multiply(2.0),
+    "select_and_gather_add": lambda x: jax.jvp(_pool, (x,), (x,))[1],
+    "select_and_scatter_add": lambda x: jax.grad(lambda v: _pool(v).sum())(x),
+    "zeta": lambda x: lax.zeta(x + 2, x + 1),
     "concatenate": lambda x: jnp.concatenate([x, x], axis=1),
     "convert_element_type": lambda x: x.astype(jnp.int32),
     "integer_pow": lambda x: lax.integer_pow(x, 3),
     "is_finite": lambda x: lax.is_finite(x),
     "pad": lambda x: lax.pad(x, 0.0, ((1, 1, 0), (0, 1, 0))),
-    "reduce_window_max": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME"),
+    "reduce_window_max": _pool,
     "reduce_window_sum": lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2), (1, 1), "SAME"),
     "reshape": lambda x: x.reshape(3, 2),
     "rev": lambda x: lax.rev(x, (1,)),
@@ -100,13 +127,38 @@ def examples() -> dict[str, FuncGraph]:
         name: optimized(trace((), lambda _, x, fn=fn: fn(x), (x,), name="example"))
         for name, fn in EXAMPLES.items()
     }
-    for case in CASES:
+    for case in filter(is_usual, CASES):
         name = case.name.split(":")[0]
-        dtypes = {x.dtype.name for x in case.args}
-        usual = dtypes <= {"float32", "int32"} or (name.startswith("shift") and len(dtypes) == 1)
-        if name in RULES and name not in found and usual and "graph" not in case.cannot:
+        if name in RULES and name not in found:
+            found[name] = optimized_graph(case)
+    for case in filter(is_usual, CASES):
+        for name in alone(case) - found.keys():
             found[name] = optimized_graph(case)
     return found
+
+
+def is_usual(case: Case) -> bool:
+    """Whether a case is lowered, and of the dtypes that all targets have."""
+    dtypes = {x.dtype.name for x in case.args}
+    shifts = case.name.startswith("shift") and len(dtypes) == 1
+    return "graph" not in case.cannot and (dtypes <= {"float32", "int32"} or shifts)
+
+
+def alone(case: Case) -> set[str]:
+    """The primitive that a case is an example of: it has no other."""
+    with case.bits():
+        closed = jax.make_jaxpr(case.fn)(*case.args)
+    used = {eqn.primitive.name for eqn in equations(closed.jaxpr)}
+    return used & (RULES.keys() | COMPLEX_RULES.keys()) if len(used) == 1 else set()
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """The equations of a jaxpr, those of calls in place of the calls."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "jit":
+            yield from equations(eqn.params["jaxpr"].jaxpr)
+        else:
+            yield eqn
 
 
 def written(graph: FuncGraph | None, file_format: str) -> str:

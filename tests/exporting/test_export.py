@@ -4,6 +4,7 @@ import linecache
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -153,14 +154,64 @@ def test_python_numbers_among_the_parameters_are_settings_that_code_may_branch_o
     assert result.nodes == 2
 
 
-@pytest.mark.parametrize("file_format", ["MINDIR", "ONNX", "AIR"])
-def test_symbolic_sizes_are_named_with_their_input(tmp_path: Path, file_format: str) -> None:
-    b, n = jax.export.symbolic_shape("b, n")
-    sample = jax.ShapeDtypeStruct((b, n), jnp.float32)
+def refusal(
+    sample: jax.ShapeDtypeStruct | tuple[jax.ShapeDtypeStruct, ...],
+    file_format: str,
+    tmp_path: Path,
+    apply_fn: Callable[..., jax.Array] = lambda _, x: x,
+) -> str:
     with pytest.raises(fnckpt.UnsupportedError) as caught:
-        fnckpt.export(PARAMS, dense, sample, file_format, file_name=tmp_path / "net")
-    message = str(caught.value)
-    assert "its size b is symbolic" in message
+        fnckpt.export(PARAMS, apply_fn, sample, file_format, file_name=tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+    return str(caught.value)
+
+
+def symbolic(shape: str) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), jnp.float32)
+
+
+def test_symbolic_sizes_are_named_with_their_input_where_the_format_wants_numbers(
+    tmp_path: Path,
+) -> None:
+    message = refusal(symbolic("b, n"), "AIR", tmp_path)
+    assert "input: x" in message
+    assert "its size b is symbolic, and AIR wants numbers" in message
     assert "its size n is symbolic" in message
     assert "give a number" in message
-    assert not list(tmp_path.iterdir())
+
+
+def test_a_symbol_that_no_shape_tells_is_named(tmp_path: Path) -> None:
+    message = refusal(symbolic("b, floordiv(n, 2)"), "ONNX", tmp_path)
+    assert "its size floordiv(n, 2) does not say what n is" in message
+    assert "size b" not in message
+
+
+@pytest.mark.parametrize(
+    ("apply_fn", "shape", "primitive", "size"),
+    [
+        (lambda _, x: jnp.linalg.cholesky(x), "b, n, n", "cholesky", "b, n"),
+        (lambda _, x: jax.lax.scan(lambda c, r: (c + r, c), x[0], x)[0], "b, 3", "scan", "b"),
+        (lambda _, x: jnp.fft.fft(x).real, "b", "fft", "b"),
+    ],
+)
+def test_what_needs_a_number_names_the_symbolic_size_and_the_line(
+    apply_fn: Callable[..., jax.Array], shape: str, primitive: str, size: str, tmp_path: Path
+) -> None:
+    message = refusal(symbolic(shape), "ONNX", tmp_path, apply_fn)
+    assert f"  {primitive}: " in message
+    assert f"test_export.py:{apply_fn.__code__.co_firstlineno} in <lambda>" in message
+    assert f"its size {size} is symbolic, and its rule needs numbers" in message
+
+
+def test_an_open_size_is_shown_by_its_symbol(tmp_path: Path) -> None:
+    sample = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b"), 4), jnp.float32)
+    result = fnckpt.export(
+        {"w": np.ones((4, 2), np.float32)},
+        lambda p, x: x @ p["w"],
+        sample,
+        "ONNX",
+        file_name=tmp_path / "net",
+    )
+    assert str(result.inputs[0]) == "x: float32[b,4]"
+    assert str(result.outputs[0]) == "output: float32[b,2]"
+    assert "FLOPs      16, b = 1" in repr(result)

@@ -176,3 +176,52 @@ class NnxTransformer(nnx.Module):
 @network
 def nnx_transformer() -> Network:
     return split(NnxTransformer(nnx.Rngs(0)), *tokens())
+
+
+class NnxViT(nnx.Module):
+    """Patches, a class token, learned positions, one block."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.patch = nnx.Conv(3, 16, (4, 4), strides=4, padding="VALID", rngs=rngs)
+        self.first = nnx.Param(jax.random.normal(rngs.params(), (1, 1, 16)))
+        self.places = nnx.Param(jax.random.normal(rngs.params(), (1, 17, 16)))
+        self.before, self.after = nnx.LayerNorm(16, rngs=rngs), nnx.LayerNorm(16, rngs=rngs)
+        self.attend = nnx.MultiHeadAttention(
+            num_heads=4, in_features=16, decode=False, deterministic=True, rngs=rngs
+        )
+        self.up, self.down = nnx.Linear(16, 32, rngs=rngs), nnx.Linear(32, 16, rngs=rngs)
+        self.head = nnx.Linear(16, 10, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.patch(x).reshape(x.shape[0], -1, 16)
+        first = jnp.broadcast_to(self.first[...], (x.shape[0], 1, 16))
+        x = jnp.concatenate([first, x], 1) + self.places[...]
+        x = x + self.attend(self.before(x))
+        x = x + self.down(nnx.gelu(self.up(self.after(x)), approximate=False))
+        return self.head(x[:, 0])
+
+
+@network
+def nnx_vit() -> Network:
+    return split(NnxViT(nnx.Rngs(0)), images(2, 16, 16, 3))
+
+
+class UNet(nn.Module):
+    """Down and up once, GroupNorm and SiLU, the shortcut across."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def twice(x: jax.Array, features: int) -> jax.Array:
+            for _ in range(2):
+                x = nn.silu(nn.GroupNorm(2)(nn.Conv(features, (3, 3))(x)))
+            return x
+
+        across = twice(x, 4)
+        x = twice(nn.max_pool(across, (2, 2), (2, 2)), 8)
+        x = nn.ConvTranspose(4, (2, 2), (2, 2))(x)
+        return nn.Conv(2, (1, 1))(twice(jnp.concatenate([x, across], -1), 4))
+
+
+@network
+def linen_unet() -> Network:
+    return initialized(UNet(), images(2, 8, 8, 3))

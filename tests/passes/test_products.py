@@ -18,7 +18,10 @@ from fnckpt.ir.targets.target import preferred
 
 RNG = np.random.default_rng(2)
 X = (4 * RNG.standard_normal((2, 4, 6))).astype(np.float32)
-W = {k: RNG.standard_normal(s).astype(np.float32) for k, s in (("k", (6, 6)), ("b", (6,)))}
+W = {
+    k: RNG.standard_normal(s).astype(np.float32)
+    for k, s in (("k", (6, 6)), ("b", (6,)), ("c", (4, 6)), ("t", (2, 6, 6)))
+}
 Function = Callable[[Any, jax.Array], jax.Array]
 
 
@@ -37,8 +40,33 @@ CASES: dict[str, tuple[Function, str]] = {
     "relu6": (lambda w, x: jax.nn.relu6(x), "Clip"),
     "clip": (lambda w, x: jnp.clip(x, -1.0, 2.0), "Clip"),
     "limits the wrong way round stay": (lambda w, x: jnp.clip(x, 2.0, 1.0), "Maximum Minimum"),
-    "a product with a bias": (lambda w, x: x[0] @ w["k"] + w["b"], "Slice Reshape Gemm"),
+    "a product with a bias": (lambda w, x: x[0] @ w["k"] + w["b"], "Gather Gemm"),
     "rows stay a matrix": (residual, "Reshape Gemm Relu Add Gemm Add Reshape"),
+    "a sum behind a product": (lambda w, x: x[0] @ w["k"] + x[1], "Gather Gather Gemm"),
+    "a part of the columns": (
+        lambda w, x: jnp.sin((x @ w["k"])[..., :3]),
+        "Reshape MatMul Slice Sin Reshape",
+    ),
+    "a transposed convolution with a bias": (
+        lambda w, x: jax.lax.conv_transpose(x, w["t"], (2,), "SAME") + w["b"],
+        "Transpose ConvTranspose Transpose",
+    ),
+    "a product with the inverse of a root": (
+        lambda w, x: x * jax.lax.rsqrt(jnp.abs(x)),
+        "Abs Sqrt Div",
+    ),
+    "a choice by what is not equal": (
+        lambda w, x: jnp.where(x != 0, jnp.sin(x), 1.0),
+        "Equal Sin Select",
+    ),
+    "columns that are mixed": (
+        lambda w, x: (jax.nn.relu(x[:1].swapaxes(1, 2) @ w["c"] + w["b"])).swapaxes(1, 2),
+        "Gather Gemm Relu Reshape",
+    ),
+    "columns that are mixed, of several": (
+        lambda w, x: (jax.nn.relu(x.swapaxes(1, 2) @ w["c"] + w["b"])).swapaxes(1, 2),
+        "MatMul Add Relu",
+    ),
     "a product of two inputs": (lambda w, x: x @ x.swapaxes(1, 2), "Transpose MatMul"),
     "attention": (
         attention,

@@ -146,6 +146,7 @@ def activations() -> Iterator[OperatorCase]:
         yield case(f"Clip {name}", "Clip", x, low=-0.5, high=6.0)
         yield case(f"Elu {name}", "Elu", x, alpha=1.0)
         yield case(f"Elu {name} half", "Elu", x, alpha=0.5)
+    yield case("Clip int32", "Clip", edges("int32"), low=-2, high=5)
     for name in EVERY:
         x = edges(name)
         condition = (np.arange(x.size) % 3 == 0)[:, None]
@@ -216,7 +217,7 @@ def reductions() -> Iterator[OperatorCase]:
 
 
 def scans() -> Iterator[OperatorCase]:
-    """Cumulative operators, and TopK."""
+    """Cumulative operators, and those of several results: Split and TopK."""
     for op in SCANS:
         names = FLOATS if op == "CumLogSumExp" else NUMBERS
         for name in names:
@@ -229,6 +230,7 @@ def scans() -> Iterator[OperatorCase]:
         yield case(f"{op} float32 vector", op, numbers("float32", 6), axis=0, reverse=False)
     for name in EVERY:
         x = numbers(name, 3, 7)
+        yield case(f"Split {name}", "Split", x, axis=1, sizes=(2, 4, 1))
         yield case(f"TopK {name}", "TopK", x, k=3)
         yield case(f"TopK {name} ties", "TopK", np.concatenate([x, x], 1), k=5)
     yield case("TopK float32 NaN", "TopK", edges("float32"), k=5)
@@ -362,6 +364,11 @@ def normalizations() -> Iterator[OperatorCase]:
             yield case(f"BatchNorm {name} {shape} {axis}", "BatchNorm", x, *vectors, variance,
                        axis=axis, epsilon=1e-3)  # fmt: skip
         x = numbers(name, 2, 3, 8)
+        for axes in ((2, 3), (1, 3), (0,)):
+            yield case(f"Standardize {name} {axes}", "Standardize", numbers(name, 2, 3, 4, 2),
+                       axes=axes, epsilon=1e-3)  # fmt: skip
+        yield case(f"InstanceNorm {name}", "InstanceNorm", numbers(name, 2, 3, 4),
+                   numbers(name, 3), numbers(name, 3), epsilon=1e-3)  # fmt: skip
         yield case(f"LayerNorm {name}", "LayerNorm", x, numbers(name, 8), numbers(name, 8),
                    epsilon=1e-5)  # fmt: skip
         for op in ("Softmax", "LogSoftmax"):

@@ -1,6 +1,8 @@
 """What ``train`` refuses, and how it says so; nothing is written then."""
 
+import inspect
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,3 +240,8 @@ def test_a_weak_type_that_changes_is_settled_before_the_first_compilation(step: 
 
     train(counted, 0.0, DATA, epochs=3)
     assert len(traces) <= 2  # the first was thrown away, and never compiled
+
+
+def test_the_clock_is_one_that_nobody_sets():
+    """The wall clock jumps: by hand, by NTP."""
+    assert inspect.signature(train).parameters["clock"].default is time.monotonic

@@ -73,6 +73,41 @@ def test_200_kills_while_saving_50_MB_lose_nothing(tmp_path: Path, root: Path):
         assert len(checkpoints) in (2, 3)
 
 
+def test_a_file_is_deleted_only_when_the_newer_one_is_on_the_disk(tmp_path: Path, monkeypatch):
+    """Every save: write, fsync, rename, fsync of the directory, and only then delete."""
+    calls: list[tuple[str, str]] = []
+
+    def watch(name: str, file_of: Callable[..., str]) -> None:
+        real = vars(os)[name]
+
+        def watched(*args: Any, **options: Any) -> Any:
+            calls.append((name, os.path.basename(file_of(*args)).partition(".ckpt")[0]))
+            return real(*args, **options)
+
+        monkeypatch.setattr(os, name, watched)
+
+    watch("fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    watch("replace", lambda source, target: target)
+    watch("unlink", lambda path: path)
+    fit(tmp_path, 3, policy=CheckpointPolicy(1, keep_max=1), async_save=False)
+    expected = [
+        *saving(tmp_path, 1),
+        *saving(tmp_path, 2),
+        ("unlink", "CKP-1_1"),
+        *saving(tmp_path, 3),
+        ("unlink", "CKP-1_2"),
+    ]
+    assert calls[-len(expected) :] == expected
+
+
+def saving(directory: Path, step: int) -> list[tuple[str, str]]:
+    return [
+        ("fsync", f".CKP-1_{step}"),
+        ("replace", f"CKP-1_{step}"),
+        ("fsync", directory.name),
+    ]
+
+
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
     """No file of this process can grow over ``size`` bytes: to a writer, the disk is full."""

@@ -409,6 +409,18 @@ def test_the_bar_shows_epoch_step_loss_speed_and_the_last_checkpoint(tmp_path: P
         assert part in text
 
 
+def test_the_bar_names_the_checkpoint_that_was_resumed_from_at_once(tmp_path: Path):
+    fit([np.float32(1)] * 3, tmp_path)
+    drawn(tmp_path)
+    seen: list[str] = []
+    screen = io.StringIO()
+    options: Any = {"progress": True, "on_step": lambda *_: seen.append(screen.getvalue())}
+    with redirect_stderr(screen):
+        fit([np.float32(7)] * 3, tmp_path, epochs=3, resume=True, **options)
+    assert "saved CKP_2-2_3.ckpt" in seen[0]
+    assert "loss 1" in seen[0]
+
+
 def test_no_bar_is_drawn_where_nobody_looks(tmp_path: Path):
     assert drawn(tmp_path) == ""
     assert drawn(tmp_path, progress=False) == ""

@@ -84,6 +84,24 @@ def test_resuming_from_orbax_ends_in_the_same_bits(tmp_path: Path, last: int):
     assert result.history["loss"].tolist() == whole.history["loss"].tolist()
 
 
+@pytest.mark.parametrize("kept", [99, 1])
+def test_the_best_step_is_known_after_a_resumption(tmp_path: Path, kept: int):
+    """Step 2 has the least distance to 2; the manager has kept it or has not."""
+    options: Any = {
+        "policy": CheckpointPolicy(1),
+        "eval_fn": lambda state: {"far": abs(state["n"] - 2)},
+        "eval_every": 1,
+        "best": "far",
+    }
+    with manager(tmp_path, max_to_keep=kept) as keeper:
+        fit(keeper, **options)
+    with manager(tmp_path, max_to_keep=kept) as keeper:
+        best = fit(keeper, 2, resume=True, **options).best
+    assert best is not None
+    assert (best.step, best.value) == (2, 0.0)
+    assert best.path == (tmp_path / "2" if kept == 99 else None)
+
+
 def test_options_of_our_own_files_are_refused_beside_a_manager(tmp_path: Path):
     with manager(tmp_path) as keeper:
         with pytest.raises(ValueError, match="directory, crc of our own files"):

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fnckpt.checkpoint import load_checkpoint
 
 CODE = """
-import json, os, signal, sys
+import json, os, resource, signal, sys, warnings
 asked = json.loads(sys.argv[1])
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={asked['devices']}"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -40,23 +42,32 @@ def step(state, batch):
 def on_step(number, *_):
     if number == asked.get("kill") and jax.process_index() == asked["count"] - 1:
         os.kill(os.getpid(), signal.SIGTERM)
+    if number == asked.get("fill") and jax.process_index() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, -1))  # to a writer, the disk is full
 
+directory = asked["directory"]
+if asked.get("apart"):  # on disks of their own
+    directory = os.path.join(directory, str(asked["number"]))
 result, error = None, ""
-try:
-    result = train(step, state, data, policy=CheckpointPolicy(asked.get("every", 3)),
-                   directory=asked["directory"], epochs=asked["epochs"], on_step=on_step,
-                   resume=asked["resume"], gather=asked["gather"])
-except SystemExit as end:
-    error = f"exit {end.code}"
-except OSError as fault:
-    error = f"{type(fault).__name__}: {fault}"
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always", UserWarning)
+    try:
+        result = train(step, state, data, policy=CheckpointPolicy(asked.get("every", 3)),
+                       directory=directory, epochs=asked["epochs"], on_step=on_step,
+                       resume=asked["resume"], gather=asked["gather"])
+    except SystemExit as end:
+        error = f"exit {end.code}"
+    except (OSError, ValueError) as fault:
+        error = f"{type(fault).__name__}: {fault}"
+told = [str(each.message) for each in warned if "passed over" in str(each.message)]
 if result is not None:
     w = jax.jit(lambda w: w, out_shardings=all)(result.state["w"])
     print(json.dumps({"w": np.asarray(w).tolist(), "first": result.history["first"].tolist(),
                       "files": [os.path.relpath(p, asked["directory"]) for p in result.checkpoints],
-                      "devices": len(result.state["w"].sharding.device_set), "error": error}))
+                      "devices": len(result.state["w"].sharding.device_set), "error": error,
+                      "warned": told}))
 else:
-    print(json.dumps({"error": error}))
+    print(json.dumps({"error": error, "warned": told}))
 sys.stdout.flush()
 """
 
@@ -132,3 +143,54 @@ def test_a_signal_to_one_process_ends_all_at_the_next_checkpoint(tmp_path, root)
     assert files(tmp_path) == [
         f"rank_{rank}/{name}" for rank in (0, 1) for name in ("CKP-1_3.ckpt", "CKP-graph.meta")
     ]
+
+
+def damage(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def test_a_file_that_only_one_process_finds_damaged_is_passed_over_by_all(tmp_path, root):
+    """Each process sees its own directory alone, so that only one can tell."""
+    [whole] = together(root, tmp_path / "whole", 1, epochs=2)
+    together(root, tmp_path / "apart", 2, apart=True, every=1)
+    damage(tmp_path / "apart/1/rank_1/CKP-1_4.ckpt")
+    damage(tmp_path / "apart/0/rank_0/CKP-1_3.ckpt")
+    resumed = together(root, tmp_path / "apart", 2, apart=True, every=1, epochs=2, resume=True)
+    for found, name in zip(resumed, ("CKP-1_3", "CKP-1_4"), strict=True):
+        assert found["first"] == whole["first"]
+        assert found["w"] == whole["w"]
+        [told] = found["warned"]
+        assert f"{name}.ckpt: cannot be read and is passed over" in told
+
+
+@pytest.mark.parametrize("gather", [False, True])
+def test_a_damaged_file_that_all_see_is_passed_over_by_all(tmp_path, root, gather):
+    [whole] = together(root, tmp_path / "whole", 1, epochs=2)
+    together(root, tmp_path / "out", 2, gather=gather)
+    damage(tmp_path / ("out/CKP-1_4.ckpt" if gather else "out/rank_0/CKP-1_4.ckpt"))
+    resumed = together(root, tmp_path / "out", 2, gather=gather, epochs=2, resume=True)
+    for found in resumed:
+        assert (found["w"], found["first"]) == (whole["w"], whole["first"])
+        assert len(found["warned"]) == 1
+
+
+def test_where_one_process_can_read_no_file_none_starts_afresh(tmp_path, root):
+    together(root, tmp_path, 2, apart=True)
+    for path in (tmp_path / "1/rank_1").glob("*.ckpt"):
+        damage(path)
+    first, second = together(root, tmp_path, 2, apart=True, resume=True)
+    assert first["error"] == "FormatError: process 1 cannot resume, see its error; no process does"
+    assert "none of the 2 checkpoints of 'CKP' can be read" in second["error"]
+
+
+def test_a_full_disk_at_the_gathering_process_raises_in_all_and_loses_nothing(tmp_path, root):
+    ended = together(root, tmp_path, 2, gather=True, every=1, fill=2)
+    assert [each["error"] for each in ended] == [
+        "OSError: [Errno 27] File too large",
+        "OSError: a checkpoint could not be saved by process 0; see its error",
+    ]
+    assert files(tmp_path) == ["CKP-1_1.ckpt", "CKP-1_2.ckpt", "CKP-graph.meta"]
+    assert [int(load_checkpoint(tmp_path / f"CKP-1_{n}.ckpt")["n"]) for n in (1, 2)] == [1, 2]
+    [whole] = together(root, tmp_path / "whole", 1)
+    resumed = together(root, tmp_path, 2, gather=True, every=1, resume=True)
+    assert [each["w"] for each in resumed] == [whole["w"]] * 2

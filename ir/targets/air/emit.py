@@ -18,7 +18,9 @@ from fnckpt.ir.targets.target import Refusal
 Emitter = Callable[[CNode, Writer], None]
 
 EMITTERS: dict[str, Emitter] = {}
-CANNOT: Mapping[str, str] = {}
+CANNOT: Mapping[str, str] = dict.fromkeys(
+    ("Range", "Sizes"), "AIR wants sizes that are numbers; export once for each that is needed"
+)
 
 INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 

@@ -27,8 +27,8 @@ MODEL_GRAPH, GRAPH_OP, OP_ATTR, ENTRY_KEY, ENTRY_VALUE = 7, 6, 10, 1, 2
 ATTR_TENSOR, TENSOR_DESC, TENSOR_DATA = 12, 1, 2
 
 
-def encode(graph: FuncGraph) -> Encoded:
-    """The file of ``graph``, which holds only what ``EMITTERS`` can write.
+def encode(graph: FuncGraph, stem: str = "model") -> Encoded:
+    """The file of ``graph``, which holds only what ``EMITTERS`` can write, and all its weights.
 
     Raises:
       Refused: an operator, or a type of one, has no prototype; all such places at once.

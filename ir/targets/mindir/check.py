@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fnckpt.ir.targets.mindir.codes import DTYPES
 from fnckpt.ir.targets.mindir.primitives import PRIMITIVES, form_of
@@ -48,7 +48,7 @@ def check(path: Path) -> list[str]:
     Raises:
       FormatError: the file is no ``ModelProto`` with a graph.
     """
-    context = Context(read_model(path))
+    context = Context(read_model(path), path.parent)
     return [
         *model_problems(context),
         *name_problems(context),
@@ -63,6 +63,7 @@ class Context:
     """The message with what several tests ask for."""
 
     model: ModelProto
+    folder: Path
     primitives: dict[str, PrimitiveProto] = field(init=False)
     operators: dict[str, str] = field(init=False)
     types: dict[str, list[TensorProto]] = field(init=False)
@@ -118,7 +119,11 @@ def tensor_problems(context: Context) -> Iterator[str]:
         for tensor in given.tensor:
             yield from type_problems(f"input {given.name}", tensor)
     for weight in graph.parameter:
-        yield from data_problems(f"parameter {weight.name}", weight)
+        where = f"parameter {weight.name}"
+        if weight.HasField("external_data"):
+            yield from external_problems(where, weight, context.folder)
+        else:
+            yield from data_problems(where, weight)
 
 
 def type_problems(where: str, tensor: TensorProto) -> Iterator[str]:
@@ -133,12 +138,32 @@ def data_problems(where: str, tensor: TensorProto) -> Iterator[str]:
     """The bytes are as many as dtype and shape say."""
     faults = list(type_problems(where, tensor))
     yield from faults
-    if faults or tensor.HasField("external_data"):
+    if faults:
         return
     wanted = math.prod(tensor.dims) * DTYPES[tensor.data_type].itemsize
     found = len(tensor.raw_data)
     if found != wanted:
         yield f"{where}: raw_data has {found} bytes, {describe(tensor)} has {wanted}"
+
+
+def external_problems(where: str, tensor: TensorProto, folder: Path) -> Iterator[str]:
+    """The bytes are in another file, inside the graph's directory, as many as they should be."""
+    faults = list(type_problems(where, tensor))
+    yield from faults
+    place = tensor.external_data
+    file = folder / place.location
+    if PurePath(place.location).is_absolute() or ".." in PurePath(place.location).parts:
+        yield f"{where}: its data is in {place.location}, outside the graph's directory"
+        return
+    if not file.is_file():
+        yield f"{where}: its data is in {place.location}, and there is no such file"
+        return
+    wanted = 0 if faults else math.prod(tensor.dims) * DTYPES[tensor.data_type].itemsize
+    if not faults and place.length != wanted:
+        yield f"{where}: external_data has {place.length} bytes, {describe(tensor)} has {wanted}"
+    end, size = place.offset + place.length, file.stat().st_size
+    if place.offset < 0 or place.length < 0 or end > size:
+        yield f"{where}: its data ends at byte {end} of {place.location}, which has {size}"
 
 
 def node_problems(context: Context, node: NodeProto) -> Iterator[str]:

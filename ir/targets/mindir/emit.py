@@ -1,7 +1,14 @@
 """From our operators to MindSpore's primitives: a row for each that has one of its own."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from fnckpt.ir.attributes import sizes
 from fnckpt.ir.graph import Aval, CNode
+from fnckpt.ir.sizes import is_known, is_symbolic
 from fnckpt.ir.targets.mindir.registry import emits, integer, ints, pairs, real
+from fnckpt.ir.targets.mindir.sizes import named, size, vector
 from fnckpt.ir.targets.mindir.writer import Argument, Writer
 
 SAME = {
@@ -30,7 +37,29 @@ def emit_same(node: CNode, w: Writer) -> None:
 
 @emits("Reshape")
 def emit_reshape(node: CNode, w: Writer) -> None:
-    w.node("Reshape", node, *node.inputs, shape=ints(node.attrs["shape"]))
+    w.node("Reshape", node, *node.inputs, shape=new_shape(w, node.aval.shape))
+
+
+def new_shape(w: Writer, shape: Sequence[int]) -> Argument:
+    """What Reshape takes: one size may be what is left."""
+    if sum(map(is_symbolic, shape)) == 1:
+        return tuple(-1 if is_symbolic(size) else size for size in shape)
+    return vector(w, shape)
+
+
+@emits("Sizes")
+def emit_sizes(node: CNode, w: Writer) -> None:
+    w.node("TupleToTensor", node, named(w, sizes(node, "sizes")), dtype=node.aval.dtype)
+
+
+@emits("Range")
+def emit_range(node: CNode, w: Writer) -> None:
+    """It counts in int64; the last argument is the most that it may count to."""
+    end = size(w, node.aval.shape[0])
+    wide = Aval(node.aval.shape, np.dtype(np.int64))
+    most = w.value(np.iinfo(np.int32).max)
+    count = w.step("Range", node, wide, w.value(0), end, w.value(1), most)
+    w.node("Cast", node, count, dst_type=node.aval.dtype)
 
 
 @emits("BroadcastTo")
@@ -38,12 +67,12 @@ def emit_broadcast(node: CNode, w: Writer) -> None:
     """Where arguments are attributes, ``shape`` is the name of the result's type; Tile has none."""
     (x,), shape = node.inputs, node.aval.shape
     if w.dialect.arguments:
-        w.node("BroadcastTo", node, x, shape=shape)
+        w.node("BroadcastTo", node, x, shape=vector(w, shape))
         return
     ones = (*(1,) * (len(shape) - len(x.aval.shape)), *x.aval.shape)
-    whole = w.step("Reshape", node, Aval(ones, x.aval.dtype), x, shape=ones)
+    whole = w.step("Reshape", node, Aval(ones, x.aval.dtype), x, shape=new_shape(w, ones))
     times = tuple(1 if n == size else size for n, size in zip(ones, shape, strict=True))
-    w.node("Tile", node, whole, multiples=times)
+    w.node("Tile", node, whole, multiples=vector(w, times))
 
 
 @emits("Transpose")
@@ -60,18 +89,30 @@ def emit_concat(node: CNode, w: Writer) -> None:
 def emit_pad(node: CNode, w: Writer) -> None:
     """PadV3 counts from the last axis."""
     x, fill = node.inputs
-    low, high = ints(node.attrs["low"]), ints(node.attrs["high"])
+    low, high = sizes(node, "low"), sizes(node, "high")
     pads = tuple(n for pair in zip(low[::-1], high[::-1], strict=True) for n in pair)
-    w.node("PadV3", node, x, w.value(pads), fill, mode="constant", paddings_contiguous=True)
+    w.node("PadV3", node, x, named(w, pads), fill, mode="constant", paddings_contiguous=True)
 
 
 @emits("Slice")
 def emit_slice(node: CNode, w: Writer) -> None:
+    """A symbolic place is counted from the end; the bits of ``end_mask`` are axes to their end."""
+    shape = node.inputs[0].aval.shape
+    begin = [_place(at, size) for at, size in zip(sizes(node, "start"), shape, strict=True)]
+    limits = sizes(node, "limit")
+    end = [_place(at, size) for at, size in zip(limits, shape, strict=True)]
+    whole = [is_symbolic(at) and at == size for at, size in zip(limits, shape, strict=True)]
     w.node(
-        "StridedSlice", node, *node.inputs, begin=ints(node.attrs["start"]),
-        end=ints(node.attrs["limit"]), strides=ints(node.attrs["strides"]), begin_mask=0,
-        end_mask=0, ellipsis_mask=0, new_axis_mask=0, shrink_axis_mask=0,
+        "StridedSlice", node, *node.inputs, begin=vector(w, begin), end=vector(w, end),
+        strides=ints(node.attrs["strides"]), begin_mask=0,
+        end_mask=sum(1 << axis for axis, bit in enumerate(whole) if bit), ellipsis_mask=0,
+        new_axis_mask=0, shrink_axis_mask=0,
     )  # fmt: skip
+
+
+def _place(at: int, size: int) -> int:
+    """Where on an axis: a number if it can be one, counted from the start or from the end."""
+    return at - size if is_symbolic(at) and is_known(at - size) else at
 
 
 @emits("Reverse")
@@ -157,7 +198,7 @@ def emit_conv_transpose(node: CNode, w: Writer) -> None:
     pads = tuple(-n for pair in pairs(node.attrs["pads"]) for n in pair)
     groups = integer(node.attrs["groups"])
     w.node(
-        "Conv2DTranspose", node, x, kernel, w.value(node.aval.shape),
+        "Conv2DTranspose", node, x, kernel, named(w, node.aval.shape),
         out_channel=kernel.aval.shape[0], kernel_size=kernel.aval.shape[2:], mode=1,
         pad_mode="PAD", pad=pads, pad_list=pads, stride=(1, 1, *ints(node.attrs["strides"])),
         dilation=(1, 1, *ints(node.attrs["dilation"])), group=groups, groups=groups, format="NCHW",

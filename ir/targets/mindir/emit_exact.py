@@ -4,13 +4,16 @@ Measured with MindSpore 2.10.0 on the CPU, for NaN, infinities, -0.0, division b
 extra nodes are written only where such a number can come (``known``).
 """
 
+import math
+
 import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.graph import Aval, CNode, Node
 from fnckpt.ir.operators.reduction import least_and_greatest
-from fnckpt.ir.targets.mindir.emit import pad_mode
+from fnckpt.ir.targets.mindir.emit import new_shape, pad_mode
 from fnckpt.ir.targets.mindir.registry import emits, integer, ints
+from fnckpt.ir.targets.mindir.sizes import size as size_name
 from fnckpt.ir.targets.mindir.writer import Value, Writer
 
 BOOL, INT32, FLOAT64 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.float64)
@@ -98,11 +101,10 @@ def emit_softmax(node: CNode, w: Writer) -> None:
     if axis != len(shape) - 1 or not w.is_special(x) or 0 in shape:
         w.node("Softmax", node, x, axis=(axis,))
         return
-    column = Aval((-1, shape[-1], 1), node.aval.dtype)
-    column = Aval((node.aval.size // shape[-1], *column.shape[1:]), node.aval.dtype)
-    turned = w.step("Reshape", node, column, x, shape=column.shape)
+    column = Aval((math.prod(shape[:-1]), shape[-1], 1), node.aval.dtype)
+    turned = w.step("Reshape", node, column, x, shape=new_shape(w, column.shape))
     found = w.step("Softmax", node, column, turned, axis=(1,))
-    w.node("Reshape", node, found, shape=shape)
+    w.node("Reshape", node, found, shape=new_shape(w, shape))
 
 
 @emits("LogSoftmax")
@@ -190,7 +192,7 @@ def emit_top_k(node: CNode, w: Writer) -> None:
     whole, indices = x.aval, Aval(x.aval.shape, places.dtype)
 
     def sort(value: Value, aval: Aval) -> str:
-        both = w.step("TopK", node, [aval, indices], value, w.value(size), sorted=True)
+        both = w.step("TopK", node, [aval, indices], value, size_name(w, size), sorted=True)
         return w.item(node, both, 1, indices)
 
     def pick(value: Value, at: Value, aval: Aval) -> str:
@@ -207,9 +209,10 @@ def emit_top_k(node: CNode, w: Writer) -> None:
     else:
         order = sort(x, whole)
     zeros, ones = (0,) * len(whole.shape), (1,) * len(whole.shape)
+    others = (1 << len(zeros) - 1) - 1  # every axis but the last
     first = order if k == size else w.step(
-        "StridedSlice", node, places, order, begin=zeros, end=places.shape, strides=ones,
-        begin_mask=0, end_mask=0, ellipsis_mask=0, new_axis_mask=0, shrink_axis_mask=0,
+        "StridedSlice", node, places, order, begin=zeros, end=(*zeros[1:], k), strides=ones,
+        begin_mask=0, end_mask=others, ellipsis_mask=0, new_axis_mask=0, shrink_axis_mask=0,
     )  # fmt: skip
     w.add(
         "MakeTuple", [pick(x, first, values), first], node.results, w.names[id(node)],

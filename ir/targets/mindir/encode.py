@@ -1,8 +1,11 @@
 """A legalized graph as the bytes of a MindIR file, weights as views."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from fnckpt.ir.graph import FuncGraph
+from fnckpt.ir.graph import FuncGraph, aval_of
+from fnckpt.ir.targets.external import Beside, beside, fits
 from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS
 from fnckpt.ir.targets.mindir.writer import (
     DIALECTS,
@@ -16,20 +19,24 @@ from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.wire import field, size
 
 MODEL_GRAPH, GRAPH_PARAMETER = 7, 3
-MOST_BYTES = 2**31 - 1
+ALIGNMENT = 64  # of arrays in the file of weights, as MindSpore writes them
 
 
-def encode(graph: FuncGraph, *, mindspore: str = "2.3") -> Encoded:
+def encode(
+    graph: FuncGraph, stem: str = "model", *, mindspore: str = "2.3", external_data: bool = False
+) -> Encoded:
     """The file of ``graph``, which holds only what ``EMITTERS`` can write.
 
     Args:
       graph: after ``LEGALIZE``.
+      stem: of the file's name.
       mindspore: the oldest version that shall read the file: ``"2.3"`` for 2.3 and newer,
         ``"2.0"`` for up to 2.2 and for MindSpore Lite.
+      external_data: weights go to a file of their own, as they do anyway over 2 GB.
 
     Raises:
       Refused: an operator or a dtype cannot be written; all such places at once.
-      ValueError: another version, or a file over protobuf's limit of 2 GB.
+      ValueError: another version.
     """
     if mindspore not in DIALECTS:
         raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
@@ -40,12 +47,10 @@ def encode(graph: FuncGraph, *, mindspore: str = "2.3") -> Encoded:
     for parameter in graph.inputs:
         head.input.add(name=writer.ref(parameter), tensor=[tensor_type(parameter.aval)])
     head.output.append(_output(graph, writer))
-    weights = [
-        part
-        for weight in graph.weights()
-        for part in tensor_parts(GRAPH_PARAMETER, writer.ref(weight), _array(weight.value))
-    ]
-    body: list[Part] = [head.SerializeToString(), *weights, *writer.parts]
+    arrays = {writer.ref(w): _array(w.value) for w in graph.weights()}
+    rest = head.ByteSize() + size(writer.parts)
+    data = _beside(arrays, stem) if external_data or not fits(arrays, rest) else None
+    body: list[Part] = [head.SerializeToString(), *_parameters(arrays, data), *writer.parts]
     model = mind_ir.ModelProto(
         ir_version="1.1",
         producer_name="fnckpt",
@@ -55,12 +60,35 @@ def encode(graph: FuncGraph, *, mindspore: str = "2.3") -> Encoded:
         primitives=writer.primitives.values(),
     )
     parts = [model.SerializeToString(), *field(MODEL_GRAPH, body)]
-    if size(parts) > MOST_BYTES:
-        raise ValueError(
-            f"{graph.name}: a MindIR file holds at most {MOST_BYTES} bytes, this one has "
-            f"{size(parts)}; export it in parts, or with float16 weights"
-        )
-    return Encoded(parts, writer.count)
+    return Encoded(parts, writer.count, data, "_graph" if data else "")
+
+
+def _beside(arrays: Mapping[str, np.ndarray], stem: str) -> Beside:
+    """MindSpore reads any relative path; the first byte says that numbers are little-endian."""
+    front = b"\x01".ljust(ALIGNMENT, b"\0")
+    return beside(
+        tuple(arrays.values()),
+        folder=f"{stem}_variables",
+        before="data_",
+        after="",
+        front=front,
+        align=ALIGNMENT,
+    )
+
+
+def _parameters(arrays: Mapping[str, np.ndarray], data: Beside | None) -> list[Part]:
+    """The weights, as they are or as places in ``data``."""
+    if data is None:
+        tensors = (tensor_parts(GRAPH_PARAMETER, n, value) for n, value in arrays.items())
+        return [part for tensor in tensors for part in tensor]
+    parts: list[Part] = []
+    for (name, value), place in zip(arrays.items(), data.places(), strict=True):
+        tensor = tensor_type(aval_of(value))
+        tensor.name = name
+        tensor.external_data.location = data.location
+        tensor.external_data.offset, tensor.external_data.length = place.offset, place.length
+        parts += field(GRAPH_PARAMETER, [tensor.SerializeToString()])
+    return parts
 
 
 def _array(value: np.ndarray | None) -> np.ndarray:

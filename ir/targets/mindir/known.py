@@ -1,6 +1,6 @@
 """What is known of values without running the graph: which may hold NaN, infinities or -0.0."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 
 import numpy as np
 
@@ -24,6 +24,9 @@ KEEPS_ZERO = frozenset({"Cast", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceS
 ONE_IS_ENOUGH = frozenset({"Add", "Maximum"})  # -0.0 comes out only where both inputs are -0.0
 
 
+PART = 1 << 20  # elements that are looked at together
+
+
 def may_be_special(nodes: Iterable[Node]) -> set[int]:
     """The ids of those values, of ``nodes`` in the order of use, that may hold NaN or infinity."""
     found: set[int] = set()
@@ -31,7 +34,7 @@ def may_be_special(nodes: Iterable[Node]) -> set[int]:
         if _is_whole(node):
             continue
         if isinstance(node, Constant | Parameter):
-            special = node.value is None or not np.all(np.isfinite(node.value))
+            special = node.value is None or _any(node.value, lambda x: ~np.isfinite(x))
         else:
             special = node.op not in NEVER_SPECIAL and _any_in(found, node)
         if special:
@@ -46,7 +49,7 @@ def may_be_nan(nodes: Iterable[Node], special: Set[int]) -> set[int]:
         if id(node) not in special:
             continue
         if isinstance(node, Constant | Parameter):
-            nan = node.value is None or bool(np.isnan(node.value).any())
+            nan = node.value is None or _any(node.value, np.isnan)
         else:
             nan = _any_in(found if node.op in CHOOSING or _moves(node) else special, node)
         if nan:
@@ -84,7 +87,14 @@ def _gives_negative_zero(node: CNode, inputs: list[bool]) -> bool:
 
 
 def _has_negative_zero(value: np.ndarray) -> bool:
-    return bool(np.any((value == 0) & np.signbit(value.astype(np.float64))))
+    return _any(value, lambda x: (x == 0) & np.signbit(x.astype(np.float64)))
+
+
+def _any(value: np.ndarray, test: Callable[[np.ndarray], np.ndarray]) -> bool:
+    """Whether the test holds somewhere; by parts, as weights may be half of the memory."""
+    flat = value.ravel(order="K")
+    parts = (flat[at : at + PART] for at in range(0, flat.size, PART))
+    return any(bool(test(part).any()) for part in parts)
 
 
 def _is_whole(node: Node) -> bool:

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
+from fnckpt.ir.attributes import flag, number
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import constant
+from fnckpt.ir.passes.build import Build, known
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
-from fnckpt.ir.targets.mindir.attrs import Build, flag, known, number
 from fnckpt.ir.targets.mindir.legalize_types import FLOAT64, through
 
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from fnckpt.ir.attributes import flag, integer, ints
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.operators.reduction import REDUCTIONS
+from fnckpt.ir.passes.build import Build, known
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.targets.mindir.attrs import Build, flag, integer, ints, known
 
 
 def drop_reduction_of_nothing(node: CNode) -> Node | None:

@@ -2,9 +2,10 @@
 
 import math
 
+from fnckpt.ir.attributes import integer, number, rank
 from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.passes.build import Build
 from fnckpt.ir.passes.rewrite import rewrites
-from fnckpt.ir.targets.mindir.attrs import Build, integer, number, rank
 
 
 @rewrites("MatMul")

@@ -5,9 +5,10 @@ from itertools import groupby
 
 import numpy as np
 
+from fnckpt.ir.attributes import Ints, ints, rank
 from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.passes.build import Build
 from fnckpt.ir.passes.rewrite import Rule, rewrites
-from fnckpt.ir.targets.mindir.attrs import Build, Ints, ints, rank
 
 MOST_AXES = 8  # the kernels of BroadcastTo, StridedSlice and ReverseV2 take no more
 

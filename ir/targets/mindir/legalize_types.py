@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import dtype_of, integer
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant, item
+from fnckpt.ir.passes.build import Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.targets.mindir.attrs import Build, dtype_of, integer
 from fnckpt.ir.targets.mindir.kernels import INDEX_DTYPES, KERNELS, VALUES, stand_in, takes
 
 BOOL, UINT8 = np.dtype(bool), np.dtype(np.uint8)

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from fnckpt.ir.attributes import Ints, flag, integer, ints, pairs, rank
 from fnckpt.ir.graph import Attr, CNode, Node
 from fnckpt.ir.operators import constant
 from fnckpt.ir.operators.reduction import least_and_greatest
+from fnckpt.ir.passes.build import Build, mapped
 from fnckpt.ir.passes.convolve import conv_as_product, mean_as_sum
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.targets.mindir.attrs import Build, Ints, flag, integer, ints, mapped, pairs, rank
 
 ONE_MORE: dict[str, Attr] = {"strides": 1, "window": 1, "dilation": 1, "pads": (0, 0)}
 

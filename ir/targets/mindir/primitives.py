@@ -64,6 +64,7 @@ PRIMITIVES: Mapping[str, Form] = {
     "StridedSlice": _form(f"begin end strides {MASKS}", inputs="begin end strides"),
     "Tile": _form("multiples", inputs="multiples"),
     "Transpose": _form("perm", inputs="perm"),
+    "TupleToTensor": _form("dtype"),
     **dict.fromkeys(
         (
             "AvgPool3D", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Conv2D", "Conv2DTranspose",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from fnckpt.ir.attributes import whole
 from fnckpt.ir.graph import Attr, CNode
 from fnckpt.ir.targets.mindir.kernels import VALUES, takes
 from fnckpt.ir.targets.mindir.writer import Writer
@@ -36,7 +37,7 @@ def emits(*ops: str) -> Callable[[Emitter], Emitter]:
 
 def check_dtype(node: CNode) -> None:
     """Refuse a dtype that MindSpore has no kernel for, and that has no equal detour."""
-    if node.op == "TupleGetItem":
+    if node.op == "TupleGetItem" or not node.inputs:
         return
     place = VALUES.get(node.op, (0,))[0]
     dtype = node.inputs[place].aval.dtype
@@ -50,7 +51,7 @@ def check_dtype(node: CNode) -> None:
 def ints(value: Attr) -> tuple[int, ...]:
     """A tuple attribute of integers."""
     assert isinstance(value, tuple)
-    return tuple(int(str(v)) for v in value)
+    return tuple(map(whole, value))
 
 
 def pairs(value: Attr) -> tuple[tuple[int, int], ...]:
@@ -61,7 +62,7 @@ def pairs(value: Attr) -> tuple[tuple[int, int], ...]:
 
 def integer(value: Attr) -> int:
     """An integer attribute."""
-    return int(str(value))
+    return whole(value)
 
 
 def real(value: Attr) -> float:

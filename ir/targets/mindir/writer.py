@@ -1,12 +1,14 @@
 """The nodes, constants and primitives of a MindIR graph while it is written."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jax.errors import InconclusiveDimensionOperation
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node
+from fnckpt.ir.sizes import is_known
+from fnckpt.ir.targets.external import raw
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
 from fnckpt.ir.targets.mindir.known import may_be_nan, may_be_negative_zero, may_be_special
 from fnckpt.ir.targets.mindir.primitives import CODES, form_of
@@ -16,7 +18,16 @@ from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.wire import field
 
 Value = Node | str
-Argument = bool | int | float | str | np.dtype | tuple["Argument", ...]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An argument that is the result of a node, by its name."""
+
+    name: str
+
+
+Argument = bool | int | float | str | np.dtype | Computed | tuple["Argument", ...]
 
 _Attribute = mind_ir.AttributeProto
 _Primitive = mind_ir.PrimitiveProto
@@ -40,6 +51,7 @@ class Writer:
     """Collects what emitters write.
 
     Attributes:
+      inputs: of the graph; symbolic sizes are read off them.
       dialect: how primitives take their arguments.
       parts: the nodes as fields of a ``GraphProto``, in order.
       count: how many operators they hold, constants not counted.
@@ -47,7 +59,7 @@ class Writer:
     """
 
     def __init__(self, graph: FuncGraph, dialect: Dialect) -> None:
-        self.names, self.dialect = value_names(graph), dialect
+        self.names, self.inputs, self.dialect = value_names(graph), graph.inputs, dialect
         nodes = graph.nodes()
         self._special = may_be_special(nodes)
         self._nan = may_be_nan(nodes, self._special)
@@ -120,19 +132,37 @@ class Writer:
         known = form.arguments or ()
         for argument in known if form.arguments is not None else arguments:
             content = arguments[argument]
-            if form.arguments is not None and (new_style or argument in form.inputs):
+            if isinstance(content, Computed):
+                refs.append(content.name)
+            elif form.arguments is not None and (new_style or argument in form.inputs):
                 refs.append(self.value(_coded(op, argument, content) if new_style else content))
             elif argument not in form.new:
                 attributes.append(attribute(argument, content))
+        kind = type_attribute(results, is_tuple=op in SEVERAL)
+        self._write(op, refs, attributes, kind, name, scope)
+
+    def size(self, op: str, *inputs: str, items: int = 0) -> str:
+        """``op`` of sizes, written once; it gives a size, or with ``items`` so many as a tuple."""
+        key = "\0".join((op, *inputs)).encode()
+        if key not in self._shared:
+            name = self._shared[key] = self.unused(f"size/{op}")
+            self._write(op, inputs, (), size_attribute(items), name, "")
+        return self._shared[key]
+
+    def _write(
+        self, op: str, refs: Sequence[str], attributes: Sequence[_Attribute], result: _Attribute,
+        name: str, scope: str,
+    ) -> None:  # fmt: skip
         message = mind_ir.NodeProto(input=refs, output=[name], name=name)
         message.domain = "/".join(filter(None, ("Default", scope, f"{op}-op{self.count}")))
-        if new_style:
-            kind = _Primitive.PRIMITIVE if form.arguments is None else _Primitive.PRIMITIVE_FUNCTION
+        if self.dialect.arguments:
+            signature = form_of(op).arguments is not None
+            kind = _Primitive.PRIMITIVE_FUNCTION if signature else _Primitive.PRIMITIVE
             message.op_type = f"REF::{self.primitive(op, attributes, kind)}"
         else:
             message.op_type = op
             message.attribute.extend(attributes)
-        message.attribute.append(type_attribute(results, is_tuple=op in SEVERAL))
+        message.attribute.append(result)
         self.parts += field(GRAPH_NODE, [message.SerializeToString()])
         self.count += 1
 
@@ -211,6 +241,8 @@ def attribute(name: str, content: Argument) -> _Attribute:
         case tuple():
             message.type = _Attribute.TUPLE
             message.values.extend(map(_item, content))
+        case _:
+            raise InconclusiveDimensionOperation(f"{name} is {content}, and no number")
     return message
 
 
@@ -231,8 +263,21 @@ def _item(content: Argument) -> _Attribute:
 
 
 def tensor_type(aval: Aval) -> mind_ir.TensorProto:
-    """Shape and dtype without data."""
-    return mind_ir.TensorProto(dims=aval.shape, data_type=data_type(aval.dtype))
+    """Shape and dtype without data; a symbolic size is -1."""
+    dims = [size if is_known(size) else -1 for size in aval.shape]
+    return mind_ir.TensorProto(dims=dims, data_type=data_type(aval.dtype))
+
+
+def size_attribute(items: int) -> _Attribute:
+    """As ``type_attribute``, for a size or a tuple of so many: numbers that are no tensors."""
+    one = _Attribute(type=_Attribute.SCALAR)
+    one.tensors.add(dims=[0], data_type=data_type(np.dtype(np.int64)))
+    held = one
+    if items:
+        held = _Attribute(type=_Attribute.TUPLE, values=[one] * items)
+        held.seq_info.is_dyn_len = False
+    held.name = "shape"
+    return held
 
 
 def type_attribute(results: Sequence[Aval], *, is_tuple: bool) -> _Attribute:
@@ -249,10 +294,4 @@ def type_attribute(results: Sequence[Aval], *, is_tuple: bool) -> _Attribute:
 def tensor_parts(number: int, name: str, value: np.ndarray) -> list[Part]:
     """A ``TensorProto`` in the field ``number``: its data as it lies in memory."""
     head = mind_ir.TensorProto(name=name, dims=value.shape, data_type=data_type(value.dtype))
-    return field(number, [head.SerializeToString(), *field(TENSOR_RAW_DATA, [_raw(value)])])
-
-
-def _raw(value: np.ndarray) -> Part:
-    """The bytes in row-major order, little end first."""
-    swapped = value.byteswap() if sys.byteorder == "big" else value
-    return np.ascontiguousarray(swapped).reshape(-1).view(np.uint8).data
+    return field(number, [head.SerializeToString(), *field(TENSOR_RAW_DATA, [raw(value)])])

@@ -1,6 +1,6 @@
 """ONNX: the files that ONNX Runtime and every other ONNX runtime reads."""
 
-from fnckpt.ir.passes import arithmetic, products, reshape
+from fnckpt.ir.passes import arithmetic, lookups, norms, parts, products, reshape
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
@@ -13,7 +13,15 @@ TARGET = Target(
     name="ONNX",
     suffix=".onnx",
     legalize=LEGALIZE,
-    fused=(*products.FUSE, *arithmetic.LATER, *reshape.RULES),
+    fused=(
+        *products.FUSE,
+        *norms.FUSE,
+        *lookups.FUSE,
+        *parts.FUSE,
+        *arithmetic.LATER,
+        *reshape.RULES,
+    ),
+    fused_parts=(parts.split_slices,),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fnckpt.ir.attributes import integer, ints, number, pairs
+from fnckpt.ir.attributes import integer, ints, number, pairs, sizes
 from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.onnx.kernels import kernel_dtypes, value_dtype
+from fnckpt.ir.targets.onnx.sizes import vector
 from fnckpt.ir.targets.onnx.writer import Attribute, Value, Writer, element_type
 from fnckpt.ir.targets.target import Refusal
 
@@ -179,9 +181,20 @@ def emit_with_alpha(node: CNode, w: Writer) -> None:
 @emits("Reshape")
 def emit_reshape(node: CNode, w: Writer) -> None:
     """``allowzero``: a 0 is a size here, not "as before"."""
-    shape = ints(node, "shape")
+    shape = sizes(node, "shape")
     extra = {"allowzero": 1} if 0 in shape else {}
-    w.node("Reshape", node, *node.inputs, w.ints(shape, "shape"), **extra)
+    w.node("Reshape", node, *node.inputs, vector(w, _inferred(node, shape), "shape"), **extra)
+
+
+def _inferred(node: CNode, shape: Sequence[int]) -> Sequence[int]:
+    """``shape`` as ONNX can say it without computing: 0 is "as before", -1 "what is left"."""
+    before = node.inputs[0].aval.shape
+    same = [i < len(before) and size == before[i] for i, size in enumerate(shape)]
+    symbolic = [i for i, size in enumerate(shape) if not is_known(size) and not same[i]]
+    if 0 in shape or len(symbolic) > 1:
+        return shape
+    short = [0 if same[i] and not is_known(size) else size for i, size in enumerate(shape)]
+    return [-1 if i in symbolic else size for i, size in enumerate(short)]
 
 
 @emits("Transpose")
@@ -191,7 +204,29 @@ def emit_transpose(node: CNode, w: Writer) -> None:
 
 @emits("BroadcastTo")
 def emit_broadcast(node: CNode, w: Writer) -> None:
-    w.node("Expand", node, *node.inputs, w.ints(ints(node, "shape"), "shape"))
+    """A size of 1 stands for the input's own, so that only what is repeated is computed."""
+    shape = sizes(node, "shape")
+    before = (1,) * (len(shape) - len(node.inputs[0].aval.shape)) + node.inputs[0].aval.shape
+    wanted = [
+        1 if old == new and not is_known(new) else new
+        for old, new in zip(before, shape, strict=True)
+    ]
+    w.node("Expand", node, *node.inputs, vector(w, wanted, "shape"))
+
+
+@emits("Sizes")
+def emit_sizes(node: CNode, w: Writer) -> None:
+    value = vector(w, sizes(node, "sizes"), "sizes")
+    w.node("Cast", node, value, to=element_type(node.aval.dtype))
+
+
+@emits("Range")
+def emit_range(node: CNode, w: Writer) -> None:
+    """The runtime counts in int32, int64 and floats; here in int64, whose limit is a scalar."""
+    end = w.step("Squeeze", node, vector(w, node.aval.shape, "size"))
+    zero, one = (w.scalar(value, np.dtype(np.int64)) for value in (0, 1))
+    count = w.step("Range", node, zero, end, one)
+    w.node("Cast", node, count, to=element_type(node.aval.dtype))
 
 
 @emits("Concat")
@@ -201,25 +236,42 @@ def emit_concat(node: CNode, w: Writer) -> None:
 
 @emits("Pad")
 def emit_pad(node: CNode, w: Writer) -> None:
-    pads = ints(node, "low") + ints(node, "high")
-    w.node("Pad", node, node.inputs[0], w.ints(pads, "pads"), node.inputs[1])
+    pads = sizes(node, "low") + sizes(node, "high")
+    w.node("Pad", node, node.inputs[0], vector(w, pads, "pads"), node.inputs[1])
 
 
 @emits("Slice")
 def emit_slice(node: CNode, w: Writer) -> None:
     (x,), shape = node.inputs, node.inputs[0].aval.shape
-    start, limit = ints(node, "start"), ints(node, "limit")
+    start, limit = sizes(node, "start"), sizes(node, "limit")
     strides = ints(node, "strides")
     whole = zip(start, limit, strides, shape, strict=True)
     axes = [i for i, part in enumerate(whole) if part != (0, shape[i], 1, shape[i])]
     if not axes:
         w.node("Identity", node, x)
         return
-    parts = ([values[i] for i in axes] for values in (start, limit))
-    bounds = [w.ints(values, name) for values, name in zip(parts, ("starts", "ends"), strict=True)]
+    starts = [start[i] if is_known(start[i]) else _from_end(start[i], shape[i]) for i in axes]
+    ends = [limit[i] if is_known(limit[i]) else _end(limit[i], shape[i]) for i in axes]
+    bounds = [vector(w, starts, "starts"), vector(w, ends, "ends")]
     steps = [strides[i] for i in axes]
     extra = [w.ints(steps, "steps")] if any(step != 1 for step in steps) else []
     w.node("Slice", node, x, *bounds, w.ints(axes, "axes"), *extra)
+
+
+def _from_end(at: int, size: int) -> int:
+    """A place of an axis counted from its end, where that is a number."""
+    return at - size if is_known(at - size) and at - size < 0 else at
+
+
+def _end(limit: int, size: int) -> int:
+    """As ``_from_end``; the end of the axis is a number beyond all."""
+    return np.iinfo(np.int64).max if limit == size else _from_end(limit, size)
+
+
+@emits("Split")
+def emit_split(node: CNode, w: Writer) -> None:
+    outputs, parts = w.results(node), w.ints(ints(node, "sizes"), "sizes")
+    w.add("Split", [*node.inputs, parts], outputs, outputs[0], axis=integer(node, "axis"))
 
 
 @emits("Reverse")
@@ -235,9 +287,9 @@ def emit_reverse(node: CNode, w: Writer) -> None:
 @emits("DynamicSlice")
 def emit_dynamic_slice(node: CNode, w: Writer) -> None:
     x, starts = node.inputs
-    sizes = ints(node, "sizes")
+    length = vector(w, sizes(node, "sizes"), "sizes")
     begin = w.step("Cast", node, starts, to=element_type(np.dtype(np.int64)))
-    w.node("Slice", node, x, begin, w.step("Add", node, begin, w.ints(sizes, "sizes")))
+    w.node("Slice", node, x, begin, w.step("Add", node, begin, length))
 
 
 @emits("Gather", "GatherElements")
@@ -424,6 +476,11 @@ def emit_layer_norm(node: CNode, w: Writer) -> None:
         raise Refusal("LayerNormalization needs opset 17; pass opset=17 or newer to export")
     epsilon = number(node, "epsilon")
     w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
+
+
+@emits("InstanceNorm")
+def emit_instance_norm(node: CNode, w: Writer) -> None:
+    w.node("InstanceNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
 
 
 @emits("Softmax", "LogSoftmax")

@@ -1,6 +1,5 @@
 """A legalized graph as the bytes of an ONNX file, weights as views."""
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,47 +7,69 @@ import onnx
 from onnx import helper
 
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
+from fnckpt.ir.sizes import is_known
+from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.writer import Writer, element_type
 from fnckpt.ir.targets.target import Encoded, emit_all
-from fnckpt.wire import Part, field, size
+from fnckpt.wire import Part, field
 
 OLDEST_OPSET, NEWEST_OPSET = 13, onnx.defs.onnx_opset_version()
 DEFAULT_OPSET = 20  # the first with Gelu; ONNX Runtime 1.17 of 2024 and later read it
-MOST_BYTES = 2**31 - 1
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
 
 
-def encode(graph: FuncGraph, *, opset: int = DEFAULT_OPSET) -> Encoded:
+def encode(
+    graph: FuncGraph,
+    stem: str = "model",
+    *,
+    opset: int = DEFAULT_OPSET,
+    external_data: bool = False,
+) -> Encoded:
     """The file of ``graph``, which holds only what ``EMITTERS`` can write.
 
     Args:
       graph: after ``LEGALIZE``.
+      stem: of the file's name.
       opset: the version of ONNX's operators, from 13 to the newest that the onnx package knows.
+      external_data: weights go to a file of their own, as they do anyway over 2 GB.
 
     Raises:
       Refused: an operator or a dtype cannot be written; all such places at once.
-      ValueError: an opset that there is not, or a file over protobuf's limit of 2 GB.
+      ValueError: an opset that there is not.
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
-    writer = Writer(value_names(graph), opset)
+    writer = Writer(value_names(graph), graph.inputs, opset)
     nodes = [node for node in graph.cnodes() if node.op != "TupleGetItem"]
     emit_all(nodes, EMITTERS, CANNOT, writer)
     outputs = _outputs(graph, writer)
-    model = _model(graph, writer, outputs, opset)
     arrays = {writer.ref(p): _array(p) for p in graph.weights()} | writer.initializers
-    tensors = [part for name, value in arrays.items() for part in _tensor(name, value)]
-    body: list[Part] = [model.graph.SerializeToString(), *tensors]
-    model.ClearField("graph")
-    parts = [model.SerializeToString(), *field(MODEL_GRAPH, body)]
-    if size(parts) > MOST_BYTES:
-        raise ValueError(
-            f"{graph.name}: an ONNX file holds at most {MOST_BYTES} bytes, this one has "
-            f"{size(parts)}; export it in parts, or with float16 weights"
-        )
-    return Encoded(parts, len(writer.nodes))
+    model = _model(graph, writer, outputs, opset)
+    if not external_data and fits(arrays, model.ByteSize()):
+        tensors = [_tensor(name, value) for name, value in arrays.items()]
+        return Encoded(_parts(model, tensors), len(writer.nodes))
+    large = {name: value for name, value in arrays.items() if value.nbytes >= LEAST_BYTES}
+    held = tuple(large.values())
+    data = beside(held, folder="", before=f"{stem}.onnx.", after=".data", front=b"", align=4096)
+    places = dict(zip(large, data.places(), strict=True))
+    tensors = [
+        _external(name, value, data.location, places[name])
+        if name in large
+        else _tensor(name, value)
+        for name, value in arrays.items()
+    ]
+    return Encoded(_parts(model, tensors), len(writer.nodes), data)
+
+
+def _parts(model: onnx.ModelProto, tensors: Sequence[list[Part]]) -> list[Part]:
+    """The model with initializers that are not copied."""
+    around = onnx.ModelProto()
+    around.CopyFrom(model)
+    around.ClearField("graph")
+    body: list[Part] = [model.graph.SerializeToString(), *(part for t in tensors for part in t)]
+    return [around.SerializeToString(), *field(MODEL_GRAPH, body)]
 
 
 def _array(parameter: Parameter) -> np.ndarray:
@@ -92,7 +113,8 @@ def _model(
 
 
 def _info(name: str, aval: Aval) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, element_type(aval.dtype), aval.shape)
+    shape = [size if is_known(size) else str(size) for size in aval.shape]
+    return helper.make_tensor_value_info(name, element_type(aval.dtype), shape)
 
 
 def _tensor(name: str, value: np.ndarray) -> list[Part]:
@@ -100,10 +122,17 @@ def _tensor(name: str, value: np.ndarray) -> list[Part]:
     head = onnx.TensorProto(
         name=name, dims=value.shape, data_type=element_type(value.dtype)
     ).SerializeToString()
-    return field(GRAPH_INITIALIZER, [head, *field(TENSOR_RAW_DATA, [_raw(value)])])
+    return field(GRAPH_INITIALIZER, [head, *field(TENSOR_RAW_DATA, [raw(value)])])
 
 
-def _raw(value: np.ndarray) -> Part:
-    """The bytes in row-major order, little end first."""
-    swapped = value.byteswap() if sys.byteorder == "big" else value
-    return np.ascontiguousarray(swapped).reshape(-1).view(np.uint8).data
+def _external(name: str, value: np.ndarray, location: str, place: Place) -> list[Part]:
+    """An initializer whose data is in another file."""
+    tensor = onnx.TensorProto(
+        name=name,
+        dims=value.shape,
+        data_type=element_type(value.dtype),
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    for key, held in (("location", location), ("offset", place.offset), ("length", place.length)):
+        tensor.external_data.add(key=key, value=str(held))
+    return field(GRAPH_INITIALIZER, [tensor.SerializeToString()])

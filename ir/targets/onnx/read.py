@@ -1,5 +1,6 @@
 """ONNX files read back: what they hold, and whether they are valid."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -12,12 +13,26 @@ from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 
 def check(path: Path) -> list[str]:
     """What ``onnx.checker`` finds with inference of all shapes; empty for a good file."""
-    _load(path)
+    problems = list(_data_problems(_load(path), path.parent))
+    if problems:
+        return problems
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return [" ".join(str(error).split())]
     return []
+
+
+def _data_problems(model: onnx.ModelProto, folder: Path) -> Iterator[str]:
+    """Data in other files must be whole; the checker looks for the file alone."""
+    for tensor in model.graph.initializer:
+        held = {entry.key: entry.value for entry in tensor.external_data}
+        file = folder / held.get("location", "")
+        numbers = held.get("offset", "0"), held.get("length", "0")
+        if all(map(str.isdecimal, numbers)) and file.is_file():
+            end, size = sum(map(int, numbers)), file.stat().st_size
+            if end > size:
+                yield f"{tensor.name}: its data ends at byte {end} of {file.name}, which has {size}"
 
 
 def summarize(path: Path) -> Summary:

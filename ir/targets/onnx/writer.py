@@ -19,17 +19,19 @@ class Writer:
     """Collects what emitters write.
 
     Attributes:
+      inputs: of the graph; symbolic sizes are read off them.
       opset: the version of ONNX's operators.
       nodes: what was written, in order.
       initializers: the arrays that are not the user's: shapes, axes, constants.
     """
 
-    def __init__(self, names: dict[int, str], opset: int) -> None:
-        self.names, self.opset = names, opset
+    def __init__(self, names: dict[int, str], inputs: Sequence[Parameter], opset: int) -> None:
+        self.names, self.inputs, self.opset = names, inputs, opset
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, np.ndarray] = {}
         self._taken = set(names.values())
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._once: dict[tuple[str, ...], str] = {}
 
     def ref(self, value: Value) -> str:
         """The name of a value."""
@@ -84,6 +86,13 @@ class Writer:
         name = self.unused(f"{self.names[id(node)]}/{op}")
         self.add(op, inputs, [name], name, **attrs)
         return name
+
+    def once(self, op: str, *inputs: str, **attrs: Attribute) -> str:
+        """Write ``op`` of named values, unless it is there already; its result's name."""
+        if (op, *inputs) not in self._once:
+            name = self._once[(op, *inputs)] = self.unused(f"size/{op}")
+            self.add(op, inputs, [name], name, **attrs)
+        return self._once[(op, *inputs)]
 
     def add(
         self, op: str, inputs: Sequence[Value], outputs: list[str], name: str, **attrs: Attribute

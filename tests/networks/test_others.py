@@ -1,0 +1,28 @@
+"""Networks of Keras, Haiku, Equinox and transformers, in every format, give JAX's numbers.
+
+The large ones are in ``python -m benchmarks.networks``.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import fnckpt
+from fnckpt.inspecting import check_file
+from fnckpt.runtimes import RUNTIMES
+from tests.networks.others import LARGE, OTHERS
+from tests.networks.test_networks import assert_equal_numbers
+
+SMALL = [name for name in OTHERS if name not in LARGE]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_network_of_others_gives_the_numbers_of_jax(name: str, tmp_path: Path) -> None:
+    params, apply_fn, inputs = OTHERS[name]()
+    wanted = [np.asarray(x) for x in jax.tree.leaves(apply_fn(params, *inputs))]
+    for file_format in RUNTIMES:
+        model = fnckpt.export(params, apply_fn, inputs, file_format, file_name=tmp_path / name)
+        assert check_file(model.path) == []
+        assert_equal_numbers(RUNTIMES[file_format][1](model, inputs), wanted)
