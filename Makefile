@@ -1,12 +1,16 @@
 # make demo   train, export and check the digits network, from a bare Python
 # make test   everything that must hold before a change goes in
+# make docs   the pages as a site in site/
+# make dist   sdist and wheel in dist/, checked
 
 SUITABLE = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c '$(SUITABLE)' 2>/dev/null && echo $$name && break; done)
+# setuptools warns of what every editable install is
+INSTALL = PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet
 PROTOS = checkpoint mind_ir anf_ir ge_ir
 
-.PHONY: demo test test-matrix proto bench clean
+.PHONY: demo test test-matrix proto bench docs dist clean
 
 demo: .venv/.demo
 	.venv/bin/fnckpt demo
@@ -20,6 +24,15 @@ test: .venv/.test
 
 bench: .venv/.test
 	for script in benchmarks/*.py; do .venv/bin/python $$script || exit 1; done
+
+# The variable silences an advertisement of the theme for its successor.
+docs: .venv/.test
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+dist: .venv/.test
+	rm -rf dist
+	.venv/bin/python -m build
+	.venv/bin/twine check --strict dist/*
 
 # Both ends of the supported range of JAX, on each Python of this machine that can hold them.
 test-matrix: matrix-3.11-oldest matrix-3.11-newest matrix-3.12-newest
@@ -43,11 +56,11 @@ define matrix
 endef
 
 .venv/.demo: pyproject.toml | .venv/bin/python
-	.venv/bin/python -m pip install --quiet -e '.[demo]'
+	$(INSTALL) -e '.[demo]'
 	touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/python
-	.venv/bin/python -m pip install --quiet -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	touch $@
 
 # Debian's Python may come without the pip that venv copies; then its own pip fills the venv.
@@ -73,4 +86,4 @@ proto: .venv-proto/bin/python
 	.venv-proto/bin/python -m pip install --quiet grpcio-tools==1.62.3 'setuptools<80'
 
 clean:
-	rm -rf .venv* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv* build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ A module's path is kept, without the collections ``params`` and ``batch_stats`` 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from fnckpt.checkpoint import host, leaves
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.restoring import wanted
 
+Tree = TypeVar("Tree")
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 Rules = Sequence[tuple[str, str]]
@@ -208,7 +209,7 @@ class _Module:
 
 
 def mindspore_names(
-    params: Any, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
+    params: object, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
 ) -> dict[str, list[str]]:
     """MindSpore's name of each parameter of ``params``, and the names of the leaves it is made of.
 
@@ -221,8 +222,9 @@ def mindspore_names(
     Raises:
       ValueError: two parameters get one name.
 
-    >>> mindspore_names({"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}})
-    {'Dense_0.weight': ['params.Dense_0.kernel']}
+    Examples:
+      >>> mindspore_names({"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}})
+      {'Dense_0.weight': ['params.Dense_0.kernel']}
     """
     flat = dict(leaves(params))
     return {
@@ -233,15 +235,16 @@ def mindspore_names(
 
 
 def to_mindspore(
-    params: Any, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
+    params: object, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
 ) -> dict[str, np.ndarray]:
     """``params`` as MindSpore has them, for ``save_checkpoint`` and ``load_param_into_net``.
 
     Arguments and errors are those of ``mindspore_names``.
 
-    >>> tree = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
-    >>> {name: array.shape for name, array in to_mindspore(tree).items()}
-    {'Dense_0.weight': (3, 2)}
+    Examples:
+      >>> tree = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
+      >>> {name: array.shape for name, array in to_mindspore(tree).items()}
+      {'Dense_0.weight': (3, 2)}
     """
     flat = dict(leaves(params))
     result: Arrays = {}
@@ -259,21 +262,28 @@ def to_mindspore(
 
 def from_mindspore(
     arrays: Mapping[str, np.ndarray],
-    like: Any,
+    like: Tree,
     *,
     rules: Rules = (),
     kinds: Mapping[str, Kind] | None = None,
-) -> Any:
+) -> Tree:
     """A tree of the structure of ``like`` with MindSpore's parameters ``arrays``.
 
     Args:
       arrays: name -> array, as ``load_checkpoint`` gives them; more than ``like`` needs, such as
         an optimizer's state, is no error.
       like: a tree as for ``to_mindspore``, whose leaves say shapes, dtypes and kinds.
-      rules, kinds: as given to ``to_mindspore``.
+      rules: as given to ``to_mindspore``.
+      kinds: as given to ``to_mindspore``.
 
     Raises:
       CheckpointMismatch: parameters that are missing or of another shape or dtype, all named.
+
+    Examples:
+      >>> like = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
+      >>> from_mindspore({"Dense_0.weight": np.ones((3, 2))}, like)["params"]["Dense_0"]["kernel"]
+      array([[1., 1., 1.],
+             [1., 1., 1.]])
     """
     named = leaves(like)
     flat = {name: np.zeros(_shape(leaf), np.dtype(leaf.dtype)) for name, leaf in named}

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jax
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from fnckpt import ckpt
+from fnckpt.arrays import Arrays
 from fnckpt.ckpt_index import PORTABLE, TYPE_OF, Entry
 from fnckpt.cycles import uncollected
 from fnckpt.errors import CheckpointMismatch
@@ -24,6 +25,7 @@ _MOST_GUESSES = 10_000  # pairs of names compared to suggest close ones, at 20 Â
 
 RESERVED = "fnckpt."  # begins the names of what train saves beside the state; no tree misses it
 
+Tree = TypeVar("Tree")
 Leaf = jax.Array | np.ndarray | np.generic | bool | int | float | complex | str
 
 
@@ -63,7 +65,7 @@ def _collisions(paths: list[tuple[Any, ...]]) -> str:
 
 
 def save_checkpoint(
-    tree: Any,
+    tree: object,
     path: str | os.PathLike[str],
     *,
     crc: bool = False,
@@ -94,11 +96,12 @@ def save_checkpoint(
       ValueError: leaves share a name; there is no leaf; ``crc`` with ``enc_key``.
       OSError: the file cannot be written.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     path = save_checkpoint({"w": np.ones((2, 3)), "step": 7}, f"{directory}/a.ckpt")
-    ...     load_checkpoint(path, like={"w": np.zeros((2, 3)), "step": 0})["step"]
-    7
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     path = save_checkpoint({"w": np.ones((2, 3)), "step": 7}, f"{directory}/a.ckpt")
+      ...     load_checkpoint(path, like={"w": np.zeros((2, 3)), "step": 0})["step"]
+      7
     """
     path = Path(path)
     named = leaves(tree)
@@ -235,15 +238,39 @@ class Differences:
         return "\n".join(lines)
 
 
+@overload
 def load_checkpoint(
     path: str | os.PathLike[str],
-    like: Any = None,
+    like: Tree,
+    *,
+    strict: bool = ...,
+    mmap: bool = ...,
+    verify: bool = ...,
+    dec_key: bytes | None = ...,
+) -> Tree: ...
+
+
+@overload
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    like: None = None,
+    *,
+    strict: bool = ...,
+    mmap: bool = ...,
+    verify: bool = ...,
+    dec_key: bytes | None = ...,
+) -> dict[str, np.ndarray]: ...
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    like: Tree | None = None,
     *,
     strict: bool = True,
     mmap: bool = False,
     verify: bool = True,
     dec_key: bytes | None = None,
-) -> Any:
+) -> Tree | dict[str, np.ndarray]:
     """The tensors of the ``.ckpt`` file ``path``, as written by ``save_checkpoint`` or MindSpore.
 
     Args:
@@ -260,18 +287,26 @@ def load_checkpoint(
       dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
     Returns:
-      Without ``like`` a dict, name -> NumPy array, in the file's order; a text is an array of
-      rank 0 and dtype ``U``. Otherwise a pytree of the structure of ``like``.
+      Without ``like`` a dict, name -> NumPy array, in the file's order, that prints itself as a
+      table and in a notebook as a tree; a text is an array of rank 0 and dtype ``U``. Otherwise a
+      pytree of the structure of ``like``.
 
     Raises:
       FormatError: the file is damaged or no ``.ckpt``; names the byte and the tensor.
       CheckpointMismatch: it does not fit ``like``; names every leaf.
       OSError: it cannot be read.
+
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     path = save_checkpoint({"params": {"w": np.ones(2)}}, f"{directory}/a.ckpt")
+      ...     load_checkpoint(path)
+      {'params.w': array([1., 1.])}
     """
     with ckpt.opened(path, verify=verify, key=dec_key) as file:
         read = file.view if mmap else file.array
         if like is None:
-            return {name: read(entry) for name, entry in file.entries.items()}
+            return Arrays({name: read(entry) for name, entry in file.entries.items()})
         expected = _expected(like)
         found = _differences(file.entries, expected)
         if found and strict:

@@ -20,7 +20,7 @@ from flax.training.train_state import TrainState
 from fnckpt.checkpoint import load_checkpoint
 from fnckpt.exporting import ExportResult, export
 from fnckpt.policy import CheckpointPolicy
-from fnckpt.runtimes import RUNTIMES, is_installed
+from fnckpt.runtimes import EXTRAS, RUNTIMES, is_installed
 from fnckpt.training import TrainResult, train
 
 BATCH = 64
@@ -174,7 +174,7 @@ def _judged(
     runtime, run = RUNTIMES[exported.file_format]
     about = (exported.path.name, exported.bytes, exported.nodes)
     if not is_installed(exported.file_format):
-        return Row(*about, f"{runtime} is not installed", None, None)
+        return Row(*about, f"needs {EXTRAS[exported.file_format]}", None, None)
     (found,) = run(exported, [images])
     accuracy = float((found.argmax(-1) == labels).mean())
     return Row(*about, runtime, accuracy, float(np.abs(found - expected).max()))

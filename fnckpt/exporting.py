@@ -26,6 +26,7 @@ from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
 from fnckpt.narrowing import narrowed_and_measured
+from fnckpt.picture.graph import graph as drawn
 from fnckpt.signature import function_name, input_names, leaf_names
 
 PyTree = object
@@ -110,12 +111,14 @@ class ExportResult(os.PathLike[str]):
         return f"ExportResult\n{lines}"
 
     def _repr_html_(self) -> str:
+        """The table, and the graph of the file as a drawing whose modules open."""
         cells = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
             f"<td style='text-align:left'>{escape(value)}</td></tr>"
             for name, value in self.rows()
         )
-        return f"<table>{cells}</table>"
+        drawing = drawn(target(self.file_format).summarize(self.path))
+        return f"<table>{cells}</table>{drawing}"
 
 
 def export(
@@ -170,15 +173,16 @@ def export(
       ValueError: an unknown format, pass or ``dtype``, or an option that the format does not have.
       OSError: the file cannot be written; what was there before is still there.
 
-    >>> import jax, tempfile
-    >>> net = lambda params, x: jax.nn.relu(x @ params["w"])
-    >>> params = {"w": jax.numpy.ones((3, 2))}
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     result = export(
-    ...         params, net, jax.numpy.ones((1, 3)), "ONNX", file_name=f"{directory}/net"
-    ...     )
-    ...     print(result.path.name, result.nodes, result.parameters)
-    net.onnx 2 6
+    Examples:
+      >>> import jax, tempfile
+      >>> net = lambda params, x: jax.nn.relu(x @ params["w"])
+      >>> params = {"w": jax.numpy.ones((3, 2))}
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     result = export(
+      ...         params, net, jax.numpy.ones((1, 3)), "ONNX", file_name=f"{directory}/net"
+      ...     )
+      ...     print(result.path.name, result.nodes, result.parameters)
+      net.onnx 2 6
     """
     start = time.perf_counter()
     goal = target(file_format)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class Repositioned(Protocol):
     def set_state(self, state: Any, /) -> Any: ...
 
 
-Data = Iterable[Any] | Callable[[int], Iterable[Any]]
+Batch = TypeVar("Batch")
+Data = Iterable[Batch] | Callable[[int], Iterable[Batch]]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from fnckpt.errors import FormatError
 from fnckpt.ir.targets import TARGETS, target
 from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import Summary, ValueSummary
-from fnckpt.runtimes import RUNTIMES, is_installed
+from fnckpt.runtimes import EXTRAS, RUNTIMES, is_installed
 
 MOST_ROWS = 200
 
@@ -191,7 +191,9 @@ def run_file(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     inputs = _ordered(path, summary.inputs, given)
     runtime, run = RUNTIMES[name]
     if not is_installed(name):
-        raise ValueError(f"{path}: needs {runtime}, which is not installed; pip install {runtime}")
+        raise ValueError(
+            f"{path}: needs {runtime}, which is not installed; pip install '{EXTRAS[name]}'"
+        )
     outputs = run(path, inputs)
     return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
 

@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fnckpt.policy import CheckpointPolicy
 
-OnStep = Callable[[int, Any, Any], object]
-OnEpoch = Callable[[int, Any, Mapping[str, float]], object]
+State = TypeVar("State")
+Metrics = TypeVar("Metrics")
+OnStep = Callable[[int, State, Metrics], object]
+OnEpoch = Callable[[int, State, Mapping[str, float]], object]
 OnCheckpoint = Callable[[Path], object]
 
 

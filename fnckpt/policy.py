@@ -30,9 +30,10 @@ class CheckpointPolicy:
       TypeError: a field is neither an int nor None.
       ValueError: a field is negative.
 
-    >>> policy = CheckpointPolicy(step=32, keep_max=10)
-    >>> [step for step in range(1, 100) if policy.should_save(step=step, now=0.0, last_save=0.0)]
-    [32, 64, 96]
+    Examples:
+      >>> policy = CheckpointPolicy(step=32, keep_max=10)
+      >>> [step for step in range(1, 100) if policy.should_save(step=step, now=0.0, last_save=0.0)]
+      [32, 64, 96]
     """
 
     step: int | None = 1
@@ -81,10 +82,12 @@ class CheckpointPolicy:
           saved_at: for each file of this run that is present, oldest first, the seconds on a
             monotonic clock at which it was saved. The last one is the newest and never deleted.
 
-        >>> CheckpointPolicy(keep_max=2).to_delete([0.0, 1.0, 2.0, 3.0])
-        [0, 1]
-        >>> CheckpointPolicy(keep_max=None, keep_per_n_minutes=1).to_delete([0.0, 59.0, 60.0, 61.0])
-        [1]
+        Examples:
+          >>> CheckpointPolicy(keep_max=2).to_delete([0.0, 1.0, 2.0, 3.0])
+          [0, 1]
+          >>> policy = CheckpointPolicy(keep_max=None, keep_per_n_minutes=1)
+          >>> policy.to_delete([0.0, 59.0, 60.0, 61.0])
+          [1]
         """
         if not self.keep_max and self.keep_per_n_minutes:
             kept = _one_of_every(60 * self.keep_per_n_minutes, saved_at)

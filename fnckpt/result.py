@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from fnckpt.history import History
+
+State = TypeVar("State")
 
 _SHOWN = 5  # checkpoints in the tables
 
@@ -28,7 +30,7 @@ class Best:
 
 
 @dataclass(frozen=True, repr=False)
-class TrainResult:
+class TrainResult(Generic[State]):
     """The outcome of a training.
 
     Attributes:
@@ -39,7 +41,7 @@ class TrainResult:
       best: the best evaluation, where ``train`` was told by which metric.
     """
 
-    state: Any = field(repr=False)
+    state: State = field(repr=False)
     history: History
     checkpoints: list[Path]
     seconds: float

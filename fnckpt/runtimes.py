@@ -75,6 +75,10 @@ RUNTIMES = {
 }
 
 
+# What `pip install` brings each runtime; NumPy, which computes AIR, is there.
+EXTRAS = {"ONNX": "fnckpt[run]", "MINDIR": "fnckpt[mindspore]"}
+
+
 def is_installed(file_format: str) -> bool:
     """Whether the runtime of a format is there."""
     return find_spec(RUNTIMES[file_format][0]) is not None

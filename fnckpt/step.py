@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,10 @@ from fnckpt.restoring import spread
 
 _NO_NUMBERS = "OUSMm"  # kinds of NumPy dtypes: objects, texts, bytes, dates
 
-StepFn = Callable[[Any, Any], tuple[Any, Any]]
+State = TypeVar("State")
+Batch = TypeVar("Batch")
+Metrics = TypeVar("Metrics")
+StepFn = Callable[[State, Batch], tuple[State, Metrics]]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
     for i, title in enumerate(header):
         numbers = all(row[i][:1].isdigit() for row in rows if row[i])
         table.add_column(title, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a str would be markup: [mindspore] would be a style
     Console(soft_wrap=False, highlight=False).print(table)

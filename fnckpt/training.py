@@ -18,7 +18,7 @@ from fnckpt.policy import CheckpointPolicy
 from fnckpt.progress import Bar, chosen, make_bar
 from fnckpt.result import Best, TrainResult
 from fnckpt.snapshot import Place
-from fnckpt.step import StepFn, compile_step, owned
+from fnckpt.step import Batch, Metrics, State, StepFn, compile_step, owned
 
 if TYPE_CHECKING:  # importing it takes seconds
     import orbax.checkpoint as ocp
@@ -27,9 +27,9 @@ __all__ = ["TrainResult", "train"]
 
 
 def train(
-    step_fn: StepFn,
-    state: Any,
-    data: Data,
+    step_fn: StepFn[State, Batch, Metrics],
+    state: State,
+    data: Data[Batch],
     *,
     epochs: int = 1,
     policy: CheckpointPolicy | None = None,
@@ -43,15 +43,15 @@ def train(
     gather: bool = False,
     checkpointer: "ocp.CheckpointManager | None" = None,
     save_on_error: bool = False,
-    eval_fn: Callable[[Any], Any] | None = None,
+    eval_fn: Callable[[State], object] | None = None,
     eval_every: int | None = None,
     best: str | None = None,
     best_mode: Literal["min", "max"] = "min",
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
+    on_step: OnStep[State, Metrics] | None = None,
+    on_epoch: OnEpoch[State] | None = None,
     on_checkpoint: OnCheckpoint | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> TrainResult:
+) -> TrainResult[State]:
     """Train ``state`` with ``step_fn`` over ``data``, saving checkpoints as ``policy`` says.
 
     Ctrl-C and SIGTERM are put off until the step is finished; the state is saved where there is a
@@ -103,9 +103,10 @@ def train(
       CheckpointMismatch: ``resume`` found a checkpoint that does not fit ``state``.
       FormatError: ``resume`` found only damaged ones.
 
-    >>> result = train(lambda s, x: (s + x, {"sum": s}), 0.0, [1.0, 2.0, 3.0], epochs=2)
-    >>> float(result.state), result.history["sum"].tolist()
-    (12.0, [0.0, 1.0, 3.0, 6.0, 7.0, 9.0])
+    Examples:
+      >>> result = train(lambda s, x: (s + x, {"sum": s}), 0.0, [1.0, 2.0, 3.0], epochs=2)
+      >>> float(result.state), result.history["sum"].tolist()
+      (12.0, [0.0, 1.0, 3.0, 6.0, 7.0, 9.0])
     """
     _check_epochs(epochs)
     saving = Saving(

@@ -1,7 +1,11 @@
 """What ``import fnckpt`` gives, and what it costs."""
 
+import inspect
 import json
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from importlib.metadata import version
+from typing import Any, get_args, get_overloads, get_type_hints
 
 import pytest
 
@@ -68,3 +72,33 @@ def test_errors_are_of_the_promised_kinds():
     assert issubclass(fnckpt.FormatError, ValueError)
     for error in (fnckpt.UnsupportedError, fnckpt.FormatError, fnckpt.CheckpointMismatch):
         assert issubclass(error, fnckpt.FnckptError)
+
+
+def test_importing_it_warns_of_nothing(run_python):
+    assert run_python("import warnings; warnings.simplefilter('error'); import fnckpt") == ""
+
+
+@pytest.mark.parametrize("name", sorted(set(fnckpt.__all__) - {"__version__"}))
+def test_no_annotation_of_a_public_name_is_any(name):
+    assert [place for place, hint in annotations(getattr(fnckpt, name)) if holds_any(hint)] == []
+
+
+def annotations(value: Callable[..., object]) -> Iterator[tuple[str, object]]:
+    """(where, type) of what a public function or class takes, gives and holds."""
+    names = {"ocp": import_module("orbax.checkpoint")}  # fnckpt.training has it for checkers only
+    members = vars(value).values() if inspect.isclass(value) else []
+    functions = [member for member in members if inspect.isfunction(member)]
+    for owner in [value, *functions, *get_overloads(value)]:
+        for name, hint in get_type_hints(owner, localns=names).items():
+            yield f"{owner.__qualname__}: {name}", hint
+
+
+def holds_any(hint: object) -> bool:
+    """Whether ``hint`` is Any, or a generic of it."""
+    return hint is Any or any(map(holds_any, flattened(get_args(hint))))
+
+
+def flattened(arguments: Iterable[object]) -> Iterator[object]:
+    """Arguments of a generic type; those of a Callable are in a list."""
+    for argument in arguments:
+        yield from argument if isinstance(argument, list) else [argument]

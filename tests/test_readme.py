@@ -1,18 +1,43 @@
-"""The README's example runs as it stands."""
+"""What the README says to do works: its Python, then its commands, in an empty directory."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.conftest import RunPython
+import pytest
+from sybil import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+WRITTEN = {
+    *("net-graph.meta", "net-4_20.ckpt", "net-5_10.ckpt", "net-5_20.ckpt"),
+    *("net.onnx", "net.mindir", "net.air", "net.onnx.html"),
+}
 
 
-def test_the_example_trains_and_exports(root: Path, tmp_path: Path, run_python: RunPython) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
-    printed = run_python(example, cwd=tmp_path)
-    assert "format     MINDIR" in printed
-    written = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"net-graph.meta", "net-2_20.ckpt", "net-3_10.ckpt", "net-3_20.ckpt"} <= written
-    assert "net.mindir" in written
+def test_a_newcomer_trains_resumes_exports_looks_and_runs(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in Document.parse(str(root / "README.md"), PythonCodeBlockParser()).examples():
+        block.evaluate()
+    said = capsys.readouterr().out
+    assert [f for f in ("ONNX", "MINDIR", "AIR") if f"format     {f}" not in said] == []
+    commands = re.findall(r"^fnckpt (.*)$", (root / "README.md").read_text(), re.MULTILINE)
+    outputs = [printed(command) for command in commands]
+    assert "params.w" in outputs[0]
+    assert all("output" in output for output in outputs[2:])
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= WRITTEN
+
+
+def printed(command: str) -> str:
+    """What ``fnckpt COMMAND`` prints."""
+    words = [sys.executable, "-m", "fnckpt", *shlex.split(command, comments=True)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def test_every_link_of_the_readme_leads_somewhere(root: Path) -> None:

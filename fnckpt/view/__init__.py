@@ -1,1 +1,1 @@
-"""Pictures of graphs and pages of files, as HTML and SVG that need no network and no script."""
+"""Pages of files, as HTML that needs no network and no script."""

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from fnckpt.inspecting import FileTable, inspect_file
 from fnckpt.ir.targets import TARGETS, target
-from fnckpt.ir.targets.target import Summary
-from fnckpt.view.drawing import Drawing, drawing_of, drawing_within
-from fnckpt.view.svg import svg
+from fnckpt.picture.graph import graph
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -35,25 +33,6 @@ def page(path: Path) -> str:
         f"</title><style>{STYLE}</style></head><body><h1>{escape(path.name)}</h1>"
         f"{drawing}{tables}</body></html>"
     )
-
-
-def graph(summary: Summary) -> str:
-    """The drawing of a graph, its modules below as boxes that open."""
-    whole = drawing_of(summary)
-    return svg(whole) + modules(whole)
-
-
-def modules(drawing: Drawing) -> str:
-    """A closed ``<details>`` for each module of a drawing, with those inside it."""
-    parts = []
-    for box in drawing.boxes:
-        if box.inside:
-            inner = drawing_within(box.inside)
-            parts.append(
-                f"<details><summary>{escape(box.label)}</summary>{svg(inner)}{modules(inner)}"
-                "</details>"
-            )
-    return "".join(parts)
 
 
 def table(content: FileTable) -> str:

@@ -251,6 +251,26 @@ def elu(x: np.ndarray, *, alpha: float) -> np.ndarray:
     return np.where(x > 0, x, np.asarray(alpha, x.dtype) * negative)
 
 
+@operator("HardSigmoid", lambda x: x, elementwise=True)
+def hard_sigmoid(x: np.ndarray) -> np.ndarray:
+    """``x / 6 + 1 / 2``, not below 0 and not above 1; NaN stays."""
+    three, six = (np.asarray(number, x.dtype) for number in (3, 6))
+    return np.minimum(np.maximum(x + three, np.zeros((), x.dtype)), six) / six
+
+
+@operator("HardSwish", lambda x: x, elementwise=True)
+def hard_swish(x: np.ndarray) -> np.ndarray:
+    """``x`` times its hard sigmoid."""
+    return x * hard_sigmoid(x)
+
+
+@operator("Mish", lambda x: x, elementwise=True)
+def mish(x: np.ndarray) -> np.ndarray:
+    """``x`` times the hyperbolic tangent of its softplus."""
+    wide = x.astype(np.float64)
+    return (wide * np.tanh(np.logaddexp(wide, 0))).astype(x.dtype)
+
+
 @operator("Clip", lambda x, *, low, high: x, elementwise=True)
 def clip(x: np.ndarray, *, low: float, high: float) -> np.ndarray:
     """``x`` between two limits; NaN stays."""

@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 
 from fnckpt.ir.attributes import ints, sizes
-from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import OPERATORS, apply, constant
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.axes import axes_before, before
 from fnckpt.ir.passes.build import known
-from fnckpt.ir.passes.reshape import reshaped
+from fnckpt.ir.passes.reshape import reshaped, without_ones
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
 from fnckpt.ir.sizes import broadcast_shapes
 
 Ints = tuple[int, ...]
+
+MOST_SHRUNK = 1 << 18  # elements of a constant that are compared
 
 x = Any_("x")
 
@@ -142,6 +144,41 @@ def _reshape_later(root: CNode) -> Node | None:
     return reshaped(result, root.aval.shape, root)
 
 
+def _drop_leading(root: CNode) -> Node | None:
+    """f(reshape(x), c) is reshape(f(x, c')), where all that puts ones before x is dropped."""
+    sources = [without_ones(node) for node in root.inputs]
+    rank = max((len(n.aval.shape) for n in sources if known(n) is None), default=0)
+    shape, extra = root.aval.shape, len(root.aval.shape) - rank
+    if not rank or extra <= 0 or set(shape[:extra]) != {1}:
+        return None
+    inputs = tuple(reshaped(n, n.aval.shape[-rank:], root) for n in sources)
+    result = replace(root, inputs=inputs, results=(replace(root.aval, shape=shape[extra:]),))
+    return reshaped(result, shape, root)
+
+
+def _shrink_constants(root: CNode) -> Node | None:
+    """A constant that is repeated along an axis, which the others have too, is there once."""
+    for i, node in enumerate(root.inputs):
+        if not isinstance(node, Constant) or node.aval.size <= 1 or node.aval.size > MOST_SHRUNK:
+            continue
+        small = _once(node.value)
+        inputs = (*root.inputs[:i], constant(small), *root.inputs[i + 1 :])
+        same = np.broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape
+        if small.size < node.aval.size and same:
+            return replace(root, inputs=inputs)
+    return None
+
+
+def _once(value: np.ndarray) -> np.ndarray:
+    """``value`` with one element along each axis where all are alike, bit by bit."""
+    bits = np.ascontiguousarray(value).view(f"V{value.dtype.itemsize}")
+    for axis, size in enumerate(value.shape):
+        first = bits.take([0], axis)
+        if size > 1 and np.array_equal(bits, np.broadcast_to(first, bits.shape)):
+            bits = first
+    return bits.view(value.dtype)
+
+
 def _known_before(node: Node, shape: Ints, root: CNode) -> Node | None:
     """A number, or a value as it was before ``root``'s shape was ``shape`` reshaped.
 
@@ -204,7 +241,9 @@ def _reduces_to(node: Node, shape: Ints) -> bool:
 ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
 
 KEEP = tuple(Rule(Op(op), _keep_dimensions) for op in REDUCTIONS)
+SHRINK = tuple(Rule(Op(op), _shrink_constants) for op in ELEMENTWISE)
 LATER = (
+    *(Rule(Op(op), _drop_leading) for op in ELEMENTWISE),
     *(Rule(Op(op), _reshape_later) for op in ELEMENTWISE),
     *(Rule(Op(op), _reduce_before_reshape) for op in REDUCTIONS),
 )

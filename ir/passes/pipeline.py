@@ -4,7 +4,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.passes import arithmetic, fast_math, fuse, layout, norms, reshape, weights
+from fnckpt.ir.passes import (
+    activations,
+    arithmetic,
+    fast_math,
+    fuse,
+    layout,
+    norms,
+    reshape,
+    weights,
+)
 from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
@@ -21,11 +30,18 @@ PASSES: dict[str, Pass] = {
     "share": share,
     # One form: constants folded, weights reshaped at export, reductions with all their axes.
     "simplify": _rules(
-        *reshape.RULES, *reshape.FOLD, *arithmetic.RULES, *arithmetic.KEEP, *arithmetic.LATER
+        *reshape.RULES,
+        *reshape.FOLD,
+        *arithmetic.RULES,
+        *arithmetic.KEEP,
+        *arithmetic.LATER,
+        *arithmetic.SHRINK,
     ),
     "share_simplified": share,
     "join_parts": join_parts,
-    "fuse": _rules(*reshape.RULES, *fuse.RULES, *norms.RULES, *arithmetic.LATER),
+    "fuse": _rules(
+        *reshape.RULES, *fuse.RULES, *activations.RULES, *norms.RULES, *arithmetic.LATER
+    ),
     "relu": _rules(fuse.fuse_relu),
     "layout": _rules(
         *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor

@@ -109,7 +109,7 @@ def fuse_gemm_sum(root: CNode, product: CNode, y: Node) -> Node | None:
     return apply("Gemm", *product.inputs, y, origin=product.origin, **product.attrs)
 
 
-@rewrites(Op("Slice", Op("Reshape", x)))
+@rewrites(Op("Slice", Op("Reshape", x, users=0)))
 def slice_rows(root: CNode, x: Node) -> Node | None:
     """slice(reshape(x)) along the last axis, which the reshape keeps, is reshape(slice(x))."""
     part = part_of(root)

@@ -137,12 +137,19 @@ def _absorb_broadcasts(root: CNode) -> Node | None:
 
 def _unbroadcast(node: Node) -> Node:
     """What a broadcast, or a reshape that only puts ones before a shape, is made of."""
-    if not isinstance(node, CNode) or node.op not in ("BroadcastTo", "Reshape"):
+    if isinstance(node, CNode) and node.op == "BroadcastTo":
+        return node.inputs[0]
+    return without_ones(node)
+
+
+def without_ones(node: Node) -> Node:
+    """What a reshape that only puts ones before a shape is made of."""
+    if not isinstance(node, CNode) or node.op != "Reshape":
         return node
     (source,) = node.inputs
     shape = source.aval.shape
     ones = (1,) * (len(node.aval.shape) - len(shape)) + shape
-    return source if node.op == "BroadcastTo" or ones == node.aval.shape else node
+    return source if ones == node.aval.shape else node
 
 
 def _fold(root: CNode) -> Node | None:

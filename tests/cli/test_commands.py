@@ -156,6 +156,12 @@ def test_statistics_and_tree_show_numbers_and_sums(checkpoint: Path, capsys: Cap
     assert figures["params.bias"]["mean"] == "1"
 
 
+def test_a_name_in_brackets_is_shown_as_it_is(tmp_path: Path, capsys: Captured) -> None:
+    path = fnckpt.save_checkpoint({"[bold]w[/]": np.ones(2)}, tmp_path / "a.ckpt")
+    assert main(["inspect", str(path)]) == 0
+    assert "[bold]w[/]" in capsys.readouterr().out
+
+
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly(checkpoint: Path) -> None:
     command = f"{sys.executable} -m fnckpt inspect {checkpoint} | head -n 0"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)

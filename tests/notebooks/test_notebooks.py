@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom in a fresh kernel."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -20,5 +21,7 @@ def test_the_notebook_runs_and_its_stored_outputs_hold_no_error(path: Path) -> N
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
 
 
-def test_there_is_a_quickstart() -> None:
-    assert [path.stem for path in NOTEBOOKS].count("quickstart") == 1
+def test_the_readme_links_every_notebook(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    assert {path.name for path in NOTEBOOKS} == set(re.findall(r"notebooks/(\w+\.ipynb)", text))
+    assert len(NOTEBOOKS) == 6

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -67,9 +69,39 @@ def test_the_wheel_holds_the_listed_sources_and_nothing_else(wheel, listed):
     assert built == {installed_name(name) for name in sources}
 
 
-def test_the_wheel_carries_the_licence(wheel):
+def test_the_wheel_carries_the_licence_and_what_is_not_python(wheel):
     with zipfile.ZipFile(wheel) as file:
-        assert any(name.endswith(".dist-info/licenses/LICENSE") for name in file.namelist())
+        names = file.namelist()
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert "fnckpt/py.typed" in names
+    assert "fnckpt/ir/targets/air/prototypes.json.gz" in names
+
+
+def test_the_sdist_holds_what_builds_the_wheel_and_its_papers(wheel, listed):
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    papers = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
+    built = {installed_name(name) for name in listed if name.split("/")[0] in SOURCES}
+    inside = {installed_name(name) for name in names if name.split("/")[0] in SOURCES}
+    assert papers <= names
+    assert inside >= built - set(LINKS)
+    assert not {name.split("/")[0] for name in names} & {"tests", "notebooks", "benchmarks"}
+
+
+def test_both_archives_are_fit_for_an_index(wheel):
+    command = [sys.executable, "-m", "twine", "check", "--strict", *wheel.parent.iterdir()]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stdout
+    assert child.stdout.count("PASSED") == 2
+
+
+def test_the_version_is_written_in_one_place_and_has_a_place_in_the_changelog(root, wheel):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert wheel.name.startswith(f"fnckpt-{project['version']}-")
+    assert f"## [{project['version']}]" in (root / "CHANGELOG.md").read_text()
+    sources = [file for folder in SOURCES for file in (root / folder).rglob("*.py")]
+    assert [file for file in sources if f'"{project["version"]}"' in file.read_text()] == []
 
 
 def test_every_module_of_an_installed_wheel_can_be_imported_from_elsewhere(
@@ -98,3 +130,14 @@ def test_an_installed_wheel_has_the_command(installed, tmp_path):
     child = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
     assert "usage: fnckpt" in child.stdout
+
+
+def test_an_installed_wheel_trains_exports_and_runs_the_demo(installed, tmp_path):
+    command = [installed.parent / "fnckpt", "demo", "--epochs", "1"]
+    child = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    written = {file.name for file in (tmp_path / "demo_output").iterdir()}
+    assert {"digits-1_22.ckpt", "digits.onnx", "digits.mindir", "digits.air"} <= written
+    assert [
+        runtime for runtime in ("onnxruntime", "mindspore") if runtime not in child.stdout
+    ] == []

@@ -26,7 +26,7 @@ class Machine:
     terminated: list[int]
     now: float = 1e6
 
-    def epoch(self, epoch: int) -> Iterator[np.generic]:
+    def epoch(self, epoch: int) -> Iterator[np.float32]:
         for number in range(1, self.scenario.steps + 1):
             step = (epoch - 1) * self.scenario.steps + number
             if step in self.dies:

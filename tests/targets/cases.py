@@ -145,6 +145,8 @@ def activations() -> Iterator[OperatorCase]:
         yield case(f"LeakyRelu {name}", "LeakyRelu", x, alpha=0.1)
         yield case(f"Clip {name}", "Clip", x, low=-0.5, high=6.0)
         yield case(f"Elu {name}", "Elu", x, alpha=1.0)
+        for op in ("HardSigmoid", "HardSwish", "Mish"):
+            yield case(f"{op} {name}", op, x)
         yield case(f"Elu {name} half", "Elu", x, alpha=0.5)
     yield case("Clip int32", "Clip", edges("int32"), low=-2, high=5)
     for name in EVERY:

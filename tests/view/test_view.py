@@ -15,11 +15,12 @@ import fnckpt
 from fnckpt.cli import main
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
-from fnckpt.view.drawing import drawing_of
-from fnckpt.view.layout import HEIGHT, layout
-from fnckpt.view.page import graph, page
+from fnckpt.picture.drawing import drawing_of
+from fnckpt.picture.graph import graph
+from fnckpt.picture.layout import HEIGHT, layout
+from fnckpt.picture.svg import svg
+from fnckpt.view.page import page
 from fnckpt.view.serve import server
-from fnckpt.view.svg import svg
 from tests.networks.zoo import ZOO
 
 FORMATS = ("ONNX", "MINDIR", "AIR")

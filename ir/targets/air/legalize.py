@@ -1,6 +1,6 @@
 """What turns a graph into operators and types that GE r1.1 has."""
 
-from fnckpt.ir.passes import norms, parts, products, special
+from fnckpt.ir.passes import activations, norms, parts, products, special
 from fnckpt.ir.passes.reshape import drop_reshape, merge_reshapes
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.air import (
@@ -12,6 +12,7 @@ from fnckpt.ir.targets.air import (
 LEGALIZE: tuple[Rule, ...] = (
     *products.COMPOSE,
     *norms.COMPOSE,
+    *activations.COMPOSE,
     *parts.COMPOSE,
     merge_reshapes,
     drop_reshape,

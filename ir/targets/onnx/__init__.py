@@ -1,6 +1,6 @@
 """ONNX: the files that ONNX Runtime and every other ONNX runtime reads."""
 
-from fnckpt.ir.passes import arithmetic, lookups, norms, parts, products, reshape
+from fnckpt.ir.passes import activations, arithmetic, lookups, norms, parts, products, reshape
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
@@ -15,6 +15,7 @@ TARGET = Target(
     legalize=LEGALIZE,
     fused=(
         *products.FUSE,
+        *activations.FUSE,
         *norms.FUSE,
         *lookups.FUSE,
         *parts.FUSE,

@@ -113,6 +113,29 @@ def _bits(node: CNode, w: Writer, x: Node, places: np.ndarray) -> str:
     return w.step("Cast", node, lowest, to=element_type(np.dtype(bool)))
 
 
+@emits("HardSigmoid")
+def emit_hard_sigmoid(node: CNode, w: Writer) -> None:
+    w.node("HardSigmoid", node, *node.inputs, alpha=1 / 6, beta=0.5)
+
+
+@emits("HardSwish")
+def emit_hard_swish(node: CNode, w: Writer) -> None:
+    if w.opset >= 14:
+        w.node("HardSwish", node, *node.inputs)
+        return
+    part = w.step("HardSigmoid", node, *node.inputs, alpha=1 / 6, beta=0.5)
+    w.node("Mul", node, *node.inputs, part)
+
+
+@emits("Mish")
+def emit_mish(node: CNode, w: Writer) -> None:
+    if w.opset >= 18:
+        w.node("Mish", node, *node.inputs)
+        return
+    part = w.step("Tanh", node, w.step("Softplus", node, *node.inputs))
+    w.node("Mul", node, *node.inputs, part)
+
+
 @emits("Rem")
 def emit_rem(node: CNode, w: Writer) -> None:
     w.node("Mod", node, *node.inputs, fmod=1)

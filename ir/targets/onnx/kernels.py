@@ -31,7 +31,7 @@ DTYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh"), NARROW),
     **dict.fromkeys(("Atanh", "Erf", "Softplus", "Gelu", "Conv", "ConvTranspose"), NARROW),
     **dict.fromkeys(("Elu", "LeakyRelu", "AvgPool"), NARROW),
-    "InstanceNorm": (F32,),
+    **dict.fromkeys(("InstanceNorm", "HardSigmoid", "HardSwish", "Mish"), (F32,)),
     **dict.fromkeys(("BatchNorm", "LayerNorm"), FLOATS),
     **dict.fromkeys(("LogicalAnd", "LogicalOr", "LogicalXor", "LogicalNot"), ("bool",)),
     **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"), INTS),

@@ -4,9 +4,9 @@ import numpy as np
 
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
-from fnckpt.ir.passes import norms, special
+from fnckpt.ir.passes import activations, norms, special
 from fnckpt.ir.passes.build import FLOAT64, through
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Op, Rule
 from fnckpt.ir.targets.onnx import (
     legalize_activations,
     legalize_double,
@@ -28,10 +28,13 @@ def _widen(root: CNode) -> Node | None:
     return through(root, np.dtype(instead))
 
 
-@rewrites("InstanceNorm")
-def compose_instances_of_double(root: CNode) -> Node | None:
-    """The runtime standardizes float32 alone."""
-    return norms.compose_instance_norm.rewrite(root) if root.aval.dtype == FLOAT64 else None
+def _of_double(compose: Rule) -> Rule:
+    """What the runtime has for float32 alone, of doubles."""
+
+    def rewrite(root: CNode) -> Node | None:
+        return compose.rewrite(root) if root.aval.dtype == FLOAT64 else None
+
+    return Rule(compose.pattern, rewrite)
 
 
 LEGALIZE: tuple[Rule, ...] = (
@@ -41,7 +44,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *legalize_integer.RULES,
     *legalize_moves.RULES,
     *special.RULES,
-    compose_instances_of_double,
+    *map(_of_double, (norms.compose_instance_norm, *activations.COMPOSE)),
     norms.compose_standardize,
     *(Rule(Op(op), _widen) for op in DTYPES if op in OPERATORS),
 )

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
-from fnckpt.view.drawing import Box, Drawing
-from fnckpt.view.layout import HEIGHT, Placed, Point, layout
+from fnckpt.picture.drawing import Box, Drawing
+from fnckpt.picture.layout import HEIGHT, Placed, Point, layout
 
 COLOURS = {
     "product": "#4f7fd9", "norm": "#7d62c9", "pool": "#2f9c95", "activation": "#cf6a32",

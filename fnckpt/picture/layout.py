@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fnckpt.view.drawing import Drawing
+from fnckpt.picture.drawing import Drawing
 
 ROW, GAP, LETTER, HEIGHT, LANE = 58, 18, 7.2, 30, 10
 SWEEPS = 4
