@@ -33,7 +33,9 @@ def part_of(node: Node) -> Part | None:
         return None
     (source,), start, stop = node.inputs, ints(node, "start"), ints(node, "limit")
     cut = [i for i, n in enumerate(source.aval.shape) if (start[i], stop[i]) != (0, n)]
-    return Part(source, cut[0], start[cut[0]], stop[cut[0]]) if len(cut) == 1 else None
+    if len(cut) != 1 or 0 in node.aval.shape:
+        return None
+    return Part(source, cut[0], start[cut[0]], stop[cut[0]])
 
 
 def row_of(node: Node) -> Part | None:
