@@ -145,7 +145,7 @@ def _through_concat(root: CNode) -> Node | None:
 def _through_reshape(root: CNode) -> Node | None:
     """reshape(transpose(x)) is transpose(reshape(x)), where what it joins lies together in x."""
     source = source_of(root.inputs[0])
-    if source is None:
+    if source is None or 0 in root.aval.shape:
         return None
     x, perm = source
     parts = _parts(root.inputs[0].aval.shape, root.aval.shape)

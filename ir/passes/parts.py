@@ -34,7 +34,9 @@ def part_of(node: Node) -> Part | None:
         return None
     (source,), start, stop = node.inputs, sizes(node, "start"), sizes(node, "limit")
     cut = [i for i, n in enumerate(source.aval.shape) if (start[i], stop[i]) != (0, n)]
-    if len(cut) != 1 or not all_known((start[cut[0]], stop[cut[0]], source.aval.shape[cut[0]])):
+    if len(cut) != 1 or 0 in node.aval.shape:
+        return None
+    if not all_known((start[cut[0]], stop[cut[0]], source.aval.shape[cut[0]])):
         return None
     return Part(source, cut[0], start[cut[0]], stop[cut[0]])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import fnckpt
 from fnckpt.exporting import trace
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import FuncGraph
@@ -19,6 +21,7 @@ from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import preferred
+from fnckpt.runtimes import RUNTIMES
 
 RNG = np.random.default_rng(3)
 X = (2 + 3 * RNG.standard_normal((2, 5, 6, 8))).astype(np.float32)
@@ -167,6 +170,15 @@ def test_what_is_no_number_stays_in_its_group(case: Norm, strange: float) -> Non
     x = X.copy()
     x[0, 1, 2, 3] = strange
     assert_same(preferred(optimized(graph), target("ONNX")), graph, x)
+
+
+@pytest.mark.parametrize("opset", [13, 17, 20])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_runtime_gives_the_numbers_of_jax(case: Norm, opset: int, tmp_path: Path) -> None:
+    path = tmp_path / "norm"
+    model = fnckpt.export(case.weights, case.function, X, "ONNX", file_name=path, opset=opset)
+    wanted = np.asarray(jax.jit(case.function)(case.weights, X))
+    np.testing.assert_allclose(RUNTIMES["ONNX"][1](model, (X,))[0], wanted, rtol=1e-4, atol=1e-4)
 
 
 CHANNELS_FIRST = {

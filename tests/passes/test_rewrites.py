@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnckpt.exporting import trace
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import Aval, FuncGraph, Node, Parameter
 from fnckpt.ir.operators import apply, constant
-from fnckpt.ir.passes import reshape
+from fnckpt.ir.passes import layout, reshape
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.passes.rewrite import rewrite
 
@@ -154,3 +154,28 @@ def test_moving_elements_never_changes_them(
     after = rewrite(graph, reshape.RULES)
     np.testing.assert_array_equal(evaluate(after, [value])[0], evaluate(graph, [value])[0])
     assert len(after.cnodes()) <= 3
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.permutations(range(4)),
+    st.tuples(*[st.integers(0, 3)] * 4),
+    st.sampled_from(["split", "join", "ones", "flat"]),
+)
+def test_a_reshape_passes_a_transpose_or_stays(
+    perm: list[int], shape: tuple[int, ...], kind: str
+) -> None:
+    value = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    x = Parameter("x", Aval(shape, value.dtype))
+    turned = apply("Transpose", x, perm=tuple(perm))
+    a, b, c, d = turned.aval.shape
+    target = {
+        "split": (a, b, c, *((d, 1) if d % 2 else (d // 2, 2))),
+        "join": (a, b * c, d),
+        "ones": (a, 1, b, c, 1, d),
+        "flat": (a * b * c * d,),
+    }[kind]
+    graph = FuncGraph("net", (x,), (apply("Reshape", turned, shape=target),), ("y",))
+    after = rewrite(graph, (*reshape.RULES, *layout.RULES))
+    np.testing.assert_array_equal(evaluate(after, [value])[0], evaluate(graph, [value])[0])
+    assert len(after.cnodes()) <= 2

@@ -495,10 +495,17 @@ def emit_batch_norm(node: CNode, w: Writer) -> None:
 
 @emits("LayerNorm")
 def emit_layer_norm(node: CNode, w: Writer) -> None:
-    if w.opset < 17:
-        raise Refusal("LayerNormalization needs opset 17; pass opset=17 or newer to export")
+    """Before opset 17 its formula."""
     epsilon = number(node, "epsilon")
-    w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
+    if w.opset >= 17:
+        w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
+        return
+    (x, scale, bias), along = node.inputs, {"axes": [-1], "keepdims": 1}
+    centred = w.step("Sub", node, x, w.step("ReduceMean", node, x, **along))
+    variance = w.step("ReduceMean", node, w.step("Mul", node, centred, centred), **along)
+    spread = w.step("Add", node, variance, w.scalar(epsilon, node.aval.dtype))
+    normal = w.step("Div", node, centred, w.step("Sqrt", node, spread))
+    w.node("Add", node, w.step("Mul", node, normal, scale), bias)
 
 
 @emits("InstanceNorm")
