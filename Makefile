@@ -1,11 +1,11 @@
 # make demo   train, export and check the digits network, from a bare Python
 # make test   everything that must hold before a change goes in
-# make test-lite   files with mindspore="2.0" in MindSpore 2.0.0 and Lite 2.0.0; EVERY=20 takes a part
+# make test-lite   files with mindspore="2.0" in MindSpore 2.0.0 and Lite 2.0.0, each third case, or EVERY=1
 
 SUITABLE = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c '$(SUITABLE)' 2>/dev/null && echo $$name && break; done)
-EVERY ?= 1
+EVERY ?= 3
 PROTOS = checkpoint mind_ir anf_ir ge_ir
 
 .PHONY: demo test test-lite test-matrix proto bench clean
@@ -24,7 +24,7 @@ bench: .venv/.test
 	for script in benchmarks/*.py; do .venv/bin/python $$script || exit 1; done
 
 test-lite: .venv/.test .venv-lite/.installed
-	.venv/bin/python -m tests.lite .venv-lite/bin/python --every $(EVERY)
+	.venv/bin/python -m tests.lite .venv-lite/bin/python --every $(EVERY) $(RECORD)
 
 # Their wheels are for Python 3.7 at most. Lite looks for libnuma and goes on without.
 .venv-lite/.installed:
