@@ -14,7 +14,7 @@ from collections import OrderedDict
 import numpy as np
 
 AT_ONCE = 300  # files a process: what a runtime compiled it keeps
-MOST_SECONDS = 120  # for one file, then the process ends
+MOST_SECONDS = 30  # for one file, then the process ends
 
 os.environ["GLOG_v"] = "4"  # noqa: SIM112 - so MindSpore calls it
 
