@@ -13,9 +13,10 @@ MOST_READ = 1 << 26  # elements that a display reads for their norms
 class Arrays(dict[str, np.ndarray]):
     """A dict, name -> array; it prints names, dtypes, shapes, bytes and norms in place of numbers.
 
-    >>> Arrays({"dense.bias": np.ones(4, np.float32)})
-    1 array, 16 bytes
-      dense.bias  float32[4]  16 bytes  norm 2
+    Examples:
+      >>> Arrays({"dense.bias": np.ones(4, np.float32)})
+      1 array, 16 bytes
+        dense.bias  float32[4]  16 bytes  norm 2
     """
 
     def __repr__(self) -> str:

@@ -259,7 +259,7 @@ def load_checkpoint(
     mmap: bool = ...,
     verify: bool = ...,
     dec_key: bytes | None = ...,
-) -> dict[str, np.ndarray]: ...
+) -> Arrays: ...
 
 
 def load_checkpoint(
@@ -270,7 +270,7 @@ def load_checkpoint(
     mmap: bool = False,
     verify: bool = True,
     dec_key: bytes | None = None,
-) -> Tree | dict[str, np.ndarray]:
+) -> Tree | Arrays:
     """The tensors of the ``.ckpt`` file ``path``, as written by ``save_checkpoint`` or MindSpore.
 
     Args:
@@ -301,7 +301,8 @@ def load_checkpoint(
       >>> with tempfile.TemporaryDirectory() as directory:
       ...     path = save_checkpoint({"params": {"w": np.ones(2)}}, f"{directory}/a.ckpt")
       ...     load_checkpoint(path)
-      {'params.w': array([1., 1.])}
+      1 array, 16 bytes
+        params.w  float64[2]  16 bytes  norm 1.414
     """
     with ckpt.opened(path, verify=verify, key=dec_key) as file:
         read = file.view if mmap else file.array

@@ -158,11 +158,12 @@ def export(
         float32. Of a small network and a sample of arrays the error is measured.
       fast_math: rewrite also where a NaN, an infinity or an index out of range would give another
         result; ``docs/optimizer.md`` lists where.
-      options: of the format: ``opset`` (an int) of ONNX; ``mindspore`` of MINDIR, ``"2.0"`` for
-        versions up to 2.2 and MindSpore Lite; ``external_data=True`` of both puts the weights into
-        a file beside the graph's, as is done anyway where they do not fit into its 2 GB:
-        ``net.onnx`` with ``net.onnx.<digest>.data``, ``net_graph.mindir`` with
-        ``net_variables/data_<digest>``.
+      options: of the format. ONNX: ``opset``, an int. MINDIR: ``mindspore``, the oldest version
+        that shall read the file: ``"2.3"`` (the default) for 2.3 and newer, ``"2.0"`` for
+        MindSpore 1.x to 2.2 and MindSpore Lite 2.0 (``docs/mindir.md`` says what these lack).
+        Both: ``external_data=True`` puts the weights into a file beside the graph's, as is done
+        anyway where they do not fit into its 2 GB: ``net.onnx`` with ``net.onnx.<digest>.data``,
+        ``net_graph.mindir`` with ``net_variables/data_<digest>``.
 
     Returns:
       What was written.

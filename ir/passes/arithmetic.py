@@ -163,7 +163,7 @@ def _shrink_constants(root: CNode) -> Node | None:
             continue
         small = _once(node.value)
         inputs = (*root.inputs[:i], constant(small), *root.inputs[i + 1 :])
-        same = np.broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape
+        same = broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape
         if small.size < node.aval.size and same:
             return replace(root, inputs=inputs)
     return None
