@@ -252,7 +252,8 @@ def trace(
 
     closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
     count = len(arrays)
-    names = [n for n, weight in zip(leaf_names(params), is_weight, strict=True) if weight]
+    found = zip(leaf_names(params), is_weight, strict=True)
+    names = [n or "params" for n, weight in found if weight]  # a lone array has no path
     weights = list(map(_weight, names, arrays, closed.jaxpr.invars[:count]))
     avals = [aval_of_var(var) for var in closed.jaxpr.invars[count:]]
     given = list(map(Parameter, input_names(apply_fn, inputs), avals))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fnckpt
+from fnckpt.inspecting import check_file
 
 X = np.ones((2, 3), np.float32)
 PARAMS = {"dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}, "unused": jnp.ones(2)}
@@ -74,6 +75,14 @@ def test_inputs_and_outputs_that_are_trees_are_named_by_their_paths(tmp_path: Pa
     result = fnckpt.export({"w": jnp.ones(2)}, net, (batch, X), "AIR", file_name=tmp_path / "net")
     assert [v.name for v in result.inputs] == ["batch.x", "batch.y", "scale"]
     assert [v.name for v in result.outputs] == ["output.a.0", "output.a.1", "output.b"]
+
+
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR", "AIR"])
+def test_a_lone_array_as_parameters_has_a_name(file_format: str, tmp_path: Path) -> None:
+    weight = np.eye(3, dtype=np.float32)
+    result = fnckpt.export(weight, lambda w, x: x @ w, X, file_format, file_name=tmp_path / "net")
+    assert check_file(result.path) == []
+    assert [w.name for w in result.graph.weights()] == ["params"]
 
 
 def test_shapes_alone_are_enough_of_a_sample(tmp_path: Path) -> None:
