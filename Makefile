@@ -2,15 +2,17 @@
 # make test   everything that must hold before a change goes in
 # make docs   the pages as a site in site/
 # make dist   sdist and wheel in dist/, checked
+# make test-lite   files with mindspore="2.0" in MindSpore 2.0.0 and Lite 2.0.0; EVERY=20 takes a part
 
 SUITABLE = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c '$(SUITABLE)' 2>/dev/null && echo $$name && break; done)
 # setuptools warns of what every editable install is
 INSTALL = PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet
+EVERY ?= 1
 PROTOS = checkpoint mind_ir anf_ir ge_ir
 
-.PHONY: demo test test-matrix proto bench docs dist clean
+.PHONY: demo test test-lite test-matrix proto bench docs dist clean
 
 demo: .venv/.demo
 	.venv/bin/fnckpt demo
@@ -33,6 +35,17 @@ dist: .venv/.test
 	rm -rf dist
 	.venv/bin/python -m build
 	.venv/bin/twine check --strict dist/*
+
+test-lite: .venv/.test .venv-lite/.installed
+	.venv/bin/python -m tests.lite .venv-lite/bin/python --every $(EVERY)
+
+# Their wheels are for Python 3.7 at most. Lite looks for libnuma and goes on without.
+.venv-lite/.installed:
+	@found=; for python in python3.7 "$$(pyenv root 2>/dev/null)"/versions/3.7.*/bin/python; do \
+		if "$$python" -c '' 2>/dev/null; then found="$$python"; break; fi; done; \
+	if [ -z "$$found" ]; then echo "test-lite needs a Python 3.7, none was found"; exit 1; fi; \
+	"$$found" -m venv .venv-lite && \
+	.venv-lite/bin/python -m pip install --quiet mindspore==2.0.0 mindspore-lite==2.0.0 && touch $@
 
 # Both ends of the supported range of JAX, on each Python of this machine that can hold them.
 test-matrix: matrix-3.11-oldest matrix-3.11-newest matrix-3.12-newest

@@ -17,7 +17,7 @@ import numpy as np
 
 import fnckpt
 from benchmarks.zoo import ZOO
-from fnckpt.exporting import greatest_error
+from fnckpt.narrowing import greatest_error
 from fnckpt.runtimes import run_onnx
 
 LIMITS = {"float16": 1e-2, "bfloat16": 1e-1}

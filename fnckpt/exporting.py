@@ -4,7 +4,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -16,22 +16,20 @@ from jax.extend.core import Var
 from fnckpt.errors import UnsupportedError
 from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
-from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import Aval, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
-from fnckpt.ir.passes.precision import NARROW, Narrowing, narrowed, stored
+from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
 from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
+from fnckpt.narrowing import narrowed_and_measured
 from fnckpt.picture.graph import graph as drawn
 from fnckpt.signature import function_name, input_names, leaf_names
 
 PyTree = object
-
-MOST_MEASURED = 2_000_000_000  # FLOPs of a graph that numpy computes at export: some seconds
 
 
 @dataclass(frozen=True)
@@ -160,11 +158,12 @@ def export(
         float32. Of a small network and a sample of arrays the error is measured.
       fast_math: rewrite also where a NaN, an infinity or an index out of range would give another
         result; ``docs/optimizer.md`` lists where.
-      options: of the format: ``opset`` (an int) of ONNX; ``mindspore`` of MINDIR, ``"2.0"`` for
-        versions up to 2.2 and MindSpore Lite; ``external_data=True`` of both puts the weights into
-        a file beside the graph's, as is done anyway where they do not fit into its 2 GB:
-        ``net.onnx`` with ``net.onnx.<digest>.data``, ``net_graph.mindir`` with
-        ``net_variables/data_<digest>``.
+      options: of the format. ONNX: ``opset``, an int. MINDIR: ``mindspore``, the oldest version
+        that shall read the file: ``"2.3"`` (the default) for 2.3 and newer, ``"2.0"`` for
+        MindSpore 1.x to 2.2 and MindSpore Lite 2.0 (``docs/mindir.md`` says what these lack).
+        Both: ``external_data=True`` puts the weights into a file beside the graph's, as is done
+        anyway where they do not fit into its 2 GB: ``net.onnx`` with ``net.onnx.<digest>.data``,
+        ``net_graph.mindir`` with ``net_variables/data_<digest>``.
 
     Returns:
       What was written.
@@ -198,7 +197,7 @@ def export(
         graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
         traced = len(graph.cnodes())
         graph, fired = _optimized(graph, goal, passes)
-        graph, narrowing = _narrowed(graph, dtype, jax.tree.leaves(inputs))
+        graph, narrowing = narrowed_and_measured(graph, dtype, jax.tree.leaves(inputs))
         graph = legalized(graph, goal, fast_math=fast_math)
         graph = graph if dtype is None else stored(graph, dtype)
         encoded = _encode(goal, graph, path.stem, options)
@@ -324,42 +323,6 @@ def _check_dtype(name: str, goal: Target, dtype: str | None) -> None:
     if dtype is not None and dtype in goal.no_dtype:
         problem = Problem("dtype", dtype, goal.no_dtype[dtype])
         raise UnsupportedError(_message(name, goal, [problem]))
-
-
-def _narrowed(
-    graph: FuncGraph, dtype: str | None, sample: Sequence[object]
-) -> tuple[FuncGraph, Narrowing | None]:
-    """The graph in ``dtype``, with its error where the sample has values and computing is quick."""
-    if dtype is None:
-        return graph, None
-    after, narrowing = narrowed(graph, dtype)
-    if flops(graph) > MOST_MEASURED or not all(map(is_array, sample)):
-        return after, narrowing
-    values = [np.asarray(x, p.aval.dtype) for x, p in zip(sample, graph.inputs, strict=True)]
-    error = greatest_error(evaluate(after, values), evaluate(graph, values))
-    return after, replace(narrowing, error=error)
-
-
-def greatest_error(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
-    """The greatest difference over the greatest number, of the worst output of floats.
-
-    Infinite where one has an infinity or a NaN and the other a number.
-    """
-    floats = [(a, b) for a, b in zip(found, wanted, strict=True) if b.dtype.kind not in "biuc"]
-    return max((_error(*map(_wide, pair)) for pair in floats), default=0.0)
-
-
-def _wide(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float64)
-
-
-def _error(found: np.ndarray, wanted: np.ndarray) -> float:
-    finite = np.isfinite(wanted)
-    if not np.array_equal(np.isfinite(found), finite):
-        return float("inf")
-    gap = np.max(np.abs(found[finite] - wanted[finite]), initial=0.0)
-    scale = np.max(np.abs(wanted[finite]), initial=0.0)
-    return float(gap / scale if scale else gap)
 
 
 def _destination(file_name: str | os.PathLike[str] | None, name: str, suffix: str) -> Path:

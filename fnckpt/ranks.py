@@ -5,7 +5,7 @@ sharded over processes the box that its shards tile, with ``fnckpt.part.<name>``
 int64 array of the box's start, its stop and the global shape, a row each.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -255,7 +255,7 @@ def _gathered_marks(mark: Mark) -> list[Mark]:
     return [(number, epoch, step) for number, epoch, step in np.asarray(rows).tolist()]
 
 
-def _restored(sources: list[dict[str, np.ndarray]], like: Any, paths: list[Path]) -> Any:
+def _restored(sources: Sequence[Mapping[str, np.ndarray]], like: Any, paths: list[Path]) -> Any:
     own, faults, found = sources[0], [], []
     for name, leaf in checkpoint.leaves(like):
         if name not in own:
@@ -274,7 +274,7 @@ def _restored(sources: list[dict[str, np.ndarray]], like: Any, paths: list[Path]
     return jax.tree.unflatten(jax.tree.structure(like), found)
 
 
-def _parts(name: str, sources: Iterable[dict[str, np.ndarray]]) -> _Parts | None:
+def _parts(name: str, sources: Iterable[Mapping[str, np.ndarray]]) -> _Parts | None:
     held = [(each[_PART + name], each[name]) for each in sources if _PART + name in each]
     if not held:
         return None

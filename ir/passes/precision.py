@@ -35,7 +35,7 @@ KEPT = frozenset(
         "CumLogSumExp", "CumMax", "CumMin", "CumProd", "CumSum", "Digamma", "ErfInv", "Erfc",
         "Exp", "Expm1", "Lgamma", "Log", "Log1p", "LogSoftmax", "NextAfter", "Pow", "Reciprocal",
         "ReduceMean", "ReduceProd", "ReduceSum", "Rem", "Rsqrt", "ScatterNd", "Sin", "Sinh",
-        "Softmax", "Softplus", "Sqrt", "Square", "Tan",
+        "Softmax", "Softplus", "Sqrt", "Square", "Standardize", "Tan",
     }
 )  # fmt: skip
 
@@ -213,20 +213,34 @@ def _rebuilt(graph: FuncGraph, plan: _Plan) -> FuncGraph:
 def stored(graph: FuncGraph, dtype: str) -> FuncGraph:
     """``graph`` with each float32 weight that ``dtype`` holds exactly, stored so and cast.
 
-    A target that computes a product in float32 alone has widened its weights by now; runtimes do
-    the same when they load the file.
+    A target that computes a product in float32 alone has widened its weights by now, a copy for
+    each use; runtimes do the same when they load the file.
     """
     new: dict[int, Node] = {}
+    copies: dict[tuple[str, Aval], list[Parameter]] = {}
     for node in graph.nodes():
         new[id(node)] = rebuilt(node, new)
-        value = known(node)
-        if value is None or not is_single(node) or value.nbytes <= MOST_KEPT_BYTES:
+        if not isinstance(node, Parameter) or node.value is None or not is_single(node):
             continue
-        small = mapped(node, lambda each: cast_value(each, NARROW[dtype]))
-        assert small is not None
-        if np.array_equal(cast_value(value_of(small), FLOAT32), value, equal_nan=True):
-            new[id(node)] = apply("Cast", small, dtype=FLOAT32)
+        equal = copies.setdefault((node.name, node.aval), [])
+        first = next((p for p in equal if np.array_equal(value_of(p), node.value)), None)
+        if first is None:
+            equal.append(node)
+            new[id(node)] = _stored(node, NARROW[dtype])
+        else:
+            new[id(node)] = new[id(first)]
     return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+
+
+def _stored(weight: Parameter, dtype: np.dtype) -> Node:
+    """A large weight as ``dtype`` and widened, where that is exact."""
+    value = value_of(weight)
+    if value.nbytes <= MOST_KEPT_BYTES:
+        return weight
+    small = mapped(weight, lambda each: cast_value(each, dtype))
+    assert small is not None
+    exact = np.array_equal(cast_value(value_of(small), FLOAT32), value, equal_nan=True)
+    return apply("Cast", small, dtype=FLOAT32) if exact else weight
 
 
 def _report(graph: FuncGraph, old: FuncGraph, plan: _Plan) -> Narrowing:

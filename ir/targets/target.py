@@ -36,10 +36,10 @@ class Target:
         their arrays, so that nothing is copied. Raises ``Refused``.
       check: the problems of a file, each one line naming the place; empty for a good file.
       summarize: what a file holds.
-      symbolic: whether sizes may be left open.
       guards: those of ``legalize`` that only keep a NaN, or saturate what does not fit, and that
         ``fast_math=True`` leaves out.
       no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
+      symbolic: whether sizes may be left open.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Target:
     check: Callable[[Path], list[str]]
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
-    symbolic: bool = True
-    fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
+    symbolic: bool = True
+    fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,15 @@ def test_a_function_is_exported_and_run_by_the_runtime_of_its_format(
     np.testing.assert_allclose(found, x.sum(1, keepdims=True) + np.arange(3), rtol=1e-6)
 
 
+def test_export_takes_a_type_and_fast_math(
+    checkpoint: Path, folder: Path, capsys: Captured
+) -> None:
+    assert main([*exported(checkpoint, "ONNX"), "--dtype", "float16", "--fast-math"]) == 0
+    assert "float16: 2 weights, 1 operators; in float32: 0 weights" in capsys.readouterr().out
+    assert main([*exported(checkpoint, "ONNX"), "--dtype", "half"]) == 2
+    assert "dtype must be one of float16, bfloat16 or None" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
 def test_a_size_with_a_name_stays_open(
     checkpoint: Path, folder: Path, file_format: str, capsys: Captured
@@ -66,15 +75,6 @@ def test_a_size_with_a_name_stays_open(
         np.savez(folder / "in.npz", np.zeros((size, 2), np.float32))
         assert main(["run", f"net.{file_format.lower()}", "in.npz"]) == 0
         assert f"{size}x3" in capsys.readouterr().out
-
-
-def test_export_takes_a_type_and_fast_math(
-    checkpoint: Path, folder: Path, capsys: Captured
-) -> None:
-    assert main([*exported(checkpoint, "ONNX"), "--dtype", "float16", "--fast-math"]) == 0
-    assert "float16: 2 weights, 1 operators; in float32: 0 weights" in capsys.readouterr().out
-    assert main([*exported(checkpoint, "ONNX"), "--dtype", "half"]) == 2
-    assert "dtype must be one of float16, bfloat16 or None" in capsys.readouterr().err
 
 
 def test_run_names_the_inputs_that_do_not_fit(

@@ -8,16 +8,25 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fnckpt.ir.targets.mindir import TARGET, check
 from fnckpt.ir.targets.target import Refused, legalized
-from tests.lite.limits import LIMITS, REFUSED, Outcome, unexpected
+from fnckpt.proto.mind_ir_pb2 import ModelProto
+from tests.lite.limits import (
+    PASSED,
+    REFUSED_BY_US,
+    Outcome,
+    record,
+    unexpected,
+    wrongly_refused,
+)
 from tests.lite.trials import Trial, trials
 from tests.targets.mindir.judge import Judged, judge
 
+JUDGES = ("mindspore", "lite")
 SCRIPT = Path(__file__).with_name("old_runtime.py")
 
 
@@ -27,19 +36,32 @@ def main() -> None:
     parser.add_argument("python", type=Path)
     parser.add_argument("--every", type=int, default=1, help="take each N-th case")
     parser.add_argument("--only", default="", help="take cases whose name has this in it")
-    parser.add_argument("--judge", choices=LIMITS, nargs="+", default=list(LIMITS))
-    parser.add_argument("--keep", type=Path, help="a folder to leave files and results in")
+    parser.add_argument("--judge", choices=JUDGES, nargs="+", default=JUDGES)
+    parser.add_argument(
+        "--keep", type=Path, help="a folder to leave files and results in, a new one"
+    )
+    parser.add_argument("--record", action="store_true", help="write what Lite fails at")
     options = parser.parse_args()
-    some = [trial for trial in trials(options.every) if options.only in trial.name]
+    some = trials(options.every, options.only)
     with TemporaryDirectory() as made:
-        folder = options.keep or Path(made)
-        surprises = run(some, folder, options.python.absolute(), options.judge)
+        found = run(some, options.keep or Path(made), options.python.absolute(), options.judge)
+    refused = {name: each for name, each in found[""].items() if each.kind == REFUSED_BY_US}
+    surprises = wrongly_refused([trial.name for trial in some], refused)
+    if options.record:
+        record(found["lite"])
+    for judge_name in options.judge:
+        surprises += unexpected(judge_name, found[judge_name])
     print("\n".join(surprises))
     sys.exit(bool(surprises))
 
 
-def run(some: Sequence[Trial], folder: Path, python: Path, judges: Sequence[str]) -> list[str]:
-    """Judge each trial; what was not expected, a line each."""
+Outcomes = Mapping[str, Outcome]
+
+
+def run(
+    some: Sequence[Trial], folder: Path, python: Path, judges: Sequence[str]
+) -> dict[str, Outcomes]:
+    """What became of each trial by judge, and under no name what was refused at export."""
     refused: dict[str, Outcome] = {}
     files: dict[str, Trial] = {}
     written: dict[str, bytes] = {}
@@ -48,14 +70,26 @@ def run(some: Sequence[Trial], folder: Path, python: Path, judges: Sequence[str]
             written[f"{number:05}"] = encoded(trial)
             files[f"{number:05}"] = trial
         except Refused as error:
-            refused[trial.name] = Outcome("refused by us", str(error))
-    surprises = unexpected(REFUSED, [trial.name for trial in some], refused)
-    names = [trial.name for trial in files.values()]
+            refused[trial.name] = Outcome(REFUSED_BY_US, str(error))
+    found: dict[str, Outcomes] = {"": refused}
     for name in judges:
-        found = refused | outcomes(files, judged(folder / name, files, written, python, name))
-        report(name, found, folder / f"{name}.json")
-        surprises += [f"{name}: {line}" for line in unexpected(LIMITS[name], names, found)]
-    return surprises
+        found[name] = outcomes(files, judged(folder / name, files, written, python, name))
+        report(name, {**refused, **found[name]})
+        passing = {file for file, trial in files.items() if found[name][trial.name].kind == PASSED}
+        print(f"  in no file that passed: {', '.join(never(written, passing))}", flush=True)
+    return found
+
+
+def never(written: Mapping[str, bytes], passing: Set[str]) -> list[str]:
+    """The primitives that are in files, and in none of those that passed."""
+    ops = {file: primitives(data) for file, data in written.items()}
+    fine = {op for file in passing for op in ops[file]}
+    return sorted({op for each in ops.values() for op in each} - fine)
+
+
+def primitives(data: bytes) -> set[str]:
+    """The operators of a file."""
+    return {node.op_type for node in ModelProto.FromString(data).graph.node}
 
 
 def encoded(trial: Trial) -> bytes:
@@ -68,15 +102,22 @@ def judged(
     folder: Path, files: Mapping[str, Trial], written: Mapping[str, bytes], python: Path, name: str
 ) -> Mapping[str, Judged]:
     """What a runtime makes of the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     for file, data in written.items():
         path = folder / f"{file}.mindir"
         path.write_bytes(data)
         assert check(path) == [], files[file].name
+    names = {file: input_names(data) for file, data in written.items()}
+    (folder / "inputs.json").write_text(json.dumps(names))
     jobs = {file: trial.inputs for file, trial in files.items()}
     return judge(
         folder, jobs, lambda start: [str(python), str(SCRIPT), str(folder), str(start), name]
     )
+
+
+def input_names(data: bytes) -> list[str]:
+    """What the inputs are called in a file."""
+    return [given.name for given in ModelProto.FromString(data).graph.input]
 
 
 def outcomes(files: Mapping[str, Trial], judged: Mapping[str, Judged]) -> dict[str, Outcome]:
@@ -94,16 +135,15 @@ def outcome(trial: Trial, judged: Judged) -> Outcome:
         trial.compare(judged.outputs)
     except AssertionError as error:
         return Outcome("differs", str(error))
-    return Outcome("passed")
+    return Outcome(PASSED)
 
 
-def report(name: str, found: Mapping[str, Outcome], path: Path) -> None:
-    """The counts of one runtime, and what became of each case as a JSON file."""
+def report(name: str, found: Outcomes) -> None:
+    """The counts of one runtime."""
     counts = Counter(each.kind for each in found.values())
     print(f"{name}: {len(found)} cases", flush=True)
     for kind, count in counts.most_common():
         print(f"  {count:5} {kind}")
-    path.write_text(json.dumps({case: [each.kind, each.text] for case, each in found.items()}))
 
 
 if __name__ == "__main__":

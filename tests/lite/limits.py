@@ -1,11 +1,19 @@
-"""What the old runtimes do not compute: patterns of case names, and what is found there.
+"""What the old runtimes do not compute: a case that fails and is not listed is an error, and so is
+one that is listed and passes.
 
-A case that fails and is not listed is an error, and so is one that is listed and passes.
+MindSpore's limits are patterns of case names with reasons. Lite's are as many as the kernels that
+it lacks, so they are recorded case by case in lite_limits.json, by what happened: ``make test-lite
+RECORD=--record`` writes it, and every change of it is seen in a review.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+RECORDED = Path(__file__).with_name("lite_limits.json")
+PASSED, REFUSED_BY_US = "passed", "refused by us"
 
 
 @dataclass(frozen=True)
@@ -16,24 +24,60 @@ class Outcome:
     text: str = ""
 
 
-# Refused at export, by pattern the reason that is given.
+# Refused at export: patterns of case names, and of the reason that is given.
 REFUSED: dict[str, str] = {}
 
-# By runtime and pattern: what is known of it.
-LIMITS: dict[str, dict[str, str]] = {"mindspore": {}, "lite": {}}
+# What MindSpore 2.0.0 does otherwise: patterns of case names, and why.
+MINDSPORE: dict[str, str] = {}
 
 
-def unexpected(
-    limits: Mapping[str, str], names: Sequence[str], found: Mapping[str, Outcome]
-) -> list[str]:
-    """Cases that failed without being listed, or that are listed and passed; a line each."""
+def lite_limits() -> dict[str, str]:
+    """What happened to each case that Lite does not compute."""
+    if not RECORDED.exists():
+        return {}
+    by_kind: dict[str, list[str]] = json.loads(RECORDED.read_text())
+    return {name: kind for kind, names in by_kind.items() for name in names}
+
+
+def record(found: Mapping[str, Outcome]) -> None:
+    """Write what Lite does not compute."""
+    kinds = sorted({each.kind for each in found.values()} - {PASSED, REFUSED_BY_US})
+    by_kind = {k: sorted(name for name, each in found.items() if each.kind == k) for k in kinds}
+    RECORDED.write_text(json.dumps(by_kind, indent=0) + "\n")
+
+
+def matching(table: Mapping[str, str], name: str) -> str | None:
+    """What a table of patterns says of a name."""
+    return next((reason for pattern, reason in table.items() if re.search(pattern, name)), None)
+
+
+def wrongly_refused(names: Sequence[str], refused: Mapping[str, Outcome]) -> list[str]:
+    """Refusals that are not listed, or without the listed reason, and the listed that are none."""
     lines: list[str] = []
     for name in names:
-        outcome = found.get(name, Outcome("passed"))
-        listed = next((pattern for pattern in limits if re.search(pattern, name)), None)
-        if outcome.kind == "passed" and listed is not None:
-            lines.append(f"{name}: passes, and {listed} says that it does not; take it out")
-        elif outcome.kind != "passed" and listed is None:
-            text = " ".join(outcome.text.split())[:300]
-            lines.append(f"{name}: {outcome.kind}: {text}")
+        reason, outcome = matching(REFUSED, name), refused.get(name)
+        if reason is None and outcome is not None:
+            lines.append(f"{name}: refused, and no limit says so: {short(outcome.text)}")
+        elif reason is not None and outcome is None:
+            lines.append(f"{name}: not refused, where a limit says that it is; take it out")
+        elif reason and outcome and not re.search(reason, outcome.text):
+            lines.append(f"{name}: refused for another reason: {short(outcome.text)}")
     return lines
+
+
+def unexpected(judge: str, found: Mapping[str, Outcome]) -> list[str]:
+    """Cases that failed without being listed, or that are listed and passed; a line each."""
+    lines: list[str] = []
+    limits = lite_limits() if judge == "lite" else {}
+    for name, outcome in found.items():
+        listed = limits.get(name) if judge == "lite" else matching(MINDSPORE, name)
+        if outcome.kind == PASSED and listed is not None:
+            lines.append(f"{judge}: {name}: passes, where a limit says {listed!r}; take it out")
+        elif outcome.kind != PASSED and listed is None:
+            lines.append(f"{judge}: {name}: {outcome.kind}: {short(outcome.text)}")
+    return lines
+
+
+def short(text: str) -> str:
+    """The beginning of a message, in one line."""
+    return " ".join(text.split())[:300]

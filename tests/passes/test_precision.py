@@ -12,12 +12,13 @@ import onnx
 import pytest
 
 import fnckpt
-from fnckpt.exporting import greatest_error, trace
+from fnckpt.exporting import trace
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import FuncGraph
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.passes.precision import NARROW, narrowed
 from fnckpt.ir.verify import verify
+from fnckpt.narrowing import greatest_error
 from fnckpt.runtimes import RUNTIMES
 from tests.networks.zoo import ZOO
 

@@ -19,6 +19,6 @@ TARGET = Target(
     encode=encode,
     check=check,
     summarize=summarize,
-    symbolic=False,
     no_dtype={"bfloat16": 'GE r1.1 has no type for it; dtype="float16" has one'},
+    symbolic=False,
 )

@@ -210,6 +210,8 @@ def emit_avg_pool(node: CNode, w: Writer) -> None:
     """Padding is SAME, which counts no padding, or none."""
     window, strides = ints(node.attrs["window"]), ints(node.attrs["strides"])
     mode = pad_mode(node)
+    if not w.dialect.arguments:
+        window, strides = (1, 1, *window), (1, 1, *strides)
     sizes: dict[str, Argument] = {"kernel_size": window, "strides": strides}
     w.node("AvgPool", node, *node.inputs, **sizes, pad_mode=mode, format="NCHW")
 

@@ -67,9 +67,16 @@ def emit_extreme_of(node: CNode, w: Writer) -> None:
     w.node("Select", node, nan, w.scalar(np.nan, x.aval.dtype), found)
 
 
+def nan_in(node: CNode, w: Writer, x: Node) -> str:
+    """Which elements are NaN; Lite, which reads the attribute style, has no IsNan."""
+    if w.dialect.arguments:
+        return w.step("IsNan", node, truth(x.aval), x)
+    return w.step("NotEqual", node, truth(x.aval), x, x)
+
+
 def any_nan(node: CNode, w: Writer, x: Node, axes: tuple[int, ...], keepdims: bool) -> str:
     """Whether a NaN is along ``axes``."""
-    nan = w.step("IsNan", node, truth(x.aval), x)
+    nan = nan_in(node, w, x)
     result = Aval(node.aval.shape, BOOL)
     return w.step("ReduceAny", node, result, nan, axis=axes, keep_dims=keepdims)
 
@@ -83,7 +90,7 @@ def emit_arg(node: CNode, w: Writer) -> None:
     result = Aval(node.aval.shape, place)
     found = w.step(op, node, result, x, axis=axis, output_type=place)
     if w.is_nan(x):
-        nan = w.step("IsNan", node, truth(x.aval), x)
+        nan = nan_in(node, w, x)
         number = w.step("Cast", node, Aval(x.aval.shape, INT32), nan, dst_type=INT32)
         first = w.step("Argmax", node, result, number, axis=axis, output_type=place)
         there = any_nan(node, w, x, (axis,), False)
@@ -141,7 +148,7 @@ def emit_max_pool(node: CNode, w: Writer) -> None:
         w.node("MaxPool", node, x, **sizes, pad_mode=mode, format="NCHW")
         return
     dtype = x.aval.dtype
-    nan = w.step("IsNan", node, truth(x.aval), x)
+    nan = nan_in(node, w, x)
     there = pool(w.step("Cast", node, x.aval, nan, dst_type=dtype))
     some = w.step("Greater", node, truth(node.aval), there, w.scalar(0, dtype))
     w.node("Select", node, some, w.scalar(np.nan, dtype), pool(x))
@@ -163,7 +170,7 @@ def emit_scatter_nd(node: CNode, w: Writer) -> None:
     found = w.step(op, node, node.aval, x, indices, updates)
     counts = []
     for value in (x, updates):
-        nan = w.step("IsNan", node, truth(value.aval), value)
+        nan = nan_in(node, w, value)
         number = Aval(value.aval.shape, INT32)
         counts.append(w.step("Cast", node, number, nan, dst_type=INT32))
     start, added = counts
@@ -200,7 +207,7 @@ def emit_top_k(node: CNode, w: Writer) -> None:
         return w.step("GatherD", node, aval, value, axis, at)
 
     if w.is_nan(x):
-        nan = w.step("IsNan", node, truth(whole), x)
+        nan = nan_in(node, w, x)
         infinity = w.tensor(np.asarray(least_and_greatest(whole.dtype)[1]))
         order = sort(w.step("Select", node, whole, nan, infinity, x), whole)
         number = Aval(whole.shape, INT32)

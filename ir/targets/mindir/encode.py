@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fnckpt.ir.graph import FuncGraph, aval_of
+from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.external import Beside, beside, fits
 from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS
 from fnckpt.ir.targets.mindir.writer import (
@@ -40,7 +41,9 @@ def encode(
     """
     if mindspore not in DIALECTS:
         raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
-    writer = Writer(graph, DIALECTS[mindspore])
+    dialect = DIALECTS[mindspore]
+    graph = rewrite(graph, dialect.legalize)
+    writer = Writer(graph, dialect)
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
     # A node may not have the graph's name: "Duplicate CNode name".
     head = mind_ir.GraphProto(name=writer.unused(graph.name))

@@ -4,7 +4,11 @@ The measure is ir/evaluate.py: a kernel that is there but gives another result i
 An operator that is not in the table has no dtype that needs care.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+
+Kernels = Mapping[str, tuple[str, ...]]
 
 SINGLE = ("float16", "float32")
 FLOATS = (*SINGLE, "float64")
@@ -13,7 +17,7 @@ UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 INTEGERS = (*SIGNED, *UNSIGNED)
 ALL = (*FLOATS, *INTEGERS, "bool")  # all but bfloat16
 
-KERNELS: dict[str, tuple[str, ...]] = {
+KERNELS: Kernels = {
     **dict.fromkeys(
         (
             "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "AvgPool", "BatchNorm",
@@ -50,6 +54,14 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "Sub": (*FLOATS, *SIGNED, "uint8", "uint16"),
 }  # fmt: skip
 
+# The same of MindSpore 2.0.0, of which Lite 2.0.0 has fewer. Neither has bfloat16.
+OLDER_KERNELS: Kernels = KERNELS | {
+    "Less": (*FLOATS, *SIGNED, "uint8", "bool"),
+    "MatMul": ("float32", "float64", "int32"),
+    "Reverse": (*FLOATS, *SIGNED, "uint8", "uint16"),
+    "TopK": (*SINGLE, "int32"),
+}
+
 # Where to compute what a kernel does not take: each holds every value.
 WIDER: dict[str, tuple[str, ...]] = {
     "bfloat16": ("float32", "float64"),
@@ -64,8 +76,8 @@ WIDER: dict[str, tuple[str, ...]] = {
     "uint32": ("int64", "float64"),
 }
 
-# The bits of sums and products are the same, signed or not.
-WRAPS = frozenset({"MatMul", "Sub"})
+# The bits of sums, products and moves are the same, signed or not.
+WRAPS = frozenset({"MatMul", "Reverse", "Sub"})
 
 VALUES = {  # which inputs hold the values; all of them where nothing is said
     "DynamicSlice": (0,), "DynamicUpdateSlice": (0, 1), "Gather": (0,), "GatherElements": (0,),
@@ -74,17 +86,17 @@ VALUES = {  # which inputs hold the values; all of them where nothing is said
 INDEX_DTYPES = ("int16", "int32", "int64")
 
 
-def takes(op: str, dtype: np.dtype) -> bool:
+def takes(op: str, dtype: np.dtype, kernels: Kernels = KERNELS) -> bool:
     """Whether the kernel of ``op`` computes ``dtype``."""
-    return op not in KERNELS or dtype.name in KERNELS[op]
+    return op not in kernels or dtype.name in kernels[op]
 
 
-def stand_in(op: str, dtype: np.dtype) -> np.dtype | None:
+def stand_in(op: str, dtype: np.dtype, kernels: Kernels = KERNELS) -> np.dtype | None:
     """The dtype in which ``op`` gives an equal result; None where there is none, or no need."""
-    if takes(op, dtype):
+    if takes(op, dtype, kernels):
         return None
     if dtype == np.uint64:
         return np.dtype(np.int64) if op in WRAPS else None
-    wide = (name for name in WIDER.get(dtype.name, ()) if name in KERNELS[op])
+    wide = (name for name in WIDER.get(dtype.name, ()) if name in kernels[op])
     found = next(wide, None)
     return None if found is None else np.dtype(found)

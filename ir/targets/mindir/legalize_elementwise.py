@@ -84,12 +84,16 @@ def compose_elu(node: CNode) -> Node:
 def compose_gelu(node: CNode) -> Node | None:
     """The exact form, ``x / 2 * erfc(-x / sqrt(2))``; MindSpore's GeLU is the other, in float32."""
     (x,), build = node.inputs, Build(node)
-    half = build("Mul", x, build.number(0.5, x))
     if not flag(node, "approximate"):
+        half = build("Mul", x, build.number(0.5, x))
         scaled = build("Mul", x, build.number(-math.sqrt(0.5), x))
         return build("Mul", half, build("Erfc", scaled))
-    if x.aval.dtype != FLOAT64:
-        return None
+    return gelu_by_tanh(build, x) if x.aval.dtype == FLOAT64 else None
+
+
+def gelu_by_tanh(build: Build, x: Node) -> Node:
+    """``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))``."""
+    half = build("Mul", x, build.number(0.5, x))
     cube = build("Mul", build("Square", x), build("Mul", x, build.number(0.044715, x)))
     inner = build("Mul", build("Add", x, cube), build.number(math.sqrt(2 / math.pi), x))
     return build("Mul", half, build("Add", build("Tanh", inner), build.number(1, x)))

@@ -10,7 +10,7 @@ from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.targets.mindir.kernels import INDEX_DTYPES, KERNELS, VALUES, stand_in, takes
+from fnckpt.ir.targets.mindir.kernels import INDEX_DTYPES, KERNELS, VALUES, Kernels, stand_in, takes
 
 BOOL, UINT8 = np.dtype(bool), np.dtype(np.uint8)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
@@ -41,13 +41,12 @@ def compute_in_stand_in(node: CNode) -> Node | None:
     return None if dtype is None else through(node, dtype)
 
 
-@rewrites("TupleGetItem")
-def top_k_in_stand_in(node: CNode) -> Node | None:
+def top_k_in_stand_in(node: CNode, kernels: Kernels = KERNELS) -> Node | None:
     """The first result of TopK is cast back."""
     (source,), build = node.inputs, Build(node)
     assert isinstance(source, CNode)
     (x,) = source.inputs
-    dtype = stand_in("TopK", x.aval.dtype)
+    dtype = stand_in("TopK", x.aval.dtype, kernels)
     if dtype is None:
         return None
     wide = apply("TopK", build.cast(x, dtype), origin=node.origin, **source.attrs)
@@ -150,7 +149,7 @@ RULES: tuple[Rule, ...] = (
     *_each(("Abs", "Relu"), drop_on_unsigned),
     no_integer_is_infinite,
     *_each((op for op in KERNELS if op != "TopK"), compute_in_stand_in),
-    top_k_in_stand_in,
+    Rule(Op("TupleGetItem"), top_k_in_stand_in),
     *_each(INDICES, index_with_known_dtype),
     saturate_cast,
 )

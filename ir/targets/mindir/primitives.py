@@ -19,11 +19,13 @@ class Form:
         signature, so that both dialects write attributes.
       inputs: what is an input in the attribute style too.
       new: what the attribute style does not have at all.
+      alike: the kernels that read the attribute style want inputs of the result's shape.
     """
 
     arguments: tuple[str, ...] | None = ()
     inputs: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    alike: bool = False
 
 
 def _form(arguments: str = "", inputs: str = "", new: str = "") -> Form:
@@ -60,6 +62,7 @@ PRIMITIVES: Mapping[str, Form] = {
     "Reshape": _form("shape", inputs="shape"),
     "ReverseV2": _form("axis"),
     "Round": _form("decimals", new="decimals"),
+    "Select": Form(alike=True),
     "Softmax": _form("axis"),
     "StridedSlice": _form(f"begin end strides {MASKS}", inputs="begin end strides"),
     "Tile": _form("multiples", inputs="multiples"),

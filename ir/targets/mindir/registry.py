@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fnckpt.ir.attributes import whole
 from fnckpt.ir.graph import Attr, CNode
 from fnckpt.ir.targets.mindir.kernels import VALUES, takes
-from fnckpt.ir.targets.mindir.writer import Writer
+from fnckpt.ir.targets.mindir.writer import Dialect, Writer
 from fnckpt.ir.targets.target import Refusal
 
 Emitter = Callable[[CNode, Writer], None]
@@ -23,7 +23,7 @@ def emits(*ops: str) -> Callable[[Emitter], Emitter]:
 
     def register(emitter: Emitter) -> Emitter:
         def checked(node: CNode, w: Writer) -> None:
-            check_dtype(node)
+            check_dtype(node, w.dialect)
             emitter(node, w)
 
         for op in ops:
@@ -35,13 +35,19 @@ def emits(*ops: str) -> Callable[[Emitter], Emitter]:
     return register
 
 
-def check_dtype(node: CNode) -> None:
+def check_dtype(node: CNode, dialect: Dialect) -> None:
     """Refuse a dtype that MindSpore has no kernel for, and that has no equal detour."""
     if node.op == "TupleGetItem" or not node.inputs:
         return
+    dtypes = {aval.dtype.name for aval in (*node.results, *(x.aval for x in node.inputs))}
+    if not dialect.arguments and "bfloat16" in dtypes:
+        raise Refusal(
+            "MindSpore up to 2.2 has no bfloat16; cast to float32 before, or export for "
+            'mindspore="2.3"'
+        )
     place = VALUES.get(node.op, (0,))[0]
     dtype = node.inputs[place].aval.dtype
-    if not takes(node.op, dtype):
+    if not takes(node.op, dtype, dialect.kernels):
         raise Refusal(
             f"MindSpore's CPU kernel of {node.op} does not compute {dtype}; cast to float32 or "
             "int32 before"

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jax.errors import InconclusiveDimensionOperation
 
-from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node
+from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, aval_of
+from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.external import raw
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
+from fnckpt.ir.targets.mindir.kernels import KERNELS, OLDER_KERNELS, Kernels
 from fnckpt.ir.targets.mindir.known import may_be_nan, may_be_negative_zero, may_be_special
+from fnckpt.ir.targets.mindir.legalize_older import OLDER
 from fnckpt.ir.targets.mindir.primitives import CODES, form_of
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.target import Part
@@ -18,6 +21,7 @@ from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.wire import field
 
 Value = Node | str
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,25 @@ MOST_SHARED = 1024  # bytes of a constant that is written once however often it 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Which MindSpore reads the file: since 2.3 the argument style, before the attribute style."""
+    """Which MindSpore reads the file: since 2.3 the argument style, before the attribute style.
+
+    Attributes:
+      arguments: whether primitives take all but tensors as inputs.
+      mind_ir_version: as it stands in the file.
+      kernels: the dtypes that the readers compute.
+      legalize: rewrites for what those readers lack, after those of the target.
+    """
 
     arguments: bool
     mind_ir_version: int
+    kernels: Kernels
+    legalize: Sequence[Rule]
 
 
-DIALECTS: Mapping[str, Dialect] = {"2.3": Dialect(True, 3), "2.0": Dialect(False, 0)}
+DIALECTS: Mapping[str, Dialect] = {
+    "2.3": Dialect(True, 3, KERNELS, ()),
+    "2.0": Dialect(False, 0, OLDER_KERNELS, OLDER),
+}
 
 
 class Writer:
@@ -69,6 +85,7 @@ class Writer:
         self.primitives: dict[bytes, _Primitive] = {}
         self._taken = set(self.names.values())
         self._shared: dict[bytes, str] = {}
+        self._avals: dict[str, Aval] = {}  # of what is written, of several results the first
 
     def is_special(self, node: Node) -> bool:
         """Whether NaN or an infinity may be in a value of the graph."""
@@ -126,9 +143,11 @@ class Writer:
         **arguments: Argument,
     ) -> None:  # fmt: skip
         """Write a node called ``name``, its arguments as the dialect spells them."""
+        form, new_style = form_of(op), self.dialect.arguments
+        if form.alike and not new_style:
+            inputs = [self.spread(value, results[0].shape, name, scope) for value in inputs]
         refs = [self.ref(value) for value in inputs]
         attributes: list[_Attribute] = []
-        form, new_style = form_of(op), self.dialect.arguments
         known = form.arguments or ()
         for argument in known if form.arguments is not None else arguments:
             content = arguments[argument]
@@ -140,6 +159,7 @@ class Writer:
                 attributes.append(attribute(argument, content))
         kind = type_attribute(results, is_tuple=op in SEVERAL)
         self._write(op, refs, attributes, kind, name, scope)
+        self._avals[name] = results[0]
 
     def size(self, op: str, *inputs: str, items: int = 0) -> str:
         """``op`` of sizes, written once; it gives a size, or with ``items`` so many as a tuple."""
@@ -165,6 +185,23 @@ class Writer:
         message.attribute.append(result)
         self.parts += field(GRAPH_NODE, [message.SerializeToString()])
         self.count += 1
+
+    def spread(self, value: Value, shape: Shape, name: str, scope: str) -> Value:
+        """``value`` repeated to ``shape``, in steps towards the node ``name``."""
+        aval = self._avals[value] if isinstance(value, str) else value.aval
+        if aval.shape == shape:
+            return value
+        ones = (1,) * (len(shape) - len(aval.shape)) + aval.shape
+        if ones != aval.shape:
+            whole = self.unused(f"{name}/Reshape")
+            self.add("Reshape", [value], [Aval(ones, aval.dtype)], whole, scope, shape=ones)
+            value = whole
+        if ones == shape:
+            return value
+        times = tuple(1 if n == size else size for n, size in zip(ones, shape, strict=True))
+        repeated = self.unused(f"{name}/Tile")
+        self.add("Tile", [value], [Aval(shape, aval.dtype)], repeated, scope, multiples=times)
+        return repeated
 
     def primitive(
         self, op: str, attributes: Sequence[_Attribute], kind: _Primitive.PrimType
@@ -194,6 +231,7 @@ class Writer:
         key = f"{value.dtype}{value.shape}".encode() + (value.tobytes() if small else name.encode())
         if key not in self._shared:
             name = self._shared[key] = name or self.unused("constant")
+            self._avals[name] = aval_of(value)
             self._constant(name, value)
         return self._shared[key]
 
