@@ -495,17 +495,24 @@ def emit_batch_norm(node: CNode, w: Writer) -> None:
 
 @emits("LayerNorm")
 def emit_layer_norm(node: CNode, w: Writer) -> None:
-    """Before opset 17 its formula."""
-    epsilon = number(node, "epsilon")
-    if w.opset >= 17:
+    """Its formula before opset 17, and of doubles whose epsilon is no float32."""
+    epsilon, dtype = number(node, "epsilon"), node.aval.dtype
+    if w.opset >= 17 and (dtype != np.float64 or epsilon == float(np.float32(epsilon))):
         w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
         return
-    (x, scale, bias), along = node.inputs, {"axes": [-1], "keepdims": 1}
-    centred = w.step("Sub", node, x, w.step("ReduceMean", node, x, **along))
-    variance = w.step("ReduceMean", node, w.step("Mul", node, centred, centred), **along)
-    spread = w.step("Add", node, variance, w.scalar(epsilon, node.aval.dtype))
+    x, scale, bias = node.inputs
+    centred = w.step("Sub", node, x, _mean_of_rows(node, w, x))
+    variance = _mean_of_rows(node, w, w.step("Mul", node, centred, centred))
+    spread = w.step("Add", node, variance, w.scalar(epsilon, dtype))
     normal = w.step("Div", node, centred, w.step("Sqrt", node, spread))
     w.node("Add", node, w.step("Mul", node, normal, scale), bias)
+
+
+def _mean_of_rows(node: CNode, w: Writer, x: Value) -> str:
+    """Axes are an input since opset 18."""
+    if w.opset >= 18:
+        return w.step("ReduceMean", node, x, w.ints([-1], "axes"), keepdims=1)
+    return w.step("ReduceMean", node, x, axes=[-1], keepdims=1)
 
 
 @emits("InstanceNorm")
