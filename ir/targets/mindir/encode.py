@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fnckpt.ir.graph import FuncGraph, aval_of
+from fnckpt.ir.graph import CNode, FuncGraph, aval_of
+from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.external import Beside, beside, fits
-from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS
+from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS, NO_BFLOAT16
 from fnckpt.ir.targets.mindir.writer import (
     DIALECTS,
     Writer,
@@ -15,7 +16,7 @@ from fnckpt.ir.targets.mindir.writer import (
     tensor_type,
     type_attribute,
 )
-from fnckpt.ir.targets.target import Encoded, Part, emit_all
+from fnckpt.ir.targets.target import Encoded, Part, Refused, emit_all
 from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.wire import field, size
 
@@ -45,6 +46,8 @@ def encode(
     graph = rewrite(graph, dialect.legalize)
     writer = Writer(graph, dialect)
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
+    if not dialect.arguments:
+        _refuse_bfloat16(graph)
     # A node may not have the graph's name: "Duplicate CNode name".
     head = mind_ir.GraphProto(name=writer.unused(graph.name))
     for parameter in graph.inputs:
@@ -92,6 +95,14 @@ def _parameters(arrays: Mapping[str, np.ndarray], data: Beside | None) -> list[P
         tensor.external_data.offset, tensor.external_data.length = place.offset, place.length
         parts += field(GRAPH_PARAMETER, [tensor.SerializeToString()])
     return parts
+
+
+def _refuse_bfloat16(graph: FuncGraph) -> None:
+    """What no operator takes, too: an input that is not used, or is the output."""
+    values = (*graph.inputs, *graph.weights(), *graph.outputs)
+    narrow = [x for x in values if not isinstance(x, CNode) and x.aval.dtype.name == "bfloat16"]
+    if narrow:
+        raise Refused([(apply("Identity", x), NO_BFLOAT16) for x in narrow])
 
 
 def _array(value: np.ndarray | None) -> np.ndarray:

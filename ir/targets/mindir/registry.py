@@ -17,6 +17,10 @@ CANNOT: dict[str, str] = {
     "apply_fn",
 }
 
+NO_BFLOAT16 = (
+    'MindSpore up to 2.2 has no bfloat16; cast to float32 before, or export for mindspore="2.3"'
+)
+
 
 def emits(*ops: str) -> Callable[[Emitter], Emitter]:
     """Register the decorated function as what writes ``ops``, in dtypes MindSpore computes."""
@@ -41,10 +45,7 @@ def check_dtype(node: CNode, dialect: Dialect) -> None:
         return
     dtypes = {aval.dtype.name for aval in (*node.results, *(x.aval for x in node.inputs))}
     if not dialect.arguments and "bfloat16" in dtypes:
-        raise Refusal(
-            "MindSpore up to 2.2 has no bfloat16; cast to float32 before, or export for "
-            'mindspore="2.3"'
-        )
+        raise Refusal(NO_BFLOAT16)
     place = VALUES.get(node.op, (0,))[0]
     dtype = node.inputs[place].aval.dtype
     if not takes(node.op, dtype, dialect.kernels):
