@@ -54,6 +54,29 @@ class CheckpointPolicy:
                     f"{where}: must be at least 0, got {value}; 0 or None gives the setting up"
                 )
 
+    def _repr_html_(self) -> str:
+        """The two decisions in words."""
+        rows = "".join(
+            f"<tr><th>{name}</th><td style='text-align:left'>{text}</td></tr>"
+            for name, text in (("saves", self._saves()), ("keeps", self._keeps()))
+        )
+        return f"<table><caption>CheckpointPolicy</caption>{rows}</table>"
+
+    def _saves(self) -> str:
+        if self.step:
+            often = f"after every {self.step} steps" if self.step > 1 else "after every step"
+            return f"{often}, and at the end"
+        if self.seconds:
+            return f"when more than {self.seconds} seconds have passed, and at the end"
+        return "nothing"
+
+    def _keeps(self) -> str:
+        if self.keep_max:
+            return f"the newest {self.keep_max}"
+        if self.keep_per_n_minutes:
+            return f"one of every {self.keep_per_n_minutes} minutes, and the newest"
+        return "the newest alone"
+
     def should_save(self, *, step: int, now: float, last_save: float) -> bool:
         """Whether to save after a step.
 

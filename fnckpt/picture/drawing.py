@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
+from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 
 # Colours by what an operator does; words that its name may hold, in any of the formats.
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -43,11 +43,12 @@ def kind_of(op: str) -> str:
 
 def drawing_of(summary: Summary) -> Drawing:
     """A whole graph: what lies in a module is one box, the rest a box for each operator."""
-    return drawing_within(summary.nodes, summary.inputs, summary.outputs)
+    return drawing_within(summary.nodes, summary.shapes, summary.inputs, summary.outputs)
 
 
 def drawing_within(
     nodes: Sequence[NodeSummary],
+    shapes: Mapping[str, Shape],
     inputs: Sequence[ValueSummary] = (),
     outputs: Sequence[ValueSummary] = (),
 ) -> Drawing:
@@ -63,7 +64,7 @@ def drawing_within(
     places: dict[str, int] = {}
     for key, group in groups.items():
         places[key] = len(boxes)
-        boxes.append(_box(key, group))
+        boxes.append(_box(key, group, shapes))
     for key, node in zip(keys, nodes, strict=True):
         made |= dict.fromkeys(node.outputs, places[key])
     edges = [(made[i], places[k]) for k, n in zip(keys, nodes, strict=True) for i in n.inputs
@@ -93,13 +94,19 @@ def _key(node: NodeSummary, depth: int) -> str:
     return "/".join(path[: depth + 1]) + "/" if len(path) > depth + 1 else node.name
 
 
-def _box(key: str, group: Sequence[NodeSummary]) -> Box:
+def _box(key: str, group: Sequence[NodeSummary], shapes: Mapping[str, Shape]) -> Box:
     if len(group) == 1:
         node = group[0]
-        weights = [name for name in node.inputs if name.startswith("params")]
-        hover = "\n".join([node.name, node.op, *weights])
-        return Box(node.op, kind_of(node.op), hover)
+        weights = [_shaped(name, shapes) for name in node.inputs if name.startswith("params")]
+        results = [_shaped(name, shapes) for name in node.outputs if name in shapes]
+        return Box(node.op, kind_of(node.op), "\n".join([node.name, node.op, *weights, *results]))
     counts = Counter(node.op for node in group).most_common()
-    hover = "\n".join([key.rstrip("/"), *(f"{count} {op}" for op, count in counts)])
+    results = [_shaped(name, shapes) for name in group[-1].outputs if name in shapes]
+    hover = [key.rstrip("/"), *(f"{count} {op}" for op, count in counts), *results]
     label = f"{key.rstrip('/').split('/')[-1]} ({len(group)})"
-    return Box(label, "module", hover, tuple(group))
+    return Box(label, "module", "\n".join(hover), tuple(group))
+
+
+def _shaped(name: str, shapes: Mapping[str, Shape]) -> str:
+    """A value's name with its sizes, where the file tells them."""
+    return f"{name}: [{','.join(map(str, shapes[name]))}]" if name in shapes else name

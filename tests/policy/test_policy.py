@@ -138,3 +138,22 @@ def test_only_differences_of_time_count(policy, gaps, origin):
 def test_the_last_step_is_saved_at_the_end_unless_it_was(policy, step, last):
     due = policy.should_save_at_end(step=step, last_saved_step=last)
     assert due == (bool(policy.step or policy.seconds) and step != last)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (CheckpointPolicy(), ("after every step, and at the end", "the newest 5")),
+        (CheckpointPolicy(step=32, keep_max=2), ("after every 32 steps", "the newest 2")),
+        (
+            CheckpointPolicy(step=0, seconds=60, keep_max=0, keep_per_n_minutes=5),
+            ("more than 60 seconds have passed", "one of every 5 minutes, and the newest"),
+        ),
+        (CheckpointPolicy(step=None, keep_max=None), ("nothing", "the newest alone")),
+    ],
+)
+def test_in_a_notebook_a_policy_says_what_it_does(
+    policy: CheckpointPolicy, words: tuple[str, str]
+) -> None:
+    shown = policy._repr_html_()
+    assert all(word in shown for word in words)

@@ -57,6 +57,13 @@ def test_a_page_shows_every_operator_and_is_well_formed(
     assert "http" not in shown.replace("http://www.w3.org/2000/svg", "")
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_box_tells_the_shape_of_its_result(file_format: str, tmp_path: Path) -> None:
+    summary = target(file_format).summarize(exported("linen_cnn", file_format, tmp_path))
+    hovers = [box.hover for box in drawing_of(summary).boxes]
+    assert any("[3,10]" in hover for hover in hovers)
+
+
 def test_modules_are_boxes_that_open(tmp_path: Path) -> None:
     summary = target("ONNX").summarize(exported("linen_resnet", "ONNX", tmp_path))
     labels = [box.label for box in drawing_of(summary).boxes]
