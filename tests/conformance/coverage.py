@@ -129,8 +129,8 @@ def examples() -> dict[str, FuncGraph]:
     }
     for case in filter(is_usual, CASES):
         name = case.name.split(":")[0]
-        if name in RULES and name not in found:
-            found[name] = optimized_graph(case)
+        if name in RULES and not (name in found and (name in EXAMPLES or found[name].cnodes())):
+            found[name] = optimized_graph(case)  # of a 1 x 1 matrix qr is nothing
     for case in filter(is_usual, CASES):
         for name in alone(case) - found.keys():
             found[name] = optimized_graph(case)
