@@ -22,6 +22,7 @@ from fnckpt.ir.sizes import all_known
 PRNGS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
 
 MOST_SIZES = 64  # of an array of indices that is looked at
+KEEPS_SIZES = frozenset({"Cast", "Concat", "Reshape"})
 
 # What calls back into Python may look at a clock or a file: a value it gives is not a constant.
 IMPURE = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print", "infeed"})
@@ -68,15 +69,18 @@ def known_sizes(node: Node) -> tuple[int, ...] | None:
         return None
     if node.op == "Sizes":
         return sizes(node, "sizes")
+    if (
+        node.op not in KEEPS_SIZES
+        or node.aval.size > MOST_SIZES
+        or node.aval.dtype.kind not in "iu"
+    ):
+        return None
     parts = [known_sizes(each) for each in node.inputs]
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
+    one_axis = node.op != "Concat" or len(node.aval.shape) == 1
+    if len(known) < len(parts) or not one_axis:
         return None
-    if node.op == "Reshape" or (node.op == "Cast" and node.aval.dtype.kind in "iu"):
-        return known[0]
-    if node.op == "Concat" and len(node.aval.shape) == 1:
-        return tuple(size for part in known for size in part)
-    return None
+    return tuple(size for part in known for size in part)
 
 
 def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:

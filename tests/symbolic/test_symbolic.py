@@ -79,3 +79,13 @@ def test_mindspore_runs_a_file_at_every_size(case: Open, number: int) -> None:
     judged = of_mindspore(number)[case.name]
     assert not judged.error, judged.error
     assert_as_jax(case, SIZES[number], judged.outputs)
+
+
+def test_a_long_sum_of_indices_is_looked_at_once_not_once_a_path() -> None:
+    def net(_: object, x: jax.Array, at: jax.Array) -> jax.Array:
+        for _ in range(64):
+            at = at + at % 3  # two ways to each step: 2**64 to the first
+        return x[at]
+
+    graph = trace((), net, (np.ones((9, 2), np.float32), np.int32(0)), name="net")
+    assert len(graph.cnodes()) < 2000
