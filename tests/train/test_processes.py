@@ -100,7 +100,9 @@ def together(root: Path, directory: Path, count: int, **asked: Any) -> list[dict
             child.kill()
     for child, (_, errors) in zip(children, printed, strict=True):
         assert child.returncode == 0, errors
-    return [json.loads(out.splitlines()[-1]) for out, _ in printed]
+    # Gloo says on the standard output whom it met, at a moment of its own.
+    lines = [[line for line in out.splitlines() if line.startswith("{")] for out, _ in printed]
+    return [json.loads(own[-1]) for own in lines]
 
 
 def files(directory: Path) -> list[str]:

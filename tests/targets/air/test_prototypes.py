@@ -55,7 +55,7 @@ def test_every_type_with_a_kernel_has_a_prototype_and_a_shape_function() -> None
 
 
 def test_every_operator_is_emitted_legalized_or_explained() -> None:
-    rewritten = {rule.pattern.op for rule in TARGET.legalize}
+    rewritten = {rule.pattern.op for rule in TARGET.legalize} | {"Split"}  # by its TupleGetItems
     assert set(OPERATORS) <= set(TARGET.emitters) | set(TARGET.cannot) | rewritten
     assert set(TARGET.emitters) <= set(OPERATORS)
     assert not set(TARGET.emitters) & set(TARGET.cannot)
