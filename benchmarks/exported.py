@@ -8,8 +8,8 @@ Claims, over the networks of ``benchmarks.zoo``, ratios ours / theirs as medians
   seconds to export                                  geometric mean <= 0.5
   peak memory of the export      each <= 1.0
 Each export runs in a process of its own, which has imported everything, and whose peak memory is
-counted; the sessions of a network take turns in one process. A network that jax2onnx cannot export
-is shown as such and counted as held.
+counted; the sessions of a network take turns in one process. A network that jax2onnx cannot export,
+or whose file ONNX Runtime does not load, is shown as such and has no ratio of latency.
 
 Run: pip install -e '.[bench]'; python -m benchmarks.exported [--networks UNet LSTM] [--rounds 7]
 """
@@ -38,6 +38,7 @@ import fnckpt
 from benchmarks.zoo import ZOO
 
 THREADS = 2
+ERROR = r"[\w.]*(Error|Fail|Exception|InvalidGraph|NotImplemented): "
 LEAST_SECONDS = 0.15  # of one turn of one contestant
 
 
@@ -130,14 +131,14 @@ def child(*args: str) -> dict[str, Any] | str:
     command = [sys.executable, "-m", "benchmarks.exported", *args]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if re.match(r"[\w.]*Error: ", line)]
+        lines = [line for line in done.stderr.splitlines() if re.match(ERROR, line)]
         return [*lines, f"killed by {done.returncode}"][0]
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is shown of one network; a ratio is None where jax2onnx failed."""
+    """What is shown of one network; ``ratios`` has those that there are files for."""
 
     network: str
     nodes: tuple[int, int]
@@ -170,7 +171,9 @@ def measure(name: str, rounds: int, directory: Path) -> Row:
     ours, theirs = exports["ours"], exports["theirs"]
     if isinstance(ours, str):
         raise SystemExit(f"{name}: our export failed: {ours}")
-    there = [str(paths[who]) for who in EXPORTERS if not isinstance(exports[who], str)]
+    written = [str(paths[who]) for who in EXPORTERS if not isinstance(exports[who], str)]
+    loads = child("--load", str(paths["theirs"])) if len(written) > 1 else theirs
+    there = written[:1] if isinstance(loads, str) else written
     runs = child("--run", name, "--rounds", str(rounds), *there)
     if isinstance(runs, str):
         raise SystemExit(f"{name}: a file does not run: {runs}")
@@ -180,14 +183,17 @@ def measure(name: str, rounds: int, directory: Path) -> Row:
         return float(np.median(seconds[a] / seconds[b]))
 
     ratios = {"jax": ratio("ours", "jax")}
-    nodes, transposes = zip(*(count(Path(path)) for path in there), strict=True)
+    nodes, transposes = zip(*(count(Path(path)) for path in written), strict=True)
     if not isinstance(theirs, str):
         ratios |= {
-            "latency": ratio("ours", "theirs"),
-            "literal": ratio("ours, literal", "theirs, literal"),
             "nodes": nodes[0] / nodes[1],
             "export": ours["seconds"] / theirs["seconds"],
             "memory": ours["mib"] / theirs["mib"],
+        }
+    if not isinstance(loads, str):
+        ratios |= {
+            "latency": ratio("ours", "theirs"),
+            "literal": ratio("ours, literal", "theirs, literal"),
         }
     ms = [1000 * statistics.median(runs["seconds"].get(k, [0])) for k in ("ours", "theirs", "jax")]
     return Row(
@@ -197,7 +203,7 @@ def measure(name: str, rounds: int, directory: Path) -> Row:
         (ms[0], ms[1], ms[2]),
         ratios,
         (runs["errors"]["ours"], runs["errors"].get("theirs", 0.0)),
-        theirs if isinstance(theirs, str) else "",
+        loads if isinstance(loads, str) else "",
     )
 
 
@@ -243,6 +249,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--export", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -253,11 +260,18 @@ def main() -> None:
         who, name, path = given.export
         print(json.dumps(export_alone(who, name, Path(path))))
         return
+    if given.load:
+        session(given.load, optimized=False)
+        print("{}")
+        return
     if given.run:
         paths = dict(zip(EXPORTERS, given.files, strict=False))
         print(json.dumps(run_alone(given.run, paths, given.rounds)))
         return
-    print(f"{'':15s}       nodes   transp. " + " ".join(f"{key:>8s}" for key in RATIOS) + "  ms")
+    print(
+        f"{'':15s}       nodes   transp. " + " ".join(f"{key:>8s}" for key in RATIOS) + "  ms",
+        flush=True,
+    )
     rows: list[Row] = []
     for name in given.networks:
         with tempfile.TemporaryDirectory() as directory:
