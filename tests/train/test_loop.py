@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -192,8 +193,12 @@ def test_one_save_at_most_is_in_flight_and_the_order_is_kept(tmp_path: Path):
     flying: list[int] = []
     told: list[str] = []
 
-    def look(*_: object) -> None:
-        flying.append(sum(name.endswith(".tmp") for name in os.listdir(tmp_path)))
+    def look(number: int, *_: object) -> None:
+        """Count the saves under way once that of this step is, which is on another thread."""
+        done = tmp_path / f"CKP-1_{number}.ckpt"
+        while not (under_way := list(tmp_path.glob(".*.tmp"))) and not done.exists():
+            time.sleep(0.0005)
+        flying.append(len(under_way))
 
     state = np.zeros(2_000_000, np.float32)
     train(
