@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,6 +83,7 @@ def write(file: Sink, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = F
         if crc:
             checksum = zlib.crc32(piece, checksum)
         tail = (tail + bytes(piece[-TRAILER:]))[-TRAILER:]
+        del piece  # with the memory of its leaf, before the next one is fetched
     if crc:
         file.write(CRC_MARK + checksum.to_bytes(CRC_DIGITS, "big"))
     elif tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
@@ -103,9 +104,8 @@ def _pieces(leaves: Iterable[tuple[str, np.ndarray]]) -> Iterator[bytes | memory
             yield b"".join(small)
             at, small, held = at + held, [], 0
         if message is None:
-            for piece in _parts(name, leaf, at):
-                yield piece
-                at += len(piece)
+            at = yield from _parts(name, leaf, at)
+        del leaf
     if small:
         yield b"".join(small)
 
@@ -132,10 +132,13 @@ def _small_frame(
     return *_frame(tag, _kind(dtype), shape, length), None if stored == dtype else stored
 
 
-def _parts(name: str, leaf: np.ndarray, at: int) -> Iterator[bytes | memoryview]:
+def _parts(name: str, leaf: np.ndarray, at: int) -> Generator[bytes | memoryview, None, int]:
     """The bytes of one leaf: headers, each followed by its part of the content.
 
     Where there are several, each part begins a page, so that together they can be mapped.
+
+    Returns:
+      The byte after them.
     """
     if leaf.dtype.kind == "U":
         kind, dims, leaf = "str", (0,), leaf.astype(leaf.dtype.newbyteorder("<"))
@@ -158,6 +161,7 @@ def _parts(name: str, leaf: np.ndarray, at: int) -> Iterator[bytes | memoryview]
             written = min(left, len(block))
             block, left, to_come = block[written:], left - written, to_come - written
             at += written
+    return at
 
 
 def _up_to_a_page(at: int) -> bytes:
