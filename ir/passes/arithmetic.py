@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.attributes import ints, sizes
@@ -49,6 +50,18 @@ def drop_mul(root: CNode, x: Node) -> Node | None:
 def drop_div(root: CNode, x: Node) -> Node | None:
     """x / 1 is x."""
     return x if x.aval == root.aval else None
+
+
+@rewrites(Op("Div", x, Scalar("divisor")))
+def multiply_by_power(root: CNode, x: Node, divisor: float) -> Node | None:
+    """x / 2^k is x * 2^-k, bit for bit; runtimes multiply faster than they divide."""
+    mantissa, exponent = math.frexp(divisor)
+    least = int(ml_dtypes.finfo(root.aval.dtype).minexp) if is_float(root) else 0
+    if abs(mantissa) != 0.5 or not least < 1 - exponent < -least:
+        return None
+    factor = constant(math.ldexp(math.copysign(1.0, divisor), 1 - exponent), x.aval.dtype)
+    product = apply("Mul", x, factor, origin=root.origin)
+    return product if product.aval == root.aval else None
 
 
 @rewrites(Op("Sub", x, Scalar("zero")))

@@ -223,7 +223,7 @@ def compose_standardize(root: CNode) -> Node:
     centred = build("Sub", x, build("ReduceMean", x, **along))
     variance = build("ReduceMean", build("Square", centred), **along)
     spread = build("Add", variance, build.number(number(root, "epsilon"), x))
-    return build("Mul", centred, build("Rsqrt", spread))
+    return build("Div", centred, build("Sqrt", spread))
 
 
 @rewrites("InstanceNorm")

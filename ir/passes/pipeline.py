@@ -14,6 +14,7 @@ from fnckpt.ir.passes import (
     reshape,
     weights,
 )
+from fnckpt.ir.passes.channels import channels_first
 from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
@@ -43,11 +44,21 @@ PASSES: dict[str, Pass] = {
         *reshape.RULES, *fuse.RULES, *activations.RULES, *norms.RULES, *arithmetic.LATER
     ),
     "relu": _rules(fuse.fuse_relu),
+    "channels": channels_first,
     "layout": _rules(
-        *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor
+        *reshape.RULES,
+        *reshape.FOLD,
+        *layout.RULES,
+        *fuse.RULES,
+        arithmetic.cancel_factor,
     ),
     "weights": _rules(*reshape.RULES, *fuse.RULES, *weights.RULES),
-    "finish": _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
+    "finish": _rules(
+        *reshape.RULES,
+        arithmetic.drop_dimensions,
+        arithmetic.multiply_by_power,
+        *arithmetic.EARLIER,
+    ),
     "share_finished": share,
 }
 

@@ -177,18 +177,22 @@ def compose_gemm(root: CNode) -> Node:
 
 LAST = ("LayerNorm", "Softmax", "LogSoftmax")
 
+# A stack of rows is one matrix, from product to product.
+ROWS: tuple[Rule, ...] = (
+    flatten_product,
+    fuse_gemm,
+    slice_rows,
+    join_rows,
+    *(Rule(Op(op), _along_last) for op in LAST if op in OPERATORS),
+)
 FUSE: tuple[Rule, ...] = (
     fuse_relu_limit,
     fuse_clip,
     fuse_transposed_bias,
     divide_by_root,
     turn_operands,
-    flatten_product,
     flatten_columns,
-    fuse_gemm,
+    *ROWS,
     fuse_gemm_sum,
-    slice_rows,
-    join_rows,
-    *(Rule(Op(op), _along_last) for op in LAST if op in OPERATORS),
 )
 COMPOSE: tuple[Rule, ...] = (compose_clip, compose_gemm)

@@ -12,7 +12,8 @@ from fnckpt.ir.targets.mindir import (
 )
 
 LEGALIZE: tuple[Rule, ...] = (
-    *products.COMPOSE,
+    products.compose_clip,
+    legalize_network.compose_gemm,
     *norms.COMPOSE,
     *activations.COMPOSE,
     *parts.COMPOSE,
