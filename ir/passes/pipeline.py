@@ -11,6 +11,7 @@ from fnckpt.ir.passes import (
     fuse,
     layout,
     norms,
+    padding,
     reshape,
     weights,
 )
@@ -32,6 +33,7 @@ PASSES: dict[str, Pass] = {
     "simplify": _rules(
         *reshape.RULES,
         *reshape.FOLD,
+        *padding.MERGE,
         *arithmetic.RULES,
         *arithmetic.KEEP,
         *arithmetic.LATER,
@@ -44,9 +46,14 @@ PASSES: dict[str, Pass] = {
     ),
     "relu": _rules(fuse.fuse_relu),
     "layout": _rules(
-        *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor
+        *reshape.RULES,
+        *reshape.FOLD,
+        *layout.RULES,
+        *padding.RULES,
+        *fuse.RULES,
+        arithmetic.cancel_factor,
     ),
-    "weights": _rules(*reshape.RULES, *fuse.RULES, *weights.RULES),
+    "weights": _rules(*reshape.RULES, *fuse.RULES, *weights.RULES, *padding.RULES),
     "finish": _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
     "share_finished": share,
 }
