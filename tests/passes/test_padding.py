@@ -311,3 +311,16 @@ def test_the_runtimes_pad_alike(file_format: str, tmp_path: Path) -> None:
     found = RUNTIMES[file_format][1](file.path, given)
     for ours, theirs in zip(found, windows(*map(jnp.asarray, given)), strict=True):
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("op", [nn.max_pool, nn.avg_pool])
+def test_a_window_beyond_the_limit_of_ge_may_see_all_of_a_padded_axis(
+    op: Callable[..., jax.Array], tmp_path: Path
+) -> None:
+    def whole(x: jax.Array) -> jax.Array:
+        return op(zeros(jax.nn.relu(x), ((0, 0), (1, 1), (0, 0))), (302,))
+
+    x = numbers(2, 300, 3)
+    file = fnckpt.export({}, lambda _, x: whole(x), x, "AIR", file_name=tmp_path / "net")
+    (found,) = RUNTIMES["AIR"][1](file.path, (x,))
+    np.testing.assert_allclose(found, np.asarray(whole(jnp.asarray(x))), rtol=1e-4, atol=1e-4)
