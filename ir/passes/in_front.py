@@ -63,6 +63,16 @@ def _of_factor(root: CNode, x: Node, factor: Node, *, fast: bool) -> Affine | No
     return Affine(x, None, value, np.zeros(1)) if safe else None
 
 
+def _of_normal(x: CNode, factor: Node | None, shift: Node) -> Affine | None:
+    """standardize(x) * f + c. Its numbers are about 1, so that c cancels nothing that is larger."""
+    vectors = [shift] if factor is None else [factor, shift]
+    axis = common_axis(x, *vectors)
+    if axis is None:
+        return None
+    f = np.ones(1) if factor is None else value_of(factor).astype(np.float64).reshape(-1)
+    return Affine(x, axis, f, value_of(shift).astype(np.float64).reshape(-1))
+
+
 def _moved(before: Affine, moved: CNode | None) -> Affine | None:
     """The same behind a transpose of it; behind a reshape where it is a number."""
     if moved is None:
@@ -155,6 +165,20 @@ def _fold_norm(
     return before and INTO[root.op](root, before, bias)
 
 
+def _fold_normal(
+    root: CNode,
+    x: CNode,
+    shift: Node,
+    factor: Node | None = None,
+    moved: CNode | None = None,
+    **_: Node,
+) -> Node | None:
+    """A norm in parts in front of a product: LayerNorm over the channels of an image."""
+    found = _of_normal(x, factor, shift)
+    before = found and _moved(found, moved)
+    return before and INTO[root.op](root, before, shift)
+
+
 def _fold_factor(fast: bool) -> Callable[..., Node | None]:
     """A factor in front of a product; with ``fast`` any number."""
 
@@ -171,6 +195,10 @@ def _fold_factor(fast: bool) -> Callable[..., Node | None]:
 _NORM = Op(
     "BatchNorm", x, Weight("scale"), Weight("bias"), Weight("mean"), Weight("variance"), name="norm"
 )
+_NORMAL = Op("Standardize", name="x")
+_SHIFTED = tuple(
+    Op("Add", each, Weight("shift")) for each in (_NORMAL, Op("Mul", _NORMAL, Weight("factor")))
+)
 _FACTORS = tuple(Op(op, x, Weight("factor"), name="scaling") for op in ("Mul", "Div"))
 
 
@@ -183,7 +211,10 @@ def _products(before: Op) -> Iterator[Op]:
         yield Op("MatMul", read, w)
 
 
-NORMS: tuple[Rule, ...] = tuple(Rule(product, _fold_norm) for product in _products(_NORM))
+NORMS: tuple[Rule, ...] = (
+    *(Rule(product, _fold_norm) for product in _products(_NORM)),
+    *(Rule(product, _fold_normal) for each in _SHIFTED for product in _products(each)),
+)
 
 
 def _factors(fast: bool) -> tuple[Rule, ...]:
