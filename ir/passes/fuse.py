@@ -1,12 +1,15 @@
 """Recognition: the operators of neural networks in what the libraries write them with."""
 
 import math
+from dataclasses import replace
+
+import numpy as np
 
 from fnckpt.ir.graph import CNode, Node
-from fnckpt.ir.operators import apply
+from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.reshape import reshaped
-from fnckpt.ir.passes.rewrite import Any_, Op, Scalar, Weight, rewrites
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites, scalar_of
 
 Ints = tuple[int, ...]
 
@@ -92,27 +95,65 @@ def fuse_log_softmax(
     return apply("LogSoftmax", x, origin=root.origin, axis=a[0])
 
 
-@rewrites(
-    Op(
-        "Add",
-        Op(
-            "Mul",
-            Op("Sub", x, Weight("mean")),
-            Op("Mul", Op("Rsqrt", Op("Add", Weight("variance"), Scalar("eps"))), Weight("scale")),
-        ),
-        Weight("bias"),
-    )
+_SPREAD = Op("Add", Weight("variance"), Scalar("eps"))
+_CENTRED = Op("Sub", x, Weight("mean"))
+_SCALED = Op("Mul", Op("Rsqrt", _SPREAD), Weight("scale"))
+_FACTORS = (  # as Keras writes it, who uses it twice
+    Op("Mul", Op("Rsqrt", _SPREAD), Weight("scale"), name="factor", users=2),
+    Op("Rsqrt", _SPREAD, name="factor", users=2),
 )
-def fuse_batch_norm(
-    root: CNode, x: Node, mean: Node, variance: Node, scale: Node, bias: Node, eps: float
+_LESS_MEAN = Op("Mul", Op("Neg", Weight("mean")), Any_("factor"))
+
+BATCH_NORMS: tuple[Op, ...] = (
+    Op("Mul", _CENTRED, Op("Rsqrt", _SPREAD)),
+    Op("Div", _CENTRED, Op("Sqrt", _SPREAD)),
+    Op("Mul", _CENTRED, _SCALED),  # Flax
+    *(Op("Add", Op("Mul", x, each), _LESS_MEAN) for each in _FACTORS),  # Keras
+    *(Op("Add", Op("Mul", x, each), Op("Add", _LESS_MEAN, Weight("bias"))) for each in _FACTORS),
+)
+
+
+def _batch_norm(
+    root: CNode,
+    x: Node,
+    mean: Node,
+    variance: Node,
+    eps: float,
+    scale: Node | None = None,
+    bias: Node | None = None,
+    factor: Node | None = None,
 ) -> Node | None:
     """(x - mean) * (rsqrt(variance + eps) * scale) + bias, vectors along one axis."""
-    axis = common_axis(root, mean, variance, scale, bias)
-    if axis is None or x.aval != root.aval:
+    given = [node for node in (mean, variance, scale, bias) if node is not None]
+    axis = common_axis(root, *given)
+    if axis is None or x.aval != root.aval or not is_float(x):
         return None
     size = (x.aval.shape[axis],)
-    vectors = (reshaped(node, size, root) for node in (scale, bias, mean, variance))
+    one, zero = (constant(np.full(size, number, x.aval.dtype)) for number in (1, 0))
+    vectors = (reshaped(node, size, root) for node in (scale or one, bias or zero, mean, variance))
     return apply("BatchNorm", x, *vectors, origin=root.origin, axis=axis, epsilon=eps)
+
+
+_NORM = Op("BatchNorm", name="norm", attrs={"axis": "axis"})
+
+
+@rewrites(Op("Mul", _NORM, Weight("w")))
+def scale_batch_norm(root: CNode, norm: CNode, axis: int, w: Node) -> Node | None:
+    """norm(x) * w is norm(x, w)."""
+    x, scale, bias, *moments = norm.inputs
+    plain = scalar_of(scale) == 1 and scalar_of(bias) == 0
+    if not plain or common_axis(root, w) != axis or norm.aval != root.aval:
+        return None
+    return replace(norm, inputs=(x, reshaped(w, scale.aval.shape, root), bias, *moments))
+
+
+@rewrites(Op("Add", _NORM, Weight("w")))
+def shift_batch_norm(root: CNode, norm: CNode, axis: int, w: Node) -> Node | None:
+    """norm(x, scale) + w is norm(x, scale, w)."""
+    x, scale, bias, *moments = norm.inputs
+    if scalar_of(bias) != 0 or common_axis(root, w) != axis or norm.aval != root.aval:
+        return None
+    return replace(norm, inputs=(x, scale, reshaped(w, bias.aval.shape, root), *moments))
 
 
 def common_axis(root: CNode, *vectors: Node) -> int | None:
@@ -142,12 +183,14 @@ def fuse_conv_bias(root: CNode, conv: CNode, bias: Node) -> Node | None:
     return apply("Conv", *conv.inputs, vector, origin=conv.origin, **conv.attrs)
 
 
-RULES = (
+RULES: tuple[Rule, ...] = (
     fuse_silu,
     fuse_gelu_tanh,
     fuse_gelu_erfc,
     fuse_softmax,
     fuse_log_softmax,
-    fuse_batch_norm,
+    *(Rule(form, _batch_norm) for form in BATCH_NORMS),
+    scale_batch_norm,
+    shift_batch_norm,
     fuse_conv_bias,
 )

@@ -47,9 +47,13 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Weight:
-    """Matches a constant or a parameter that has a value, and binds the node to ``name``."""
+    """Matches a constant or a parameter that has a value, and binds the node to ``name``.
+
+    ``users``: how many it has at most, so that no other one needs it as it is; 0 is any number.
+    """
 
     name: str
+    users: int = 0
 
 
 class Op:
@@ -144,11 +148,12 @@ def _match(
             return _match_name(name, node, bound)
         case Scalar():
             return _match_scalar(pattern, node, bound)
-        case Weight(name):
+        case Weight(name, users):
             known = isinstance(node, Constant) or (
                 isinstance(node, Parameter) and node.value is not None
             )
-            return _match_name(name, node, bound) if known else None
+            few = not users or uses.get(id(node), 1) <= users
+            return _match_name(name, node, bound) if known and few else None
         case Op():
             return _match_op(pattern, node, bound, uses, root)
 
