@@ -14,7 +14,7 @@ from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.axes import before
-from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build, through
+from fnckpt.ir.passes.build import BFLOAT16, FLOAT32, FLOAT64, Build, through
 from fnckpt.ir.passes.fuse import common_axis
 from fnckpt.ir.passes.reshape import reshaped
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites, scalar_of
@@ -133,6 +133,45 @@ def standardize(
     return result
 
 
+_NARROW_OUTER = Op("Sub", x, Op("Cast", mean, users=0), users=0)
+_NARROW_FACTOR = _rsqrt(Op("Cast", _VARIANCE))
+
+NARROW_FORMS: tuple[Op, ...] = (
+    Op("Mul", _NARROW_OUTER, _NARROW_FACTOR),
+    Op("Mul", _NARROW_OUTER, Op("Mul", _NARROW_FACTOR, w)),  # Haiku
+)
+
+
+def standardize_narrow(
+    root: CNode,
+    x: Node,
+    g: Node,
+    mean: Node,
+    axes: Ints,
+    keep_axes: bool,
+    eps: float,
+    w: Node | None = None,
+) -> Node | None:
+    """The same of a bfloat16 x whose mean and variance are computed in float32, then rounded."""
+    if not _is_mean(mean, g, axes) or not keep_axes or not _is_widened(g, x):
+        return None
+    if x.aval != root.aval:
+        return None
+    result = apply("Standardize", x, origin=root.origin, axes=axes, epsilon=eps)
+    return result if w is None else apply("Mul", result, w, origin=root.origin)
+
+
+def _is_widened(g: Node, x: Node) -> bool:
+    """Whether ``g`` is a bfloat16 ``x`` in float32, or both are one reshape of such a pair."""
+    if x.aval.dtype != BFLOAT16 or g.aval.dtype != FLOAT32 or not isinstance(g, CNode):
+        return False
+    if g.op == "Cast":
+        return g.inputs[0] is x
+    if not isinstance(x, CNode) or x.op != "Reshape" or g.op != "Reshape":
+        return False
+    return x.aval.shape == g.aval.shape and _is_widened(g.inputs[0], x.inputs[0])
+
+
 def _is_mean(mean: Node, x: Node, axes: Ints) -> bool:
     if not isinstance(mean, CNode) or mean.op != "ReduceMean" or mean.inputs[0] is not x:
         return False
@@ -240,6 +279,7 @@ RULES: tuple[Rule, ...] = (
     centre_variance,
     drop_least_variance,
     *(Rule(form, standardize) for form in FORMS),
+    *(Rule(form, standardize_narrow) for form in NARROW_FORMS),
     standardize_rows,
     *VECTORS,
 )
