@@ -162,7 +162,7 @@ def _reshape_later(root: CNode) -> Node | None:
     """
     moved = [n for n in root.inputs if isinstance(n, CNode) and n.op == "Reshape"]
     moved = [n for n in moved if n.aval.shape == root.aval.shape]
-    if not moved or not root.aval.shape:
+    if not moved:
         return None
     shape = moved[0].inputs[0].aval.shape
     inputs = [

@@ -8,6 +8,7 @@ import numpy as np
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
+from fnckpt.ir.passes.build import FLOAT16, FLOAT32
 from fnckpt.ir.passes.reshape import reshaped
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites, scalar_of
 
@@ -65,34 +66,76 @@ def _of(root: CNode, op: str, x: Node, **attrs: bool) -> Node | None:
     return apply(op, x, origin=root.origin, **attrs)
 
 
-def _reduced(op: str, of: Any_ | Op, axes: str, users: int = 1) -> Op:
+def reduced(op: str, of: Any_ | Op, axes: str, users: int = 1) -> Op:
     return Op(op, of, attrs={"axes": axes, "keepdims": f"keep_{axes}"}, users=users)
 
 
-_POWERS = Op("Exp", Op("Sub", x, _reduced("ReduceMax", x, "a")), users=2, name="powers")
+def sums(of: Op, axes: str) -> tuple[Op, Op]:
+    """The sum of ``of``, and the sum in ``wide`` numbers, which is JAX's for narrow floats."""
+    wide = reduced("ReduceSum", Op("Cast", of, attrs={"dtype": "wide"}), axes)
+    return reduced("ReduceSum", of, axes), Op("Cast", wide)
 
 
-@rewrites(Op("Div", Any_("powers"), _reduced("ReduceSum", _POWERS, "b")))
+def is_wide_enough(x: Node, axes: Ints, wide: np.dtype | None) -> bool:
+    """Whether a sum of numbers up to 1 along ``axes`` of ``x`` is plain, or in float32.
+
+    That must fit into float16, where it is rounded to it.
+    """
+    if wide is None:
+        return True
+    fits = x.aval.dtype != FLOAT16 or math.prod(x.aval.shape[i] for i in axes) < 65504
+    return wide == FLOAT32 and x.aval.dtype.itemsize == 2 and fits
+
+
+_POWERS = Op("Exp", Op("Sub", x, reduced("ReduceMax", x, "a")), users=2, name="powers")
+
+
 def fuse_softmax(
-    root: CNode, x: Node, powers: Node, a: Ints, b: Ints, keep_a: bool, keep_b: bool
+    root: CNode,
+    x: Node,
+    powers: Node,
+    a: Ints,
+    b: Ints,
+    keep_a: bool,
+    keep_b: bool,
+    wide: np.dtype | None = None,
 ) -> Node | None:
     """exp(x - max(x)) / sum(exp(x - max(x))) is softmax(x)."""
     if not (len(a) == 1 and a == b and keep_a and keep_b and is_float(x)):
         return None
+    if x.aval != root.aval or not is_wide_enough(x, a, wide):
+        return None
     return apply("Softmax", x, origin=root.origin, axis=a[0])
 
 
-_SHIFTED = Op("Sub", x, _reduced("ReduceMax", x, "a"), users=2, name="shifted")
+_SHIFTED = Op("Sub", x, reduced("ReduceMax", x, "a"), users=2, name="shifted")
 
 
-@rewrites(Op("Sub", Any_("shifted"), Op("Log", _reduced("ReduceSum", Op("Exp", _SHIFTED), "b"))))
 def fuse_log_softmax(
-    root: CNode, x: Node, shifted: Node, a: Ints, b: Ints, keep_a: bool, keep_b: bool
+    root: CNode,
+    x: Node,
+    shifted: Node,
+    a: Ints,
+    b: Ints,
+    keep_a: bool,
+    keep_b: bool,
+    wide: np.dtype | None = None,
 ) -> Node | None:
     """x - max(x) - log(sum(exp(x - max(x)))) is log_softmax(x)."""
     if not (len(a) == 1 and a == b and keep_a and keep_b and is_float(x)):
         return None
+    if x.aval != root.aval or not is_wide_enough(x, a, wide):
+        return None
     return apply("LogSoftmax", x, origin=root.origin, axis=a[0])
+
+
+SOFTMAXES = (
+    *(Rule(Op("Div", Any_("powers"), total), fuse_softmax) for total in sums(_POWERS, "b")),
+    *(
+        Rule(Op("Sub", Any_("shifted"), Op("Log", total)), fuse_log_softmax)
+        for total in sums(Op("Exp", _SHIFTED), "b")
+    ),
+)
 
 
 _SPREAD = Op("Add", Weight("variance"), Scalar("eps"))
@@ -187,8 +230,7 @@ RULES: tuple[Rule, ...] = (
     fuse_silu,
     fuse_gelu_tanh,
     fuse_gelu_erfc,
-    fuse_softmax,
-    fuse_log_softmax,
+    *SOFTMAXES,
     *(Rule(form, _batch_norm) for form in BATCH_NORMS),
     scale_batch_norm,
     shift_batch_norm,

@@ -13,6 +13,7 @@ from fnckpt.ir.passes import (
     layout,
     norms,
     padding,
+    reductions,
     reshape,
     weights,
 )
@@ -48,7 +49,12 @@ PASSES: dict[str, Pass] = {
     "share_simplified": share,
     "join_parts": join_parts,
     "fuse": _rules(
-        *reshape.RULES, *fuse.RULES, *activations.RULES, *norms.RULES, *arithmetic.LATER
+        *reshape.RULES,
+        *fuse.RULES,
+        *activations.RULES,
+        *reductions.RULES,
+        *norms.RULES,
+        *arithmetic.LATER,
     ),
     "relu": _rules(fuse.fuse_relu),
     "channels": channels_first,

@@ -38,7 +38,7 @@ class Any_:
 class Scalar:
     """Matches a constant whose elements are all one number, and binds it as a float to ``name``.
 
-    With ``value`` it matches that number alone, within float32's rounding.
+    With ``value`` it matches that number alone, as the constant's dtype rounds it.
     """
 
     name: str = ""
@@ -128,9 +128,17 @@ def _match_scalar(pattern: Scalar, node: Node, bound: Bindings) -> Bindings | No
     if number is None:
         return None
     if pattern.value is not None:
-        near = np.isclose(number, pattern.value, rtol=1e-6, atol=0.0)
-        return bound if near or number == pattern.value else None
+        return bound if _is_rounded(number, pattern.value, node.aval.dtype) else None
     return bound | {pattern.name: number} if pattern.name else bound
+
+
+def _is_rounded(number: float, value: float, dtype: np.dtype) -> bool:
+    """Whether ``number`` is ``value`` in ``dtype``: the nearest there is, or within float32's."""
+    if number == value or dtype.kind in "biu":
+        return number == value
+    if dtype.itemsize <= 2:
+        return number == float(np.asarray(value).astype(dtype))
+    return bool(np.isclose(number, value, rtol=1e-6, atol=0.0))
 
 
 def _match_name(name: str, node: Node, bound: Bindings) -> Bindings | None:

@@ -1,6 +1,6 @@
 """What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
-from fnckpt.ir.passes import activations, norms, parts, products
+from fnckpt.ir.passes import activations, norms, parts, products, reductions
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
     legalize_elementwise,
@@ -17,6 +17,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *norms.COMPOSE,
     *activations.COMPOSE,
     *parts.COMPOSE,
+    *reductions.COMPOSE,
     legalize_window.convolve_by_products,  # before integers go through a float
     *legalize_types.RULES,
     *legalize_elementwise.RULES,
