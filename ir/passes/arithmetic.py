@@ -70,6 +70,28 @@ def drop_sub(root: CNode, x: Node, zero: float) -> Node | None:
     return x if zero == 0 and math.copysign(1, zero) > 0 and x.aval == root.aval else None
 
 
+@rewrites("MatMul")
+def drop_product(root: CNode) -> Node | None:
+    """matmul(0, w) is 0 for a w that is known and finite: the first step of a recurrent network."""
+    a, b = root.inputs
+    if not ((_is_zero(a) and _is_finite(b)) or (_is_zero(b) and _is_finite(a))):
+        return None
+    nothing = constant(np.zeros((1,) * len(root.aval.shape), root.aval.dtype))
+    return apply("BroadcastTo", nothing, origin=root.origin, shape=root.aval.shape)
+
+
+def _is_zero(node: Node) -> bool:
+    """Whether it is 0 everywhere, repeated or not."""
+    while isinstance(node, CNode) and node.op == "BroadcastTo":
+        (node,) = node.inputs
+    return scalar_of(node) == 0
+
+
+def _is_finite(node: Node) -> bool:
+    value = known(node)
+    return value is not None and value.dtype.kind != "c" and bool(np.isfinite(value).all())
+
+
 @rewrites(Op("Select", Scalar("which"), x, Any_("y")))
 def drop_select(root: CNode, which: float, x: Node, y: Node) -> Node | None:
     """A choice that is known."""

@@ -73,6 +73,7 @@ PASSES: dict[str, Pass] = {
     "finish": _rules(
         *reshape.RULES,
         arithmetic.drop_dimensions,
+        arithmetic.drop_product,
         arithmetic.multiply_by_power,
         *arithmetic.EARLIER,
     ),
