@@ -46,7 +46,7 @@ PASSES: dict[str, Pass] = {
     "layout": _rules(
         *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor
     ),
-    "weights": _rules(*reshape.RULES, *fuse.RULES, *weights.RULES),
+    "weights": _rules(*reshape.RULES, *fuse.RULES, *norms.INTO, *weights.RULES),
     "finish": _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
     "share_finished": share,
 }

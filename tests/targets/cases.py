@@ -357,7 +357,7 @@ def pools() -> Iterator[OperatorCase]:
 
 
 def normalizations() -> Iterator[OperatorCase]:
-    """BatchNorm, LayerNorm, and the softmaxes."""
+    """BatchNorm, LayerNorm, RmsNorm, and the softmaxes."""
     for name in FLOATS:
         kind = dtype(name)
         for shape, axis in (((2, 3, 4, 5), 1), ((2, 3), 1), ((2, 3, 4), 1), ((2, 4, 3), 2)):
@@ -373,6 +373,10 @@ def normalizations() -> Iterator[OperatorCase]:
                    numbers(name, 3), numbers(name, 3), epsilon=1e-3)  # fmt: skip
         yield case(f"LayerNorm {name}", "LayerNorm", x, numbers(name, 8), numbers(name, 8),
                    epsilon=1e-5)  # fmt: skip
+        for axis in (2, 1):
+            yield case(f"RmsNorm {name} {axis}", "RmsNorm", x, numbers(name, x.shape[axis]),
+                       axis=axis, epsilon=1e-3)  # fmt: skip
+        yield case(f"RmsNorm {name} alone", "RmsNorm", x, np.ones(8, kind), axis=2, epsilon=1e-3)
         for op in ("Softmax", "LogSoftmax"):
             yield case(f"{op} {name}", op, x, axis=2)
             yield case(f"{op} {name} first", op, x, axis=0)

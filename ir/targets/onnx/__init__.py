@@ -1,7 +1,15 @@
 """ONNX: the files that ONNX Runtime and every other ONNX runtime reads."""
 
-from fnckpt.ir.passes import activations, arithmetic, lookups, norms, parts, products, reshape
-from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
+from fnckpt.ir.passes import (
+    activations,
+    arithmetic,
+    lookups,
+    norms,
+    parts,
+    products,
+    reshape,
+)
+from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import check, summarize
