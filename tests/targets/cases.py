@@ -385,6 +385,18 @@ def normalizations() -> Iterator[OperatorCase]:
     yield case("Softmax float32 masked", "Softmax", masked, axis=1)
 
 
+def attentions() -> Iterator[OperatorCase]:
+    """As many heads of keys as of queries, or fewer, with masks and without."""
+    for name in FLOATS:
+        q, k, v = numbers(name, 2, 3, 8), numbers(name, 2, 5, 8), numbers(name, 2, 5, 12)
+        shared = {"scale": 0.5, "heads": (4, 4)}
+        yield case(f"Attention {name}", "Attention", q, k, v, **shared)
+        mask = numbers(name, 4, 3, 5)
+        yield case(f"Attention {name} masked", "Attention", q, k, v, mask, **shared)
+        yield case(f"Attention {name} grouped", "Attention", q, k[..., :4], v[..., :6],
+                   scale=0.5, heads=(4, 2))  # fmt: skip
+
+
 def zero_sized() -> Iterator[OperatorCase]:
     """Nothing to compute."""
     none = np.zeros((0, 3), np.float32)
@@ -408,6 +420,7 @@ FAMILIES: dict[str, Callable[[], Iterator[OperatorCase]]] = {
     "convolutions": convolutions,
     "pools": pools,
     "normalizations": normalizations,
+    "attentions": attentions,
     "zero sized": zero_sized,
 }
 

@@ -3,6 +3,7 @@
 from fnckpt.ir.passes import (
     activations,
     arithmetic,
+    attention,
     lookups,
     norms,
     parts,
@@ -10,7 +11,7 @@ from fnckpt.ir.passes import (
     reshape,
 )
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
-from fnckpt.ir.targets.onnx.encode import encode
+from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import check, summarize
 from fnckpt.ir.targets.target import Target
@@ -30,6 +31,8 @@ TARGET = Target(
         *arithmetic.LATER,
         *reshape.RULES,
     ),
+    fused_since={23: attention.FUSE},
+    version=("opset", DEFAULT_OPSET),
     fused_parts=(parts.split_slices,),
     emitters=EMITTERS,
     cannot=CANNOT,

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from fnckpt.ir.attributes import integer, number
+from fnckpt.ir.attributes import integer, ints, number
 from fnckpt.ir.graph import CNode
 from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS, emits
 from fnckpt.ir.targets.onnx.writer import Value, Writer
+from fnckpt.ir.targets.target import Refusal
 
 __all__ = ["CANNOT", "EMITTERS"]
 
@@ -48,6 +49,15 @@ def emit_rms_norm(node: CNode, w: Writer) -> None:
         w.node("Div", node, x, root)
     else:
         w.node("Mul", node, w.step("Div", node, x, root), scale)
+
+
+@emits("Attention")
+def emit_attention(node: CNode, w: Writer) -> None:
+    if w.opset < 23:
+        raise Refusal("attention as one operator needs opset 23; pass opset=23 or newer")
+    of_query, of_key = ints(node, "heads")
+    heads = {"q_num_heads": of_query, "kv_num_heads": of_key}
+    w.node("Attention", node, *node.inputs, scale=number(node, "scale"), **heads)
 
 
 @emits("InstanceNorm")

@@ -4,7 +4,7 @@ import numpy as np
 
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
-from fnckpt.ir.passes import activations, norms, special
+from fnckpt.ir.passes import activations, attention, norms, special
 from fnckpt.ir.passes.build import FLOAT64, through
 from fnckpt.ir.passes.rewrite import Op, Rule
 from fnckpt.ir.targets.onnx import (
@@ -50,7 +50,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *legalize_integer.RULES,
     *legalize_moves.RULES,
     *special.RULES,
-    *map(_of_double, (norms.compose_instance_norm, *activations.COMPOSE)),
+    *map(_of_double, (norms.compose_instance_norm, *attention.COMPOSE, *activations.COMPOSE)),
     norms.compose_standardize,
     Rule(Op("RmsNorm"), _rms_norm_by_parts),
     *(Rule(Op(op), _widen) for op in DTYPES if op in OPERATORS),
