@@ -72,14 +72,18 @@ def export_alone(who: str, name: str, path: Path) -> dict[str, float]:
     return {"seconds": seconds, "mib": after / 1024, "grown": (after - before) / 1024}
 
 
-def session(path: Path, optimized: bool) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+def options(optimized: bool) -> ort.SessionOptions:
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads, chosen.inter_op_num_threads = THREADS, 1
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen.log_severity_level = 3
     if not optimized:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return chosen
+
+
+def session(path: Path, optimized: bool) -> ort.InferenceSession:
+    return ort.InferenceSession(path, options(optimized), providers=["CPUExecutionProvider"])
 
 
 def runner(path: Path, inputs: Sequence[np.ndarray], optimized: bool) -> Callable[[], Any]:

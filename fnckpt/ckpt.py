@@ -8,10 +8,11 @@ Both directions stream: the writer hands the memory of the arrays to the file, t
 only at the headers (``index``) and then fetches one tensor at a time (``Contents.array``).
 """
 
+import math
 import mmap
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,20 +23,21 @@ import numpy as np
 
 from fnckpt import mapped
 from fnckpt.ckpt_index import (
+    ANY_BYTES,
     CONTENT,
     CRC_DIGITS,
     CRC_MARK,
     DIMS,
+    SMALL,
     TAG,
     TENSOR,
     TRAILER,
     TYPE,
     TYPE_OF,
-    TYPES,
     VALUE,
     Entry,
+    Found,
     index,
-    trailer_begins,
 )
 from fnckpt.cycles import uncollected
 from fnckpt.errors import FormatError
@@ -43,13 +45,10 @@ from fnckpt.wire import Part, opening, scalar, text
 
 PART = 512 << 20  # bytes of a tensor in one message
 _BLOCK = 16 << 20  # bytes of an array that is not laid out as in the file, copied at a time
-_SMALL = 1 << 16  # bytes of a tensor that are quicker copied than handed over
+_TOGETHER = 1 << 20  # bytes of small tensors that are written at once
 _LARGE = 1 << 20  # bytes of a tensor that gets pages of its own
 _ALIGNMENT = 64  # of the memory that XLA on the CPU takes over without a copy
 _UNKNOWN = 15  # a field that every reader skips
-_ANY_BYTES = {  # tensor_type -> dtype in the file, where any bytes are a tensor
-    kind: dtype.newbyteorder("<") for kind, dtype in TYPES.items() if kind != "Bool"
-}
 
 
 class Sink(Protocol):
@@ -61,7 +60,7 @@ class Sink(Protocol):
 
 
 def write(file: Sink, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = False) -> None:
-    """Write ``leaves``, one at a time and straight from their memory.
+    """Write ``leaves``, small ones together, others one at a time and straight from their memory.
 
     Args:
       file: where to; from its present place.
@@ -78,40 +77,73 @@ def write(file: Sink, leaves: Iterable[tuple[str, np.ndarray]], *, crc: bool = F
     >>> file.getvalue()
     b'\\n\\x17\\n\\x04step\\x12\\x0f\\x08\\x01\\x12\\x05Int32\\x1a\\x04\\x07\\x00\\x00\\x00'
     """
-    checksum, written, last, before = 0, 0, b"", b""
-    for name, leaf in leaves:
-        for piece in _pieces(name, leaf, written):
-            file.write(piece)
-            if crc:
-                checksum = zlib.crc32(piece, checksum)
-            written += len(piece)
-            last, before = piece, last
+    checksum, tail = 0, b""
+    for piece in _pieces(leaves):
+        file.write(piece)
+        if crc:
+            checksum = zlib.crc32(piece, checksum)
+        tail = (tail + bytes(piece[-TRAILER:]))[-TRAILER:]
+        del piece  # with the memory of its leaf, before the next one is fetched
     if crc:
         file.write(CRC_MARK + checksum.to_bytes(CRC_DIGITS, "big"))
-        return
-    tail = (bytes(before[-TRAILER:]) + last[-TRAILER:])[-TRAILER:]
-    if tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
+    elif tail[: len(CRC_MARK)] == CRC_MARK:  # contents that MindSpore would take for a trailer
         file.write(scalar(_UNKNOWN, 0))
 
 
-def _pieces(name: str, leaf: np.ndarray, at: int) -> Iterable[bytes | memoryview]:
-    """The bytes of one leaf, which go to byte ``at``."""
-    if leaf.nbytes > _SMALL or leaf.dtype.kind == "U":
-        return _parts(name, leaf, at)
-    tag, (kind, stored) = name.encode(), _stored(leaf.dtype)
-    begin, middle = _frame(len(tag), kind, leaf.shape, leaf.nbytes)
-    return (begin + tag + middle + leaf.astype(stored, copy=False).tobytes(),)
+def _pieces(leaves: Iterable[tuple[str, np.ndarray]]) -> Iterator[bytes | memoryview]:
+    """The bytes of all leaves: of small ones many at once, of others each where it lies."""
+    at, small, held = 0, [], 0
+    for name, leaf in leaves:
+        message = _message(name, leaf)
+        if message is not None:
+            small.append(message)
+            held += len(message)
+            if held < _TOGETHER:
+                continue
+        if small:
+            yield b"".join(small)
+            at, small, held = at + held, [], 0
+        if message is None:
+            at = yield from _parts(name, leaf, at)
+        del leaf
+    if small:
+        yield b"".join(small)
 
 
-def _parts(name: str, leaf: np.ndarray, at: int) -> Iterator[bytes | memoryview]:
+def _message(name: str, leaf: np.ndarray) -> bytes | None:
+    """The bytes of a small leaf; None for a large one, and for a text."""
+    tag = name.encode()
+    frame = _small_frame(len(tag), leaf.dtype, leaf.shape)
+    if frame is None:
+        return None
+    begin, middle, stored = frame
+    return begin + tag + middle + (leaf if stored is None else leaf.astype(stored)).tobytes()
+
+
+@lru_cache(maxsize=4096)
+def _small_frame(
+    tag: int, dtype: np.dtype, shape: tuple[int, ...]
+) -> tuple[bytes, bytes, np.dtype | None] | None:
+    """The ``_frame`` of a small leaf, and the dtype of its bytes in the file if it is another."""
+    length = math.prod(shape) * dtype.itemsize
+    if length > SMALL or dtype.kind == "U":
+        return None
+    stored = dtype.newbyteorder("<")
+    return *_frame(tag, _kind(dtype), shape, length), None if stored == dtype else stored
+
+
+def _parts(name: str, leaf: np.ndarray, at: int) -> Generator[bytes | memoryview, None, int]:
     """The bytes of one leaf: headers, each followed by its part of the content.
 
     Where there are several, each part begins a page, so that together they can be mapped.
+
+    Returns:
+      The byte after them.
     """
     if leaf.dtype.kind == "U":
         kind, dims, leaf = "str", (0,), leaf.astype(leaf.dtype.newbyteorder("<"))
     else:
-        kind, dims = _stored(leaf.dtype)[0], leaf.shape
+        kind, dims = _kind(leaf.dtype), leaf.shape
     tag = name.encode()
     to_come = leaf.nbytes
     left = 0
@@ -129,6 +161,7 @@ def _parts(name: str, leaf: np.ndarray, at: int) -> Iterator[bytes | memoryview]
             written = min(left, len(block))
             block, left, to_come = block[written:], left - written, to_come - written
             at += written
+    return at
 
 
 def _up_to_a_page(at: int) -> bytes:
@@ -138,13 +171,11 @@ def _up_to_a_page(at: int) -> bytes:
     return opening(_UNKNOWN, content) + bytes(content)
 
 
-@lru_cache(maxsize=256)
-def _stored(dtype: np.dtype) -> tuple[str, np.dtype]:
-    """The tensor_type, and the dtype of the bytes in the file."""
-    return TYPE_OF[dtype.newbyteorder("=")], dtype.newbyteorder("<")
+def _kind(dtype: np.dtype) -> str:
+    """The tensor_type."""
+    return TYPE_OF[dtype.newbyteorder("=")]
 
 
-@lru_cache(maxsize=4096)
 def _frame(tag: int, kind: str, dims: tuple[int, ...], length: int) -> tuple[bytes, bytes]:
     """A Checkpoint message but for its name, of ``tag`` bytes, and its content, of ``length``:
     what comes before the name, and what comes between the two.
@@ -171,18 +202,20 @@ def _blocks(leaf: np.ndarray) -> Iterator[memoryview]:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """An open ``.ckpt`` file: ``entries`` by name, in its order, and their arrays on demand."""
+    """An open ``.ckpt`` file: its tensors by name, in its order, and their arrays on demand."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, Found]
     data: memoryview
     source: str
     file: FileIO | None  # where large contents are read from; None: only ``data``
 
-    def view(self, entry: Entry) -> np.ndarray:
+    def view(self, entry: Found) -> np.ndarray:
         """The tensor, read-only, in the file's memory; a copy where that is not possible: parts
         that do not begin at pages, as MindSpore writes them, and texts.
         """
-        dtype, (start, _) = _ANY_BYTES.get(entry.type), entry.spans[0]
+        if isinstance(entry, np.ndarray):
+            return entry
+        dtype, (start, _) = ANY_BYTES.get(entry.type), entry.spans[0]
         if dtype is not None and len(entry.spans) == 1:
             return np.ndarray(entry.shape, dtype, self.data, start)
         if self.file is not None and mapped.can_join(entry.spans):
@@ -192,16 +225,15 @@ class Contents:
         array.flags.writeable = False
         return array
 
-    def array(self, entry: Entry) -> np.ndarray:
-        """The tensor in memory of its own: shape ``entry.shape``, dtype ``entry.dtype``.
+    def array(self, entry: Found) -> np.ndarray:
+        """The tensor in memory of its own, with the entry's shape and dtype.
 
         Raises:
           FormatError: a Bool that is neither 0 nor 1, a text that is not UCS-4, or the file has
             been cut since it was opened.
         """
-        dtype, (start, stop) = _ANY_BYTES.get(entry.type), entry.spans[0]
-        if dtype is not None and len(entry.spans) == 1 and stop - start <= _SMALL:
-            return np.ndarray(entry.shape, dtype, self.data, start).copy()
+        if isinstance(entry, np.ndarray):
+            return entry.copy()
         content = _aligned(entry.nbytes)
         target = content.data
         at = 0
@@ -289,12 +321,12 @@ def contents(
     Raises:
       FormatError: as ``opened``.
     """
+    data = data.toreadonly()
     with uncollected():
-        entries = index(data, source)
-    end = next(reversed(entries.values())).spans[-1][1]
-    if verify and len(data) - end >= TRAILER and trailer_begins(data, len(data) - TRAILER):
+        entries, end = index(data, source)
+    if verify and end < len(data):
         _check_crc(data, source)
-    return Contents(entries, data.toreadonly(), source, file)
+    return Contents(entries, data, source, file)
 
 
 def _check_crc(data: memoryview, source: str) -> None:

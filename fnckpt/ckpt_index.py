@@ -1,14 +1,17 @@
-"""What a ``.ckpt`` file says: its tensors' names, types, shapes and places, without their contents.
+"""What a ``.ckpt`` file says: its tensors' names, types, shapes and places, not their contents.
 
-The file is trusted in nothing. The layout that MindSpore and fnckpt write is recognized by two
-regular expressions; whatever else protobuf allows, and every fault, goes the long way, field by
-field.
+The file is trusted in nothing. The layout that MindSpore and fnckpt write is recognized by a
+regular expression, and where many are alike by the bytes that they share; whatever else protobuf
+allows, and every fault, goes the long way, field by field.
 """
 
 import math
 import os
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
+from struct import Struct
 from typing import NamedTuple
 
 import ml_dtypes
@@ -55,6 +58,11 @@ FNCKPT_ONLY = {
 
 TYPES = PORTABLE | FNCKPT_ONLY | {"Int4": np.dtype(np.int8)}  # MindSpore's qint4x2: a byte an item
 TYPE_OF = {dtype: name for name, dtype in (PORTABLE | FNCKPT_ONLY).items()}
+ANY_BYTES = {  # tensor_type -> dtype in the file, where any bytes are a tensor
+    kind: dtype.newbyteorder("<") for kind, dtype in TYPES.items() if kind != "Bool"
+}
+
+SMALL = 1 << 16  # bytes of a tensor that is quicker copied than read or written by itself
 
 CRC_MARK, CRC_DIGITS = b"crc_num", 10
 TRAILER = len(CRC_MARK) + CRC_DIGITS
@@ -77,7 +85,7 @@ _HEADER = re.compile(
 """A message up to its content; a tag with the byte 0x12 goes the long way."""
 
 
-class Entry(NamedTuple):  # a file may hold 100,000; a frozen dataclass takes thrice the time
+class Entry(NamedTuple):
     """What a file says about one tensor.
 
     ``type`` is the file's tensor_type, a key of ``TYPES`` or ``"str"``; ``spans`` are the
@@ -107,11 +115,16 @@ class Entry(NamedTuple):  # a file may hold 100,000; a frozen dataclass takes th
         return total
 
 
-def index(data: memoryview, source: str | os.PathLike[str]) -> dict[str, Entry]:
-    """The tensors in ``data``, by name, in the file's order; contents are not looked at.
+Found = np.ndarray | Entry
+"""A small tensor is its view of the file, which takes less time to make than to note its place."""
+
+
+def index(data: memoryview, source: str | os.PathLike[str]) -> tuple[dict[str, Found], int]:
+    """The tensors in ``data``, by name, in the file's order, and the byte at which they end: where
+    the CRC trailer begins, if there is one. Contents are not looked at.
 
     Args:
-      data: a whole file.
+      data: a whole file, read-only.
       source: how errors call the file.
 
     Raises:
@@ -124,19 +137,18 @@ def index(data: memoryview, source: str | os.PathLike[str]) -> dict[str, Entry]:
         ...
     fnckpt.FormatError: a.ckpt: byte 2: a field claims 17 bytes, 13 are left
     """
-    whole: dict[str, Entry] = {}
+    whole: dict[str, Found] = {}
+    frames: dict[int, Frame] = {}
     file = Reader(data, source)
     if data[1:4] == _ENCRYPTED and data[0] in range(0xD8, 0xDB):
         raise file.error("the file is encrypted; give its key, dec_key=")
     trailer = len(data) - TRAILER
     ends = (len(data), trailer if trailer > 0 and trailer_begins(data, trailer) else len(data))
-    while file.at not in ends:
-        begin = file.at
-        entry = _read_quickly(data, begin)
-        if entry is not None:
-            file.at = entry.spans[0][1]
-        else:
-            entry = _read_slowly(file, ends)
+    while True:
+        begin = file.at = _read_quickly(data, file.at, frames, whole)
+        if begin in ends:
+            break
+        entry = _read_slowly(file, ends)
         if entry is None:
             continue
         if entry.name in whole:
@@ -145,7 +157,7 @@ def index(data: memoryview, source: str | os.PathLike[str]) -> dict[str, Entry]:
         whole[entry.name] = entry
     if not whole:
         raise file.error("the file holds no tensor")
-    return whole
+    return whole, file.at
 
 
 def trailer_begins(data: memoryview, at: int) -> bool:
@@ -153,24 +165,85 @@ def trailer_begins(data: memoryview, at: int) -> bool:
     return len(data) - at == TRAILER and data[at : at + len(CRC_MARK)] == CRC_MARK
 
 
-def _read_quickly(data: memoryview, at: int) -> Entry | None:
-    """The tensor whose message begins at ``at`` and is all of it; None if in any doubt."""
+Frame = tuple[
+    Callable[[memoryview, int], tuple[bytes, ...]],
+    bytes,
+    bytes,
+    int,
+    int,
+    Callable[[int], np.ndarray] | None,
+    Entry,
+]
+"""A message but for its name and its content: what takes apart the bytes before the name, the name,
+and the bytes between it and the content; the first and the last of these; the size of all three and
+that of the content; what makes its view, see ``_views``; an entry without name and place.
+
+No class, since it is taken apart for each of 100,000 tensors.
+"""
+
+
+def _read_quickly(
+    data: memoryview, at: int, frames: dict[int, Frame], whole: dict[str, Found]
+) -> int:
+    """Put the tensors from byte ``at`` on into ``whole``, up to the first that leaves any doubt.
+
+    Args:
+      frames: the last frame that was found, by the second byte of its messages: most often they
+        differ in their length, if in anything.
+
+    Returns:
+      The byte at which the long way must go on; the end of ``data`` if nowhere.
+    """
+    end = len(data)
+    with suppress(UnicodeDecodeError):  # of a name
+        while at < end - 1:
+            frame = frames.get(data[at + 1])
+            if frame is not None:
+                unpack, head, fields, size, length, view, alike = frame
+                start = at + size
+                stop = start + length
+                if stop <= end and (parts := unpack(data, at))[0] == head and parts[2] == fields:
+                    name = parts[1].decode()
+                    if name in whole:
+                        break
+                    if view is None:
+                        whole[name] = alike._replace(name=name, spans=((start, stop),))
+                    else:
+                        whole[name] = view(start)
+                    at = stop
+                    continue
+            frame = _frame(data, at)
+            if frame is None:
+                break
+            frames[data[at + 1]] = frame
+    return at
+
+
+def _frame(data: memoryview, at: int) -> Frame | None:
+    """The frame of the message that begins at ``at``; None if it is not whole, or in any doubt."""
     header = _HEADER.match(data, at)
     if header is None:
         return None
     head, tag, fields = header.group("head", "tag", "fields")
     layout = _layout(head, len(tag), fields)
-    if layout is None:
+    if layout is None or layout[2] > len(data) - header.end():
         return None
     kind, shape, length = layout
-    start = header.end()
-    stop = start + length
-    if stop > len(data):
+    unpack = Struct(f"{len(head)}s{len(tag)}s{len(fields)}s").unpack_from
+    view = _views(data, kind, shape, length)
+    return unpack, head, fields, header.end() - at, length, view, Entry("", kind, shape, ())
+
+
+def _views(
+    data: memoryview, kind: str, shape: tuple[int, ...], length: int
+) -> Callable[[int], np.ndarray] | None:
+    """byte -> the tensor whose content begins there; None where it takes more than a view."""
+    if length > SMALL or kind not in ANY_BYTES:
         return None
-    try:
-        return Entry(tag.decode(), kind, shape, ((start, stop),))
-    except UnicodeDecodeError:
-        return None
+    dtype = ANY_BYTES[kind]
+    strides = (1, *np.empty(shape, dtype).strides)
+    at_each_byte = np.ndarray((len(data) - length + 1, *shape), dtype, data, strides=strides)
+    return at_each_byte.__getitem__ if shape else lambda start: at_each_byte[start, ...]
 
 
 @lru_cache(maxsize=1024)

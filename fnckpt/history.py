@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import jax
@@ -75,14 +74,14 @@ class Recorder:
         if not taken:
             return
         names = list(scalars(taken[0]))
-        rows = [jax.tree.leaves(metrics) for metrics in taken]
-        if not _on_cpu(rows[0]):
-            for leaf in chain.from_iterable(rows):
+        leaves = jax.tree.leaves(taken)  # of all steps, one after the other
+        if not _on_cpu(leaves):
+            for leaf in leaves:
                 leaf.copy_to_host_async()
-        # Row by row: only the last row waits for the device, the others overlap with its work.
-        values = [[np.asarray(leaf) for leaf in row] for row in rows]
-        for name, column in zip(names, zip(*values, strict=True), strict=True):
-            self.steps.setdefault(name, []).append(np.array(column))
+        # Step by step: only the last one waits for the device, the others overlap with its work.
+        values = [np.asarray(leaf) for leaf in leaves]
+        for at, name in enumerate(names):
+            self.steps.setdefault(name, []).append(np.array(values[at :: len(names)]))
 
     def newest(self) -> dict[str, float]:
         """The newest metrics that are computed, without waiting; empty where none is."""

@@ -99,13 +99,18 @@ def write_gathered(tree: Mapping[str, Any], path: Path, *, crc: bool, portable: 
     gathered = _gathered(tree)
     failed = True
     try:
-        checkpoint.write_leaves(((n, checkpoint.host(x)) for n, x in gathered), path, crc=crc)
+        checkpoint.write_leaves(map(_on_host, gathered), path, crc=crc)
         failed = False
     finally:
         for _ in gathered:
             pass
         greatest(int(failed))
     return path
+
+
+def _on_host(named: tuple[str, Any]) -> tuple[str, np.ndarray]:
+    """A function, since a loop would hold one leaf while the next is gathered."""
+    return named[0], checkpoint.host(named[1])
 
 
 def lend(tree: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.lax import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 
-from fnckpt.ir.graph import Aval, Constant, Node
+from fnckpt.ir.graph import Aval, CNode, Constant, Node
 from fnckpt.ir.lowering.compose import composed
 from fnckpt.ir.lowering.known import known_sizes, known_value
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
@@ -86,6 +86,8 @@ def lower_gather(
     """Clamped reads; where ``mode`` fills, what lay outside is replaced afterwards."""
     d = dimension_numbers
     indices = as_index(site, indices)
+    if mode != GatherScatterMode.FILL_OR_DROP:
+        indices, d = _without_whole(site, x, indices, d, slice_sizes)
     last = [x.aval.shape[i] - slice_sizes[i] for i in d.start_index_map]
     inside = clamp(site, indices, last)
     result = _direct(site, x, inside, d, slice_sizes)
@@ -101,6 +103,30 @@ def lower_gather(
     shape = tuple(sizes.get(axis, 1) for axis in range(len(site.aval.shape)))
     fill = constant(_fill(site.aval.dtype, fill_value))
     return site.apply("Select", site.reshape(valid, shape), result, fill)
+
+
+def _without_whole(
+    site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, sizes: Ints
+) -> tuple[Node, GatherDimensionNumbers]:
+    """Without the columns of axes that are taken whole: a clamped start of these is always 0."""
+    columns = [n for n, i in enumerate(d.start_index_map) if sizes[i] != x.aval.shape[i]]
+    if not columns or len(columns) == len(d.start_index_map):
+        return indices, d
+    parts = [_column(site, indices, n) for n in columns]
+    last = len(indices.aval.shape) - 1
+    kept = parts[0] if len(parts) == 1 else site.apply("Concat", *parts, axis=last)
+    return kept, d._replace(start_index_map=tuple(d.start_index_map[n] for n in columns))
+
+
+def _column(site: Site, indices: Node, at: int) -> Node:
+    """One place along the last axis of ``indices``, which often are joined from such."""
+    rows, width = indices.aval.shape[:-1], indices.aval.shape[-1]
+    if isinstance(indices, CNode) and indices.op == "Concat" and len(indices.inputs) == width:
+        apart = [n for n in indices.inputs if n.aval.shape == (*rows, 1)]
+        if len(apart) == width:
+            return apart[at]
+    start, limit = (0,) * len(rows), rows
+    return slice_(site, indices, (*start, at), (*limit, at + 1), (1,) * (len(rows) + 1))
 
 
 def _fill(dtype: np.dtype, value: float | None) -> np.ndarray:

@@ -22,9 +22,18 @@ def _mean(x: np.ndarray, axis: Ints, keepdims: bool) -> np.ndarray:
     return np.mean(x, axis=axis, keepdims=keepdims, dtype=np.promote_types(x.dtype, np.float32))
 
 
+def _log_sum_exp(x: np.ndarray, axis: Ints, keepdims: bool) -> np.ndarray:
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
+    greatest = wide.max(axis, keepdims=True, initial=-np.inf)
+    shift = np.where(np.isfinite(greatest), greatest, 0).astype(wide.dtype)
+    result = np.log(np.exp(wide - shift).sum(axis, keepdims=True)) + shift
+    return result if keepdims else result.squeeze(axis)
+
+
 REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "ReduceAll": np.all,
     "ReduceAny": np.any,
+    "ReduceLogSumExp": _log_sum_exp,
     "ReduceMax": np.max,
     "ReduceMean": _mean,
     "ReduceMin": np.min,

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.attributes import ints, sizes
@@ -64,10 +65,44 @@ def drop_div(root: CNode, x: Node) -> Node | None:
     return x if x.aval == root.aval else None
 
 
+@rewrites(Op("Div", x, Scalar("divisor")))
+def multiply_by_power(root: CNode, x: Node, divisor: float) -> Node | None:
+    """x / 2^k is x * 2^-k, bit for bit; runtimes multiply faster than they divide."""
+    mantissa, exponent = math.frexp(divisor)
+    least = int(ml_dtypes.finfo(root.aval.dtype).minexp) if is_float(root) else 0
+    if abs(mantissa) != 0.5 or not least < 1 - exponent < -least:
+        return None
+    factor = constant(math.ldexp(math.copysign(1.0, divisor), 1 - exponent), x.aval.dtype)
+    product = apply("Mul", x, factor, origin=root.origin)
+    return product if product.aval == root.aval else None
+
+
 @rewrites(Op("Sub", x, Scalar("zero")))
 def drop_sub(root: CNode, x: Node, zero: float) -> Node | None:
     """x - 0 is x, its sign too; x - (-0) is not."""
     return x if zero == 0 and math.copysign(1, zero) > 0 and x.aval == root.aval else None
+
+
+@rewrites("MatMul")
+def drop_product(root: CNode) -> Node | None:
+    """matmul(0, w) is 0 for a w that is known and finite: the first step of a recurrent network."""
+    a, b = root.inputs
+    if not ((_is_zero(a) and _is_finite(b)) or (_is_zero(b) and _is_finite(a))):
+        return None
+    nothing = constant(np.zeros((1,) * len(root.aval.shape), root.aval.dtype))
+    return apply("BroadcastTo", nothing, origin=root.origin, shape=root.aval.shape)
+
+
+def _is_zero(node: Node) -> bool:
+    """Whether it is 0 everywhere, repeated or not."""
+    while isinstance(node, CNode) and node.op == "BroadcastTo":
+        (node,) = node.inputs
+    return scalar_of(node) == 0
+
+
+def _is_finite(node: Node) -> bool:
+    value = known(node)
+    return value is not None and value.dtype.kind != "c" and bool(np.isfinite(value).all())
 
 
 @rewrites(Op("Select", Scalar("which"), x, Any_("y")))
@@ -140,7 +175,7 @@ def _reshape_later(root: CNode) -> Node | None:
     """
     moved = [n for n in root.inputs if isinstance(n, CNode) and n.op == "Reshape"]
     moved = [n for n in moved if n.aval.shape == root.aval.shape]
-    if not moved or not root.aval.shape:
+    if not moved:
         return None
     shape = moved[0].inputs[0].aval.shape
     inputs = [

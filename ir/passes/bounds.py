@@ -6,9 +6,9 @@ from math import inf, sqrt
 import numpy as np
 
 from fnckpt.ir.attributes import integer, number
-from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.graph import CNode, Node, ordered
 from fnckpt.ir.operators import OPERATORS
-from fnckpt.ir.passes.build import known
+from fnckpt.ir.passes.build import VALUES, known
 from fnckpt.ir.sizes import is_known
 
 SAFE = 1e37  # well below the greatest float32, 3.4e38, for the rounding of sums
@@ -19,6 +19,10 @@ LARGEST = frozenset({"Maximum", "Minimum", "Select"})
 NORMS = frozenset({"LayerNorm", "RmsNorm"})
 SUMS = frozenset({"Add", "Sub"})
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
+NEVER_NEGATIVE = frozenset(
+    {"Abs", "Exp", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Square"}
+)
+KEEPS_SIGN = frozenset({"Add", "AvgPool", "Cast", "Minimum", "Mul", "ReduceMean", "ReduceSum"})
 
 
 def bound(node: Node) -> float:
@@ -95,6 +99,32 @@ def _computed(node: CNode, inputs: Sequence[float]) -> float:
         of_values = [b for b, n in floats if n.aval.dtype.kind not in "biu" or node.op == "Cast"]
         return max(of_values, default=inf)
     return inf
+
+
+def never_negative(node: Node) -> bool:
+    """Whether no element can be below 0, whatever the inputs are; it may be NaN."""
+    found: dict[int, bool] = {}
+    for each in ordered([node]):
+        inputs = each.inputs if isinstance(each, CNode) else ()
+        found[id(each)] = _never_negative(each, [found[id(n)] for n in inputs])
+    return found[id(node)]
+
+
+def _never_negative(node: Node, inputs: Sequence[bool]) -> bool:
+    if not isinstance(node, CNode):
+        value = known(node)
+        return value is not None and value.dtype.kind != "c" and not bool(np.any(value < 0))
+    if len(node.results) > 1 or node.aval.dtype.kind in "biu":
+        return len(node.results) == 1 and node.aval.dtype.kind != "i"  # which wraps around
+    if node.op in NEVER_NEGATIVE:
+        return True
+    if node.op == "Maximum":
+        return any(inputs)
+    if node.op == "Clip":
+        return number(node, "low") >= 0
+    if node.op in KEEPS_SIGN or node.op == "Select" or OPERATORS[node.op].moves:
+        return all(inputs[place] for place in VALUES.get(node.op, range(len(inputs))))
+    return False
 
 
 def _least(divisor: Node) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.attributes import Ints
@@ -13,7 +14,7 @@ from fnckpt.ir.operators import apply, constant
 BOOL, UINT8 = np.dtype(bool), np.dtype(np.uint8)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
-FLOAT64 = np.dtype(np.float64)
+FLOAT64, BFLOAT16 = np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16)
 
 
 VALUES = {  # which inputs hold the values; all of them where nothing is said

@@ -7,6 +7,8 @@ and bias, and what is multiplied with it or added to it into the norm.
 ``RmsNorm`` takes no mean off: ``x / sqrt(mean(x^2) + epsilon)`` along an axis, times a vector.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +18,13 @@ from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.axes import before
-from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build, through
+from fnckpt.ir.passes.build import BFLOAT16, FLOAT32, FLOAT64, Build, through
 from fnckpt.ir.passes.fuse import common_axis
-from fnckpt.ir.passes.reshape import reshaped
+from fnckpt.ir.passes.layout import untransposed
+from fnckpt.ir.passes.reshape import inverse, reshaped, transposed
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites, scalar_of
+
+LEAST_TRANSPOSED = 64  # elements: of 16 the transposes took longer than the parts, of 64 not
 
 x, g, mean, w = Any_("x"), Any_("g"), Any_("mean"), Weight("w")
 
@@ -133,6 +138,45 @@ def standardize(
         if operand is not None:
             result = apply(op, result, operand, origin=root.origin)
     return result
+
+
+_NARROW_OUTER = Op("Sub", x, Op("Cast", mean, users=0), users=0)
+_NARROW_FACTOR = _rsqrt(Op("Cast", _VARIANCE))
+
+NARROW_FORMS: tuple[Op, ...] = (
+    Op("Mul", _NARROW_OUTER, _NARROW_FACTOR),
+    Op("Mul", _NARROW_OUTER, Op("Mul", _NARROW_FACTOR, w)),  # Haiku
+)
+
+
+def standardize_narrow(
+    root: CNode,
+    x: Node,
+    g: Node,
+    mean: Node,
+    axes: Ints,
+    keep_axes: bool,
+    eps: float,
+    w: Node | None = None,
+) -> Node | None:
+    """The same of a bfloat16 x whose mean and variance are computed in float32, then rounded."""
+    if not _is_mean(mean, g, axes) or not keep_axes or not _is_widened(g, x):
+        return None
+    if x.aval != root.aval:
+        return None
+    result = apply("Standardize", x, origin=root.origin, axes=axes, epsilon=eps)
+    return result if w is None else apply("Mul", result, w, origin=root.origin)
+
+
+def _is_widened(g: Node, x: Node) -> bool:
+    """Whether ``g`` is a bfloat16 ``x`` in float32, or both are one reshape of such a pair."""
+    if x.aval.dtype != BFLOAT16 or g.aval.dtype != FLOAT32 or not isinstance(g, CNode):
+        return False
+    if g.op == "Cast":
+        return g.inputs[0] is x
+    if not isinstance(x, CNode) or x.op != "Reshape" or g.op != "Reshape":
+        return False
+    return x.aval.shape == g.aval.shape and _is_widened(g.inputs[0], x.inputs[0])
 
 
 def _is_mean(mean: Node, x: Node, axes: Ints) -> bool:
@@ -256,6 +300,70 @@ def standardize_instances(root: CNode) -> Node | None:
 
 
 @rewrites("Standardize")
+def standardize_groups_first(root: CNode) -> Node | None:
+    """Of an image of channels last in groups, with the channels moved before the places."""
+    (moved,), axes, rank = root.inputs, ints(root, "axes"), len(root.aval.shape)
+    if not isinstance(moved, CNode) or moved.op != "Reshape" or not _pays(root):
+        return None
+    (x,), (groups, each) = moved.inputs, root.aval.shape[-2:]
+    if axes != (*range(1, rank - 2), rank - 1) or x.aval.shape[1:-1] != root.aval.shape[1:-2]:
+        return None
+    if x.aval.shape[-1] != groups * each:
+        return None
+    first = (0, rank - 2, *range(1, rank - 2))
+    turned = transposed(x, first, root)
+    parts = (turned.aval.shape[0], groups, each, *turned.aval.shape[2:])
+    inner = reshaped(turned, parts, root)
+    normal = apply("Standardize", inner, origin=root.origin, axes=tuple(range(2, rank)),
+                   epsilon=number(root, "epsilon"))  # fmt: skip
+    back = reshaped(normal, turned.aval.shape, root)
+    return reshaped(transposed(back, inverse(first), root), root.aval.shape, root)
+
+
+@rewrites("Standardize")
+def standardize_places_first(root: CNode) -> Node | None:
+    """Of the places of an image of channels last, with the channels moved before them."""
+    (x,), axes, rank = root.inputs, ints(root, "axes"), len(root.aval.shape)
+    if axes != tuple(range(1, rank - 1)) or not _pays(root):
+        return None
+    first, last = (0, rank - 1, *axes), tuple(range(2, rank))
+    normal = apply("Standardize", transposed(x, first, root), origin=root.origin, axes=last,
+                   epsilon=number(root, "epsilon"))  # fmt: skip
+    return transposed(normal, inverse(first), root)
+
+
+def _pays(root: CNode) -> bool:
+    """Whether ONNX Runtime normalizes enough of each example at once to pay for a transpose."""
+    axes, shape = ints(root, "axes"), root.aval.shape
+    enough = math.prod(shape[i] for i in axes) >= LEAST_TRANSPOSED
+    return enough and root.aval.dtype != FLOAT64
+
+
+def _before_transpose(
+    rewrite: Callable[[CNode, CNode, Node], Node | None],
+) -> Callable[..., Node | None]:
+    """f(transpose(norm(x)), w) is transpose(f(norm(x), w')), the latter one norm."""
+
+    def moved(root: CNode, norm: CNode, w: Node, perm: Ints) -> Node | None:
+        turned = untransposed(w, perm, root)
+        if turned is None:
+            return None
+        result = rewrite(apply(root.op, norm, turned, origin=root.origin), norm, turned)
+        return None if result is None else transposed(result, perm, root)
+
+    return moved
+
+
+TURNED_VECTORS = tuple(
+    Rule(
+        Op(op, Op("Transpose", Op("InstanceNorm", name="norm"), attrs={"perm": "perm"}), w),
+        _before_transpose(rewrite),
+    )
+    for op, rewrite in (("Mul", _scale_norm), ("Add", _shift_norm))
+)
+
+
+@rewrites("Standardize")
 def compose_standardize(root: CNode) -> Node:
     """Its formula, in float32 at least."""
     (x,), build = root.inputs, Build(root)
@@ -265,7 +373,7 @@ def compose_standardize(root: CNode) -> Node:
     centred = build("Sub", x, build("ReduceMean", x, **along))
     variance = build("ReduceMean", build("Square", centred), **along)
     spread = build("Add", variance, build.number(number(root, "epsilon"), x))
-    return build("Mul", centred, build("Rsqrt", spread))
+    return build("Div", centred, build("Sqrt", spread))
 
 
 @rewrites("InstanceNorm")
@@ -298,9 +406,16 @@ RULES: tuple[Rule, ...] = (
     centre_variance,
     drop_least_variance,
     *(Rule(form, standardize) for form in FORMS),
+    *(Rule(form, standardize_narrow) for form in NARROW_FORMS),
     standardize_rows,
     *(Rule(form, normalize_by_square) for form in RMS_FORMS),
     *INTO,
 )
-FUSE: tuple[Rule, ...] = (standardize_instances, *INTO)
+FUSE: tuple[Rule, ...] = (
+    standardize_instances,
+    standardize_groups_first,
+    standardize_places_first,
+    *INTO,
+    *TURNED_VECTORS,
+)
 COMPOSE: tuple[Rule, ...] = (compose_instance_norm, compose_standardize, compose_rms_norm)

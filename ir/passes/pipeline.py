@@ -1,7 +1,7 @@
 """The passes in order, by name."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 
 from fnckpt.ir.graph import FuncGraph
 from fnckpt.ir.passes import (
@@ -9,11 +9,15 @@ from fnckpt.ir.passes import (
     arithmetic,
     fast_math,
     fuse,
+    in_front,
     layout,
     norms,
+    padding,
+    reductions,
     reshape,
     weights,
 )
+from fnckpt.ir.passes.channels import channels_first
 from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
@@ -26,12 +30,17 @@ def _rules(*rules: Rule) -> Pass:
     return partial(rewrite, rules=rules)
 
 
+def _in_turn(*steps: Pass) -> Pass:
+    return lambda graph: reduce(lambda done, step: step(done), steps, graph)
+
+
 PASSES: dict[str, Pass] = {
     "share": share,
     # One form: constants folded, weights reshaped at export, reductions with all their axes.
     "simplify": _rules(
         *reshape.RULES,
         *reshape.FOLD,
+        *padding.MERGE,
         *arithmetic.RULES,
         *arithmetic.KEEP,
         *arithmetic.LATER,
@@ -40,14 +49,41 @@ PASSES: dict[str, Pass] = {
     "share_simplified": share,
     "join_parts": join_parts,
     "fuse": _rules(
-        *reshape.RULES, *fuse.RULES, *activations.RULES, *norms.RULES, *arithmetic.LATER
+        *reshape.RULES,
+        *fuse.RULES,
+        *activations.RULES,
+        *reductions.RULES,
+        *norms.RULES,
+        *arithmetic.LATER,
     ),
     "relu": _rules(fuse.fuse_relu),
+    "channels": channels_first,
     "layout": _rules(
-        *reshape.RULES, *reshape.FOLD, *layout.RULES, *fuse.RULES, arithmetic.cancel_factor
+        *reshape.RULES,
+        *reshape.FOLD,
+        *layout.RULES,
+        *padding.RULES,
+        *fuse.RULES,
+        arithmetic.cancel_factor,
     ),
-    "weights": _rules(*reshape.RULES, *fuse.RULES, *norms.INTO, *weights.RULES),
-    "finish": _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
+    "weights": _in_turn(
+        _rules(
+            *reshape.RULES,
+            *fuse.RULES,
+            *norms.INTO,
+            *weights.RULES,
+            *in_front.RULES,
+            *padding.RULES,
+        ),
+        _rules(*weights.SPREAD),
+    ),
+    "finish": _rules(
+        *reshape.RULES,
+        arithmetic.drop_dimensions,
+        arithmetic.drop_product,
+        arithmetic.multiply_by_power,
+        *arithmetic.EARLIER,
+    ),
     "share_finished": share,
 }
 
@@ -55,7 +91,7 @@ PASSES: dict[str, Pass] = {
 # Those that fast_math=True adds, each after the one it is called with.
 FAST_PASSES: dict[str, tuple[str, Pass]] = {
     "fast_reads": ("share", _rules(*fast_math.RULES)),
-    "fast_weights": ("weights", _rules(*weights.FAST)),
+    "fast_weights": ("weights", _rules(*weights.FAST, *in_front.FAST)),
 }
 
 TARGET_PASS = "fuse_for_target"  # the larger operators of a target, after all of these

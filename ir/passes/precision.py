@@ -35,8 +35,8 @@ KEPT = frozenset(
         "Cosh",
         "CumLogSumExp", "CumMax", "CumMin", "CumProd", "CumSum", "Digamma", "ErfInv", "Erfc",
         "Exp", "Expm1", "Lgamma", "Log", "Log1p", "LogSoftmax", "NextAfter", "Pow", "Reciprocal",
-        "ReduceMean", "ReduceProd", "ReduceSum", "Rem", "Rsqrt", "ScatterNd", "Sin", "Sinh",
-        "Softmax", "Softplus", "Sqrt", "Square", "Standardize", "Tan",
+        "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum", "Rem", "Rsqrt", "ScatterNd",
+        "Sin", "Sinh", "Softmax", "Softplus", "Sqrt", "Square", "Standardize", "Tan",
     }
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from fnckpt.ir.attributes import Ints, number, pairs
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.arithmetic import is_float
-from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.build import FLOAT16, Build
 from fnckpt.ir.passes.fuse import common_axis
 from fnckpt.ir.passes.parts import part_of
 from fnckpt.ir.passes.reshape import reshaped, transposed
@@ -58,6 +58,32 @@ def divide_by_root(root: CNode, x: Node, y: Node) -> Node | None:
     if not is_float(root):
         return None
     return apply("Div", x, apply("Sqrt", y, origin=root.origin), origin=root.origin)
+
+
+@rewrites(Op("Mul", x, Op("Minimum", Op("Rsqrt", y), Scalar("most"))))
+def divide_by_limited_root(root: CNode, x: Node, y: Node, most: float) -> Node | None:
+    """x * min(rsqrt(y), c) is x / max(sqrt(y), 1 / c), for a sum of squares y: it is never -0."""
+    if not _is_sum_of_squares(y) or y.aval.dtype == FLOAT16 or not 1e-37 < most < 1e37:
+        return None
+    build = Build(root)
+    return build("Div", x, build("Maximum", build("Sqrt", y), build.number(1 / most, y)))
+
+
+def _is_sum_of_squares(y: Node) -> bool:
+    """Whether ``y`` is that, casts of the squares and of the sum not counted."""
+    total = _uncast(y)
+    if not isinstance(total, CNode) or total.op != "ReduceSum":
+        return False
+    squares = _uncast(total.inputs[0])
+    if not isinstance(squares, CNode) or not is_float(squares):
+        return False
+    return squares.op == "Square" or (
+        squares.op == "Mul" and squares.inputs[0] is squares.inputs[1]
+    )
+
+
+def _uncast(node: Node) -> Node:
+    return node.inputs[0] if isinstance(node, CNode) and node.op == "Cast" else node
 
 
 @rewrites(Op("MatMul", x, Weight("w"), attrs={"transpose_a": "turned"}))
@@ -190,19 +216,24 @@ def compose_gemm(root: CNode) -> Node:
 
 LAST = ("LayerNorm", "RmsNorm", "Softmax", "LogSoftmax")
 
+# A stack of rows is one matrix, from product to product.
+ROWS: tuple[Rule, ...] = (
+    flatten_product,
+    fuse_gemm,
+    slice_rows,
+    join_rows,
+    *(Rule(Op(op), _along_last) for op in LAST if op in OPERATORS),
+)
 FUSE: tuple[Rule, ...] = (
     fuse_relu_limit,
     fuse_clip,
     fuse_transposed_bias,
     divide_by_root,
+    divide_by_limited_root,
     turn_operands,
     transpose_without_ones,
-    flatten_product,
     flatten_columns,
-    fuse_gemm,
+    *ROWS,
     fuse_gemm_sum,
-    slice_rows,
-    join_rows,
-    *(Rule(Op(op), _along_last) for op in LAST if op in OPERATORS),
 )
 COMPOSE: tuple[Rule, ...] = (compose_clip, compose_gemm)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fnckpt.ir.fold import folded
+from fnckpt.ir.fold import ALWAYS_BYTES, folded
 from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
@@ -92,6 +92,36 @@ def drop_cast(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
     return x if x.aval.dtype == dtype else None
 
 
+def _widens(source: np.dtype, dtype: np.dtype) -> bool:
+    """Whether every float of ``source`` is one of ``dtype``."""
+    floats = source.kind not in "biuc" and dtype.kind not in "biuc"
+    return floats and source.itemsize < dtype.itemsize
+
+
+@rewrites(Op("Cast", Op("Cast", x, users=0), attrs={"dtype": "dtype"}))
+def merge_casts(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
+    """cast(cast(x, s), t) is cast(x, t), where s holds every x."""
+    if not _widens(x.aval.dtype, root.inputs[0].aval.dtype):
+        return None
+    return x if x.aval.dtype == dtype else apply("Cast", x, origin=root.origin, dtype=dtype)
+
+
+@rewrites(Op("Cast", Op("BroadcastTo", x, attrs={"shape": "shape"}), attrs={"dtype": "dtype"}))
+def cast_before_broadcast(root: CNode, x: Node, shape: Ints, dtype: np.dtype) -> Node:
+    """cast(broadcast(x)) is broadcast(cast(x))."""
+    cast = apply("Cast", x, origin=root.origin, dtype=dtype)
+    return apply("BroadcastTo", cast, origin=root.origin, shape=shape)
+
+
+@rewrites(Op("Cast", Weight("weight"), attrs={"dtype": "dtype"}))
+def cast_weight(root: CNode, weight: Node, dtype: np.dtype) -> Node | None:
+    """A small weight is widened at export, as the vectors of norms are; it keeps its name."""
+    small = weight.aval.size * dtype.itemsize <= ALWAYS_BYTES
+    if not small or not _widens(weight.aval.dtype, dtype):
+        return None
+    return with_value(weight, value_of(weight).astype(dtype))
+
+
 @rewrites(Op("Reshape", Weight("weight"), attrs={"shape": "shape"}))
 def reshape_weight(root: CNode, weight: Node, shape: Ints) -> Node:
     """A reshape of a weight is done at export; the weight keeps its name."""
@@ -120,7 +150,7 @@ def value_of(weight: Node) -> np.ndarray:
 def with_value(weight: Node, value: np.ndarray) -> Node:
     """``weight`` holding ``value`` instead."""
     if isinstance(weight, Parameter):
-        return replace(weight, value=value, aval=Aval(value.shape, weight.aval.dtype))
+        return replace(weight, value=value, aval=Aval(value.shape, value.dtype))
     return Constant(value)
 
 
@@ -172,6 +202,9 @@ RULES = (
     merge_broadcasts,
     drop_identity,
     drop_cast,
+    merge_casts,
+    cast_before_broadcast,
+    cast_weight,
     reshape_weight,
     transpose_weight,
     reverse_weight,

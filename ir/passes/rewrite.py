@@ -38,7 +38,7 @@ class Any_:
 class Scalar:
     """Matches a constant whose elements are all one number, and binds it as a float to ``name``.
 
-    With ``value`` it matches that number alone, within float32's rounding.
+    With ``value`` it matches that number alone, as the constant's dtype rounds it.
     """
 
     name: str = ""
@@ -47,9 +47,13 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Weight:
-    """Matches a constant or a parameter that has a value, and binds the node to ``name``."""
+    """Matches a constant or a parameter that has a value, and binds the node to ``name``.
+
+    ``users``: how many it has at most, so that no other one needs it as it is; 0 is any number.
+    """
 
     name: str
+    users: int = 0
 
 
 class Op:
@@ -124,9 +128,17 @@ def _match_scalar(pattern: Scalar, node: Node, bound: Bindings) -> Bindings | No
     if number is None:
         return None
     if pattern.value is not None:
-        near = np.isclose(number, pattern.value, rtol=1e-6, atol=0.0)
-        return bound if near or number == pattern.value else None
+        return bound if _is_rounded(number, pattern.value, node.aval.dtype) else None
     return bound | {pattern.name: number} if pattern.name else bound
+
+
+def _is_rounded(number: float, value: float, dtype: np.dtype) -> bool:
+    """Whether ``number`` is ``value`` in ``dtype``: the nearest there is, or within float32's."""
+    if number == value or dtype.kind in "biu":
+        return number == value
+    if dtype.itemsize <= 2:
+        return number == float(np.asarray(value).astype(dtype))
+    return bool(np.isclose(number, value, rtol=1e-6, atol=0.0))
 
 
 def _match_name(name: str, node: Node, bound: Bindings) -> Bindings | None:
@@ -144,11 +156,12 @@ def _match(
             return _match_name(name, node, bound)
         case Scalar():
             return _match_scalar(pattern, node, bound)
-        case Weight(name):
+        case Weight(name, users):
             known = isinstance(node, Constant) or (
                 isinstance(node, Parameter) and node.value is not None
             )
-            return _match_name(name, node, bound) if known else None
+            few = not users or uses.get(id(node), 1) <= users
+            return _match_name(name, node, bound) if known and few else None
         case Op():
             return _match_op(pattern, node, bound, uses, root)
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import number
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter
-from fnckpt.ir.operators import OPERATORS
+from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.bounds import stays_finite
-from fnckpt.ir.passes.build import mapped
+from fnckpt.ir.passes.build import Build, mapped
 from fnckpt.ir.passes.fuse import common_axis
 from fnckpt.ir.passes.reshape import value_of
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
@@ -25,49 +26,102 @@ _CONV = Op("Conv", name="conv")
 
 def scaled(weight: Node, factor: np.ndarray, shift: np.ndarray | None = None) -> Node | None:
     """``weight * factor + shift`` in double, rounded once; None where it is not finite."""
-    value = value_of(weight)
-    wide = value.astype(np.float64) * factor + (0.0 if shift is None else shift)
+    value = value_of(weight).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return rounded(weight, value * factor + (0.0 if shift is None else shift))
+
+
+def rounded(weight: Node, wide: np.ndarray) -> Node | None:
+    """``wide`` in the type of ``weight``, whose place it takes; None where it is not finite."""
     with np.errstate(over="ignore"):
-        result = wide.astype(value.dtype)
-    return (
-        mapped(weight, lambda _: result) if np.isfinite(result.astype(np.float64)).all() else None
-    )
+        result = wide.astype(weight.aval.dtype)
+    finite = np.isfinite(result.astype(np.float64)).all()
+    return mapped(weight, lambda _: result) if finite else None
 
 
-@rewrites(
-    Op(
-        "BatchNorm",
-        _CONV,
-        Weight("scale"),
-        Weight("bias"),
-        Weight("mean"),
-        Weight("variance"),
-        attrs={"axis": "axis", "epsilon": "epsilon"},
-    )
-)
-def fold_batch_norm(
-    root: CNode,
-    conv: CNode,
-    scale: Node,
-    bias: Node,
-    mean: Node,
-    variance: Node,
-    axis: int,
-    epsilon: float,
-) -> Node | None:
+_VECTORS = (Weight("scale"), Weight("bias"), Weight("mean"), Weight("variance"))
+
+
+def _norm_of(of: Op) -> Op:
+    return Op("BatchNorm", of, *_VECTORS, attrs={"axis": "axis"})
+
+
+def norm_factor(norm: CNode) -> np.ndarray:
+    """scale / sqrt(variance + epsilon) of a BatchNorm, in double."""
+    _, scale, _, _, variance = norm.inputs
+    with np.errstate(all="ignore"):
+        spread = value_of(variance).astype(np.float64) + number(norm, "epsilon")
+        return value_of(scale).astype(np.float64) / np.sqrt(spread)
+
+
+def _norm_shift(norm: CNode, own: Node | None) -> Node | None:
+    """(own - mean) * f + bias."""
+    _, _, bias, mean, _ = norm.inputs
+    value = 0.0 if own is None else value_of(own).astype(np.float64).reshape(-1)
+    with np.errstate(all="ignore"):
+        shift = (value - value_of(mean).astype(np.float64)) * norm_factor(norm)
+    return scaled(bias, np.ones(1), shift)
+
+
+def _fold_conv_norm(root: CNode, conv: CNode, axis: int, **_: Node) -> Node | None:
     """norm(conv(x, w, b)) is conv(x, w * f, (b - mean) * f + bias), f = scale / sqrt(var + eps)."""
     x, kernel, *biases = conv.inputs
     if axis != 1 or any(not _is_known(each) for each in (kernel, *biases)):
         return None
-    wide = [value_of(v).astype(np.float64) for v in (scale, mean, variance)]
-    with np.errstate(all="ignore"):
-        factor = wide[0] / np.sqrt(wide[2] + epsilon)
-    own = value_of(biases[0]) if biases else 0.0
-    folded = scaled(kernel, factor.reshape(-1, *(1,) * (len(root.aval.shape) - 1)))
-    vector = scaled(bias, np.ones(1), (own - wide[1]) * factor)
+    folded = scaled(kernel, norm_factor(root).reshape(-1, *(1,) * (len(root.aval.shape) - 1)))
+    vector = _norm_shift(root, biases[0] if biases else None)
     if folded is None or vector is None:
         return None
     return replace(conv, inputs=(x, folded, vector))
+
+
+def _fold_product_norm(
+    root: CNode, product: CNode, w: Node, axis: int, b: Node | None = None, **_: Node
+) -> Node | None:
+    """norm(matmul(x, w) + b) is matmul(x, w * f) + ((b - mean) * f + bias)."""
+    columns = root.aval.shape[-1:]
+    if axis != len(root.aval.shape) - 1 or len(w.aval.shape) != 2 or product.aval != root.aval:
+        return None
+    if b is not None and (b.aval.shape[-1:] != columns or (b.aval.size,) != columns):
+        return None
+    factor = norm_factor(root)
+    weight = scaled(w, factor[:, None] if product.attrs["transpose_b"] else factor)
+    vector = _norm_shift(root, b)
+    if weight is None or vector is None:
+        return None
+    inner = replace(product, inputs=(product.inputs[0], weight))
+    return apply("Add", inner, vector, origin=root.origin)
+
+
+MOST_DEVIATIONS = 4.0
+
+
+def is_near(norm: CNode) -> bool:
+    """Whether each mean is few deviations from 0, so that ``x * f + c`` is as good as the norm.
+
+    Where x lies around the mean by the deviation, ``x * f`` is larger than the norm of x by
+    ``|mean| / deviation``, and so is what it is rounded by before c cancels it.
+    """
+    scale, _, mean, variance = (value_of(v).astype(np.float64) for v in norm.inputs[1:])
+    with np.errstate(all="ignore"):
+        deviation = np.sqrt(variance + number(norm, "epsilon"))
+        near = (scale == 0) | (np.abs(mean) <= MOST_DEVIATIONS * deviation)
+    return bool(near.all())
+
+
+@rewrites(Op("BatchNorm", x, *_VECTORS, attrs={"axis": "axis"}))
+def spread_norm(root: CNode, x: Node, axis: int, scale: Node, bias: Node, **_: Node) -> Node | None:
+    """norm(x) is x * f + (bias - mean * f), along an axis that no runtime's norm has."""
+    if axis == 1 or not is_near(root):
+        return None
+    factor, shift = norm_factor(root), _norm_shift(root, None)
+    vector = rounded(scale, factor)
+    if vector is None or shift is None:
+        return None
+    build, shape = Build(root), tuple(-1 if i == axis else 1 for i in range(len(x.aval.shape)))
+    along = (mapped(each, lambda value: value.reshape(shape)) for each in (vector, shift))
+    f, c = (each for each in along if each is not None)
+    return build("Add", build("Mul", x, f), c)
 
 
 def _is_known(node: Node) -> bool:
@@ -105,6 +159,18 @@ def _fold_factor_and_bias(
         return None
     bias = scaled(b, vector)
     return None if bias is None else replace(total, inputs=(inner, bias))
+
+
+def _merge_biases(
+    root: CNode, total: CNode, product: CNode, w: Node, b: Node, more: Node
+) -> Node | None:
+    """(matmul(x, w) + b) + c is matmul(x, w) + (b + c), for vectors along the columns."""
+    columns = root.aval.shape[-1:]
+    along = all(each.aval.shape[-1:] == columns for each in (b, more))
+    if not along or product.aval != root.aval or (b.aval.size, more.aval.size) != columns * 2:
+        return None
+    vector = scaled(b, np.ones(1), value_of(more).astype(np.float64).reshape(b.aval.shape))
+    return None if vector is None else replace(total, inputs=(product, vector))
 
 
 _PRODUCT = Op("MatMul", x, w, name="product")
@@ -203,7 +269,9 @@ _FACTORS: tuple[tuple[Op, str, Callable[..., Node | None]], ...] = (
 RULES: tuple[Rule, ...] = (
     *(Rule(Op(op), _compute_vector) for op in ELEMENTWISE),
     *(Rule(Op(op, _CONV, Weight("shift")), _fold_conv_shift) for op in ("Add", "Sub")),
-    fold_batch_norm,
+    Rule(Op("Add", _TOTAL, Weight("more")), _without_x(_merge_biases)),
+    Rule(_norm_of(_CONV), _fold_conv_norm),
+    *(Rule(_norm_of(each), _without_x(_fold_product_norm)) for each in (_PRODUCT, _TOTAL)),
     gather_weight,
     *(
         Rule(Op(op, pattern, Weight("factor")), _safely(fold, name))
@@ -211,6 +279,8 @@ RULES: tuple[Rule, ...] = (
         for pattern, name, fold in _FACTORS
     ),
 )
+
+SPREAD: tuple[Rule, ...] = (spread_norm,)
 
 # With fast_math: any number, whatever the product is of.
 FAST: tuple[Rule, ...] = tuple(

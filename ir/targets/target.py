@@ -134,7 +134,7 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     return rewrite(graph, [rule for rule in target.legalize if rule not in left_out])
 
 
-def preferred(graph: FuncGraph, target: Target, **options: int | str) -> FuncGraph:
+def preferred(graph: FuncGraph, target: Target, /, **options: int | str) -> FuncGraph:
     """``graph`` with the operators that ``target`` runs faster, and has under ``options``."""
     after = rewrite(graph, [*target.fused, *_newer(target, options)])
     for step in target.fused_parts:

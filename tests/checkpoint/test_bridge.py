@@ -18,6 +18,7 @@ from fnckpt.bridge import (
 )
 from fnckpt.checkpoint import load_checkpoint, save_checkpoint
 from fnckpt.errors import CheckpointMismatch
+from fnckpt.training import train
 
 
 class Block(nn.Module):
@@ -171,6 +172,22 @@ def randomized(tree):
     return jax.tree.map(lambda a: jnp.asarray(rng.uniform(0.3, 0.8, a.shape) - 0.2, a.dtype), tree)
 
 
+def trained(net, variables, x):
+    """The variables after three steps; statistics stay as they are."""
+
+    def step(state, x):
+        def loss_of(params):
+            return (net.apply(state | {"params": params}, x) ** 2).mean()
+
+        loss, grads = jax.value_and_grad(loss_of)(state["params"])
+        params = jax.tree.map(lambda p, g: p - 1e-3 * jnp.sign(g), state["params"], grads)
+        return state | {"params": params}, loss
+
+    result = train(step, variables, [x] * 3)
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    return result.state
+
+
 @pytest.fixture(scope="module")
 def in_mindspore(tmp_path_factory, run_python):
     """Directory, what MindSpore reports, and (variables, input) of each network."""
@@ -180,7 +197,7 @@ def in_mindspore(tmp_path_factory, run_python):
     for name, (net, x, kinds) in NETS.items():
         high = 11 if x.dtype == np.int32 else 1
         x = rng.uniform(0, high, x.shape).astype(x.dtype)
-        variables = randomized(net.init(jax.random.key(0), x))
+        variables = trained(net, randomized(net.init(jax.random.key(0), x)), x)
         np.save(directory / f"{name}.x.npy", x)
         save_checkpoint(to_mindspore(variables, kinds=kinds), directory / f"{name}.ckpt")
         made[name] = (variables, x)

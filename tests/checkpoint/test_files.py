@@ -2,6 +2,7 @@
 
 import os
 import stat
+import weakref
 from pathlib import Path
 
 import jax
@@ -198,6 +199,25 @@ def test_leaves_are_fetched_one_at_a_time(tmp_path):
     path = write_leaves(fetched(), tmp_path / "a.ckpt")
     assert alive == [0, 1, 2, 3]
     assert [a[0] for a in load_checkpoint(path).values()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_leaf_is_let_go_before_the_next_one_is_fetched(tmp_path, order):
+    """So that of leaves that are gathered from other processes one is in memory at a time."""
+    alive: list[weakref.ref[np.ndarray]] = []
+
+    def fetched():
+        for index in range(4):
+            assert [leaf for leaf in alive if leaf() is not None] == []
+            leaf = np.full((300, 300), index, order=order)
+            alive.append(weakref.ref(leaf))
+            item = str(index), leaf
+            del leaf
+            yield item
+            del item
+
+    write_leaves(fetched(), tmp_path / "a.ckpt", crc=True)
+    assert len(alive) == 4
 
 
 MIB = 1 << 20

@@ -138,6 +138,7 @@ RECOGNIZED: dict[str, Make] = {
     "linen, padding": lambda: linen(Block(), X, SEEN),
     "linen, causal": lambda: linen(Block(causal=True), X, SEEN),
     "linen, a batch of one": lambda: linen(Block(), X[:1], SEEN[:1]),
+    "linen, no batch": lambda: linen(nn.MultiHeadDotProductAttention(4), X[0]),
     "NNX": lambda: of_nnx(nnx.MultiHeadAttention(4, 16, rngs=nnx.Rngs(0), decode=False), X),
     "NNX, causal": lambda: of_nnx(CausalBlock(), X),
     "jax.nn": of_jax,

@@ -48,7 +48,7 @@ WRAP = "Less Add Select"
 CASES = [
     Trusted(
         "a number behind a product", lambda w, x: x @ jnp.abs(w) / 8.0, np.abs(KERNEL),
-        np.ones_like(HUGE), HUGE, "MatMul Div", "MatMul",
+        np.ones_like(HUGE), HUGE, "MatMul Mul", "MatMul",
     ),
     Trusted(
         "a number behind a product with a bias", lambda w, x: (x @ w["k"] + w["b"]) * 0.125,

@@ -233,6 +233,49 @@ def test_no_transpose_is_left_around_a_norm_of_channels_first(name: str) -> None
     assert_same(after, graph, x)
 
 
+LARGE = (2 + 3 * RNG.standard_normal((2, 9, 8, 8))).astype(np.float32)
+CHANNELS_LAST = {
+    "InstanceNorm": (nn.InstanceNorm(), "Transpose InstanceNorm Transpose"),
+    "InstanceNorm without bias": (
+        nn.InstanceNorm(use_bias=False),
+        "Transpose InstanceNorm Transpose",
+    ),
+    "GroupNorm": (nn.GroupNorm(4), "Transpose Reshape InstanceNorm Reshape Transpose Mul Add"),
+    "GroupNorm of single channels": (nn.GroupNorm(8), "Transpose InstanceNorm Transpose"),
+}
+
+
+@pytest.mark.parametrize("strange", [0.5, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", CHANNELS_LAST)
+def test_a_norm_of_many_places_with_channels_last_is_one_of_channels_first(
+    name: str, strange: float, tmp_path: Path
+) -> None:
+    module, left = CHANNELS_LAST[name]
+    case = linen(name, module, "", left)
+    x = LARGE.copy()
+    x[0, 1, 2, 3] = strange
+    graph = trace(case.weights, case.function, (x,), name="case")
+    after = preferred(optimized(graph, debug=True), target("ONNX"))
+    assert " ".join(node.op for node in after.cnodes()) == left
+    again = preferred(after, target("ONNX"))
+    assert [(n.op, n.attrs) for n in again.cnodes()] == [(n.op, n.attrs) for n in after.cnodes()]
+    assert_same(after, graph, x)
+    model = fnckpt.export(case.weights, case.function, x, "ONNX", file_name=tmp_path / "norm")
+    wanted = np.asarray(jax.jit(case.function)(case.weights, x))
+    np.testing.assert_allclose(RUNTIMES["ONNX"][1](model, (x,))[0], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1,)], ids=["the batch", "nine elements"])
+def test_a_norm_that_transposes_would_slow_down_stays(axes: tuple[int, ...]) -> None:
+    def standardize(w: Any, x: jax.Array) -> jax.Array:
+        return (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-5)
+
+    graph = trace(None, standardize, (LARGE,), name="case")
+    after = preferred(optimized(graph, debug=True), target("ONNX"))
+    assert [node.op for node in after.cnodes()] == ["Standardize"]
+    assert_same(after, graph, LARGE)
+
+
 def half_the_groups(w: Any, x: jax.Array) -> jax.Array:
     y = x.reshape(2, 5, 6, 4, 2)
     mean = jnp.tile(y.mean((1, 2, 4)), 2)[:, None, None]

@@ -90,6 +90,25 @@ CASES = [
         "equal expressions are computed once", lambda w, x: jnp.sin(x) * jnp.sin(x), (X,), "Sin Mul"
     ),
     Rewritten("constants are folded", lambda w, x: x * jnp.sqrt(4.0), (X,), "Mul"),
+    Rewritten("a quotient by a power of two is a product", lambda w, x: x / -0.25, (X,), "Mul"),
+    Rewritten("a quotient by another number stays", lambda w, x: x / 3.0, (X,), "Div"),
+    Rewritten(
+        "a quotient whose factor is no normal number stays", lambda w, x: x / 2.0**127, (X,), "Div"
+    ),
+    Rewritten(
+        "a product of nothing is nothing",
+        lambda w, x: jnp.zeros((3, 5)) @ w[0] + x,
+        (X,),
+        "Add",
+        (numbers(5, 4),),
+    ),
+    Rewritten(
+        "a product of nothing with infinity stays",
+        lambda w, x: jnp.sin(jnp.zeros((3, 5)) @ w[0] + x),
+        (X,),
+        "MatMul Add Sin",
+        (np.full((5, 4), np.inf, np.float32),),
+    ),
     Rewritten("softmax", lambda w, x: jax.nn.softmax(x, 1), (X,), "Softmax"),
     Rewritten("log_softmax", lambda w, x: jax.nn.log_softmax(x), (X,), "LogSoftmax"),
     Rewritten("silu", lambda w, x: jax.nn.silu(x), (X,), "Silu"),

@@ -193,7 +193,7 @@ def reductions() -> Iterator[OperatorCase]:
         names = ("bool",) if op in ("ReduceAll", "ReduceAny") else NUMBERS
         if op in ("ReduceMax", "ReduceMin"):
             names = EVERY
-        if op == "ReduceMean":
+        if op in ("ReduceLogSumExp", "ReduceMean"):
             names = FLOATS
         for name in names:
             x = numbers(name, 2, 3, 4)

@@ -86,7 +86,13 @@ def test_a_file_is_deleted_only_when_the_newer_one_is_on_the_disk(tmp_path: Path
 
         monkeypatch.setattr(os, name, watched)
 
-    watch("fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    synced: list[int] = []
+
+    def file_of(descriptor: int) -> str:
+        synced.append(os.fstat(descriptor).st_size)
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+
+    watch("fsync", file_of)
     watch("replace", lambda source, target: target)
     watch("unlink", lambda path: path)
     fit(tmp_path, 3, policy=CheckpointPolicy(1, keep_max=1), async_save=False)
@@ -98,6 +104,7 @@ def test_a_file_is_deleted_only_when_the_newer_one_is_on_the_disk(tmp_path: Path
         ("unlink", "CKP-1_2"),
     ]
     assert calls[-len(expected) :] == expected
+    assert synced[-2] == (tmp_path / "CKP-1_3.ckpt").stat().st_size  # all of it, flushed before
 
 
 def saving(directory: Path, step: int) -> list[tuple[str, str]]:

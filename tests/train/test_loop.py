@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -122,10 +123,28 @@ def fail() -> None:
     raise RuntimeError("it broke")
 
 
+def not_six(value: np.ndarray) -> np.ndarray:
+    if value == 6:
+        raise ValueError("six")
+    return value
+
+
 def test_an_error_of_the_data_keeps_what_was_saved(tmp_path: Path):
     with pytest.raises(RuntimeError, match="it broke"):
         fit(numbers(8, 6, fail), tmp_path, policy=CheckpointPolicy(2))
     assert names(tmp_path) == ["CKP-1_2.ckpt", "CKP-1_4.ckpt"]
+
+
+def test_an_error_inside_the_step_keeps_what_was_saved(tmp_path: Path):
+    def risky(total: Any, batch: Any) -> tuple[Any, Any]:
+        kind = jax.ShapeDtypeStruct((), jnp.float32)
+        return total + jax.pure_callback(not_six, kind, batch), {"loss": batch}
+
+    options: Any = {"policy": CheckpointPolicy(2), "directory": tmp_path}
+    with pytest.raises((ValueError, RuntimeError), match="six"):
+        train(risky, np.float32(0), numbers(8), **options)
+    assert names(tmp_path) == ["CKP-1_2.ckpt", "CKP-1_4.ckpt"]
+    assert float(checkpoint.load_checkpoint(tmp_path / "CKP-1_4.ckpt")[""]) == 10
 
 
 def test_an_error_of_the_data_saves_the_last_state_when_asked(tmp_path: Path):
@@ -137,13 +156,8 @@ def test_an_error_of_the_data_saves_the_last_state_when_asked(tmp_path: Path):
 
 
 def test_an_error_inside_the_compiled_step_saves_the_state_before_it(tmp_path: Path):
-    def checked(value: np.ndarray) -> np.ndarray:
-        if value == 6:
-            raise ValueError("six")
-        return value
-
     def risky(total: Any, batch: Any) -> tuple[Any, Any]:
-        batch = jax.pure_callback(checked, jax.ShapeDtypeStruct((), jnp.float32), batch)
+        batch = jax.pure_callback(not_six, jax.ShapeDtypeStruct((), jnp.float32), batch)
         return total + batch, {"loss": batch}
 
     options: Any = {"policy": RARE, "directory": tmp_path, "save_on_error": True}
@@ -192,8 +206,12 @@ def test_one_save_at_most_is_in_flight_and_the_order_is_kept(tmp_path: Path):
     flying: list[int] = []
     told: list[str] = []
 
-    def look(*_: object) -> None:
-        flying.append(sum(name.endswith(".tmp") for name in os.listdir(tmp_path)))
+    def look(number: int, *_: object) -> None:
+        """Count the saves under way once that of this step is, which is on another thread."""
+        done = tmp_path / f"CKP-1_{number}.ckpt"
+        while not (under_way := list(tmp_path.glob(".*.tmp"))) and not done.exists():
+            time.sleep(0.0005)
+        flying.append(len(under_way))
 
     state = np.zeros(2_000_000, np.float32)
     train(

@@ -1,5 +1,8 @@
 """Whole trainings on real images: they learn, compile once, and go on bit for bit."""
 
+import signal
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,6 +109,35 @@ def test_a_resumed_training_ends_in_the_same_bits(net: Net, last: int, tmp_path:
     assert same_bits(result.state, whole.state)
     assert same_bits(dict(result.history.steps), dict(whole.history.steps))
     assert same_bits(dict(result.history.epochs), dict(whole.history.epochs))
+    assert named(result.checkpoints) == ["net-2_4", "net-2_7", "net-3_2", "net-3_5", "net-3_8"]
+
+
+KILLED = """
+import os, signal, sys
+from fnckpt.policy import CheckpointPolicy
+from fnckpt.training import train
+from tests.train.nets import NETS, epoch
+
+def kill(number, *_):
+    if number == 11:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+step, state = next(net for net in NETS if net.name == sys.argv[1]).make()
+train(step, state, epoch, epochs=3, policy=CheckpointPolicy(3), directory=sys.argv[2], prefix="net",
+      on_step=kill)
+"""
+
+
+@all_nets
+def test_a_process_that_was_killed_and_resumed_ends_in_the_same_bits(
+    net: Net, tmp_path: Path, root: Path
+):
+    whole = uninterrupted(net)
+    command = [sys.executable, "-c", KILLED, net.name, tmp_path]
+    assert subprocess.run(command, cwd=root, check=False).returncode == -signal.SIGKILL
+    result = fit(net, tmp_path, resume=True)
+    assert same_bits(result.state, whole.state)
+    assert same_bits(dict(result.history.steps), dict(whole.history.steps))
     assert named(result.checkpoints) == ["net-2_4", "net-2_7", "net-3_2", "net-3_5", "net-3_8"]
 
 

@@ -1,6 +1,6 @@
 """What turns a graph into operators and types that GE r1.1 has."""
 
-from fnckpt.ir.passes import activations, attention, norms, parts, products, special
+from fnckpt.ir.passes import activations, attention, norms, parts, products, reductions, special
 from fnckpt.ir.passes.reshape import drop_reshape, merge_reshapes
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.air import (
@@ -15,6 +15,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *norms.COMPOSE,
     *activations.COMPOSE,
     *parts.COMPOSE,
+    *reductions.COMPOSE,
     merge_reshapes,
     drop_reshape,
     *legalize_types.RULES,

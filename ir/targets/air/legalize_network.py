@@ -314,6 +314,20 @@ def reduce_whole_axis(node: CNode) -> Node | None:
     return build(op, x, axes=axes, keepdims=True)
 
 
+def pad_before_whole_axis(node: CNode) -> Node | None:
+    """Padding of a window beyond GE's limit is a Pad of its own; what it sees may be all then."""
+    (x,), pads, build = node.inputs, pairs(node, "pads"), Build(node)
+    window = ints(node, "window")
+    if math.prod(window) <= MOST_AREA or min(window) > 1 or not any(map(any, pads)):
+        return None
+    if node.op == "AvgPool" and not node.attrs["count_padding"]:
+        return None
+    fill = 0 if node.op == "AvgPool" else -math.inf
+    low, high = ((0, 0, *(pair[side] for pair in pads)) for side in (0, 1))
+    free: dict[str, Attr] = {"pads": ((0, 0),) * len(pads)}
+    return build(node.op, build.pad(x, low, high, fill), **(dict(node.attrs) | free))
+
+
 @rewrites("BatchNorm")
 def normalize_in_four_axes(node: CNode) -> Node | None:
     """GE's BatchNorm has ``[N, C, H, W]``."""
@@ -352,6 +366,7 @@ RULES: tuple[Rule, ...] = (
     *(Rule(Op(op), reduce_whole_axis) for op in POOLS),
     *(Rule(Op(op), add_height) for op in ("Conv", "ConvTranspose", *POOLS)),
     *(Rule(Op(op), pool_axis_by_axis) for op in POOLS),
+    *(Rule(Op(op), pad_before_whole_axis) for op in POOLS),
     convolve_by_products,
     pad_before_convolution,
     convolve_volumes_by_slices,

@@ -1,6 +1,13 @@
 """MindIR: the files that MindSpore and MindSpore Lite load."""
 
-from fnckpt.ir.targets.mindir import emit, emit_exact, legalize_elementwise, legalize_types
+from fnckpt.ir.passes import arithmetic, products, reshape
+from fnckpt.ir.targets.mindir import (
+    emit,
+    emit_exact,
+    legalize_elementwise,
+    legalize_network,
+    legalize_types,
+)
 from fnckpt.ir.targets.mindir.encode import encode
 from fnckpt.ir.targets.mindir.legalize import LEGALIZE
 from fnckpt.ir.targets.mindir.read import check, summarize
@@ -13,6 +20,7 @@ TARGET = Target(
     name="MINDIR",
     suffix=".mindir",
     legalize=LEGALIZE,
+    fused=(*products.ROWS, legalize_network.turn_weight, *arithmetic.LATER, *reshape.RULES),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,

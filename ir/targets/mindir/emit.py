@@ -162,6 +162,14 @@ def emit_matmul(node: CNode, w: Writer) -> None:
     w.node(op, node, *node.inputs, **transposed)
 
 
+@emits("Gemm")
+def emit_gemm(node: CNode, w: Writer) -> None:
+    *matrices, bias = node.inputs
+    transposed = {name: bool(node.attrs[name]) for name in ("transpose_a", "transpose_b")}
+    product = w.step("MatMul", node, node.aval, *matrices, **transposed)
+    w.node("BiasAdd", node, product, bias, format="NCHW")
+
+
 @emits("Conv")
 def emit_conv(node: CNode, w: Writer) -> None:
     x, kernel, *bias = node.inputs

@@ -1,6 +1,6 @@
 """What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
-from fnckpt.ir.passes import activations, attention, norms, parts, products
+from fnckpt.ir.passes import activations, attention, norms, parts, products, reductions
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
     legalize_elementwise,
@@ -13,10 +13,12 @@ from fnckpt.ir.targets.mindir import (
 
 LEGALIZE: tuple[Rule, ...] = (
     *attention.COMPOSE,
-    *products.COMPOSE,
+    products.compose_clip,
+    legalize_network.compose_gemm,
     *norms.COMPOSE,
     *activations.COMPOSE,
     *parts.COMPOSE,
+    *reductions.COMPOSE,
     legalize_window.convolve_by_products,  # before integers go through a float
     *legalize_types.RULES,
     *legalize_elementwise.RULES,

@@ -397,6 +397,29 @@ def emit_extreme(node: CNode, w: Writer) -> None:
     w.node("Where", node, unknown, w.scalar(np.nan, node.aval.dtype, "nan"), most)
 
 
+@emits("ReduceLogSumExp")
+def emit_log_sum_exp(node: CNode, w: Writer) -> None:
+    """In parts: of -inf before numbers below -88 ONNX Runtime 1.32 makes -inf.
+
+    The greatest element is brought to a finite one; whether a NaN is passed over here does not
+    matter, the sum has it.
+    """
+    (x,), dtype = node.inputs, node.aval.dtype
+    axes = w.ints(ints(node, "axes"), "axes")
+    inputs, attrs = reduction(node, w, x, op="ReduceMax")
+    greatest = w.step("ReduceMax", node, *inputs, **(attrs | {"keepdims": 1}))
+    ends = (
+        w.scalar(float(end), dtype, "end") for end in (np.finfo(dtype).min, np.finfo(dtype).max)
+    )
+    shift = w.step("Clip", node, greatest, *ends)
+    powers = w.step("Exp", node, w.step("Sub", node, x, shift))
+    log = w.step("Log", node, w.step("ReduceSum", node, powers, axes, keepdims=1))
+    if node.attrs["keepdims"]:
+        w.node("Add", node, log, shift)
+    else:
+        w.node("Squeeze", node, w.step("Add", node, log, shift), axes)
+
+
 def reduction(
     node: CNode, w: Writer, *inputs: Value, op: str = ""
 ) -> tuple[list[Value], dict[str, Attribute]]:

@@ -42,6 +42,9 @@ READS = {
     "dynamic_slice by vmap": lambda x, j: jax.vmap(
         lambda a, b: lax.dynamic_slice(a, (b, b), (2, 3))
     )(x, jnp.resize(j, (5,))),
+    "dynamic rows by vmap": lambda x, j: jax.vmap(
+        lambda a: lax.dynamic_slice(x, (a, 7, -9), (2, 6, 4))
+    )(j[0]),
     "scalar": lambda x, j: (x[j[0, 0]], x[j[0, 0], j[0, 1]], x[..., j[2, 0]]),
     "bool mask": lambda x, j: jnp.where(x > 0, x, 0),
     "constant places": lambda x, j: x[np.array([0, -1, 2])],

@@ -1,0 +1,61 @@
+"""Logsumexp: one operator, which each target writes in as few parts as its runtime needs."""
+
+import numpy as np
+
+from fnckpt.ir.attributes import ints
+from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.operators import apply
+from fnckpt.ir.passes.arithmetic import is_float
+from fnckpt.ir.passes.build import FLOAT32, Build, through
+from fnckpt.ir.passes.fuse import is_wide_enough, reduced, sums
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites
+
+Ints = tuple[int, ...]
+
+x = Any_("x")
+
+_GREATEST = reduced("ReduceMax", x, "a", users=2)
+_SHIFT = Op(
+    "Select", Op("IsFinite", _GREATEST), _GREATEST, Scalar(value=0.0), users=2, name="shift"
+)
+
+
+def fuse_log_sum_exp(
+    root: CNode,
+    x: Node,
+    shift: Node,
+    a: Ints,
+    b: Ints,
+    keep_a: bool,
+    keep_b: bool,
+    wide: np.dtype | None = None,
+) -> Node | None:
+    """m + log(|sum(exp(x - m))|) is logsumexp(x), with m = max(x), or 0 if that is not finite."""
+    if a != b or not (keep_a and keep_b) or not is_float(x) or not is_wide_enough(x, a, wide):
+        return None
+    if any(x.aval.shape[i] == 0 for i in a):
+        return None
+    return apply("ReduceLogSumExp", x, origin=root.origin, axes=a, keepdims=True)
+
+
+LOG_SUMS = tuple(
+    Rule(Op("Add", Op("Log", Op("Abs", total)), Any_("shift")), fuse_log_sum_exp)
+    for total in sums(Op("Exp", Op("Sub", x, _SHIFT)), "b")
+)
+
+
+@rewrites("ReduceLogSumExp")
+def compose_log_sum_exp(root: CNode) -> Node:
+    """m + log(sum(exp(x - m))), with m = max(x), or 0 where that is not finite."""
+    (x,), build = root.inputs, Build(root)
+    if x.aval.dtype.itemsize == 2:
+        return through(root, FLOAT32)
+    along = {"axes": ints(root, "axes"), "keepdims": True}
+    greatest = build("ReduceMax", x, **along)
+    shift = build.where(build("IsFinite", greatest), greatest, build.number(0, x))
+    total = build("ReduceSum", build("Exp", build("Sub", x, shift)), **along)
+    return build.reshape(build("Add", build("Log", total), shift), root.aval.shape)
+
+
+RULES: tuple[Rule, ...] = LOG_SUMS
+COMPOSE: tuple[Rule, ...] = (compose_log_sum_exp,)
