@@ -8,7 +8,8 @@ Claims, over the networks of ``benchmarks.zoo``, ratios ours / theirs as medians
   seconds to export                                  geometric mean <= 0.5
   peak memory of the export      each <= 1.0
 Each export runs in a process of its own, which has imported everything, and whose peak memory is
-counted; the sessions of a network take turns in one process. A network that jax2onnx cannot export,
+counted; the sessions of a network take turns in one process. Both files have the opset that jax2onnx
+writes by itself, so that the same runtimes read them. A network that jax2onnx cannot export,
 or whose file ONNX Runtime does not load, is shown as such and has no ratio of latency.
 
 Run: pip install -e '.[bench]'; python -m benchmarks.exported [--networks UNet LSTM] [--rounds 7]
@@ -38,12 +39,13 @@ import fnckpt
 from benchmarks.zoo import ZOO
 
 THREADS = 2
+OPSET = 23  # jax2onnx's default; ours is 20
 ERROR = r"[\w.]*(Error|Fail|Exception|InvalidGraph|NotImplemented): "
 LEAST_SECONDS = 0.15  # of one turn of one contestant
 
 
 def export_ours(params: Any, apply_fn: Callable[..., Any], inputs: Any, path: Path) -> None:
-    fnckpt.export(params, apply_fn, inputs, "ONNX", file_name=path)
+    fnckpt.export(params, apply_fn, inputs, "ONNX", file_name=path, opset=OPSET)
 
 
 def export_theirs(params: Any, apply_fn: Callable[..., Any], inputs: Any, path: Path) -> None:
@@ -51,7 +53,11 @@ def export_theirs(params: Any, apply_fn: Callable[..., Any], inputs: Any, path: 
 
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs]
     jax2onnx.to_onnx(
-        lambda *args: apply_fn(params, *args), shapes, return_mode="file", output_path=str(path)
+        lambda *args: apply_fn(params, *args),
+        shapes,
+        opset=OPSET,
+        return_mode="file",
+        output_path=str(path),
     )
 
 

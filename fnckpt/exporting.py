@@ -196,7 +196,7 @@ def export(
         _check_sizes(goal, input_names(apply_fn, inputs), jax.tree.leaves(inputs))
         graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
         traced = len(graph.cnodes())
-        graph, fired = _optimized(graph, goal, passes)
+        graph, fired = _optimized(graph, goal, passes, options)
         graph, narrowing = narrowed_and_measured(graph, dtype, jax.tree.leaves(inputs))
         graph = legalized(graph, goal, fast_math=fast_math)
         graph = graph if dtype is None else stored(graph, dtype)
@@ -306,12 +306,13 @@ def _weight(name: str, leaf: object, var: Var) -> Parameter:
 
 
 def _optimized(
-    graph: FuncGraph, goal: Target, passes: Sequence[str]
+    graph: FuncGraph, goal: Target, passes: Sequence[str], options: dict[str, int | str]
 ) -> tuple[FuncGraph, tuple[str, ...]]:
     """The graph after ``passes``, and the names of those that changed it."""
     fired: list[str] = []
     for name in passes:
-        after = preferred(graph, goal) if name == TARGET_PASS else run(graph, [name])
+        last = name == TARGET_PASS
+        after = preferred(graph, goal, **options) if last else run(graph, [name])
         if after is not graph:
             fired.append(name)
         graph = after

@@ -16,6 +16,9 @@ def flops_of(node: CNode) -> int:
     if node.op in ("MatMul", "Gemm"):
         inner = node.inputs[0].aval.shape[-2 if node.attrs["transpose_a"] else -1]
         return 2 * node.aval.size * inner
+    if node.op == "Attention":  # a product of all queries and keys, one of these with the values
+        q, k = node.inputs[:2]
+        return 2 * k.aval.shape[1] * (q.aval.size + node.aval.size)
     if node.op == "Conv":
         return 2 * node.aval.size * math.prod(node.inputs[1].aval.shape[1:])
     if node.op == "ConvTranspose":

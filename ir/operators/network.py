@@ -231,6 +231,17 @@ def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: f
     return (centred / np.sqrt(variance + epsilon) * scale + bias).astype(x.dtype)
 
 
+@operator("RmsNorm", lambda x, *_, axis, epsilon: x)
+def rms_norm(x: np.ndarray, scale: np.ndarray, *, axis: int, epsilon: float) -> np.ndarray:
+    """``x`` over the root of its mean of squares along ``axis``, times the vector ``scale``."""
+    wide, shape = summed(x), tuple(-1 if i == axis else 1 for i in range(x.ndim))
+    with np.errstate(over="ignore"):
+        square = np.square(wide).mean(axis, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        normal = wide / np.sqrt(square + wide.dtype.type(epsilon))
+    return (normal * scale.reshape(shape)).astype(x.dtype)
+
+
 @operator("Standardize", lambda x, *, axes, epsilon: x)
 def standardize(x: np.ndarray, *, axes: Ints, epsilon: float) -> np.ndarray:
     """``x`` with mean 0 and variance 1 over ``axes``."""

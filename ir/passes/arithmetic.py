@@ -21,6 +21,7 @@ Ints = tuple[int, ...]
 MOST_SHRUNK = 1 << 18  # elements of a constant that are compared
 
 x = Any_("x")
+_FACTOR = Any_("factor")
 
 
 def is_float(node: Node) -> bool:
@@ -44,6 +45,18 @@ def drop_minimum(root: CNode, x: Node) -> Node | None:
 def drop_mul(root: CNode, x: Node) -> Node | None:
     """x * 1 is x."""
     return x if x.aval == root.aval else None
+
+
+def multiply_by_one_element(root: CNode, x: Node, factor: Node) -> Node | None:
+    """matmul(x[..., n, 1], c[1, 1]) is x * c: a mask of heads in an einsum."""
+    same = x.aval.shape[:-2] == root.aval.shape[:-2] and x.aval.size == root.aval.size
+    if not same or factor.aval.shape[-2:] != (1, 1) or not is_float(x):
+        return None
+    number = scalar_of(factor)
+    if number is None:
+        return None
+    product = apply("Mul", x, constant(number, x.aval.dtype), origin=root.origin)
+    return reshaped(product, root.aval.shape, root)
 
 
 @rewrites(Op("Div", x, Scalar(value=1.0)))
@@ -291,6 +304,7 @@ RULES = (
     drop_maximum,
     drop_minimum,
     drop_mul,
+    *(Rule(Op("MatMul", *each), multiply_by_one_element) for each in ((x, _FACTOR), (_FACTOR, x))),
     drop_div,
     drop_sub,
     drop_select,

@@ -5,16 +5,18 @@ from math import inf, sqrt
 
 import numpy as np
 
-from fnckpt.ir.attributes import number
+from fnckpt.ir.attributes import integer, number
 from fnckpt.ir.graph import CNode, Node, ordered
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes.build import VALUES, known
+from fnckpt.ir.sizes import is_known
 
 SAFE = 1e37  # well below the greatest float32, 3.4e38, for the rounding of sums
 
 AT_MOST_ONE = frozenset({"Cos", "Erf", "Sigmoid", "Sign", "Sin", "Softmax", "Tanh"})
 NOT_GREATER = frozenset({"Abs", "AvgPool", "Gelu", "Neg", "ReduceMean", "Relu", "Silu"})
 LARGEST = frozenset({"Maximum", "Minimum", "Select"})
+NORMS = frozenset({"LayerNorm", "RmsNorm"})
 SUMS = frozenset({"Add", "Sub"})
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 NEVER_NEGATIVE = frozenset(
@@ -33,10 +35,24 @@ def bound(node: Node) -> float:
     (inf, 1.0)
     """
     found: dict[int, float] = {}
-    for each in ordered([node]):
+    waiting = [node]
+    while waiting:
+        each = waiting[-1]
+        missing = [n for n in _deciding(each) if id(n) not in found]
+        if missing:
+            waiting += missing
+            continue
         inputs = each.inputs if isinstance(each, CNode) else ()
-        found[id(each)] = _bound(each, [found[id(n)] for n in inputs])
+        found[id(each)] = _bound(each, [found.get(id(n), inf) for n in inputs])
+        waiting.pop()
     return found[id(node)]
+
+
+def _deciding(node: Node) -> Sequence[Node]:
+    """The inputs that decide how large a result can be; not what a norm is of."""
+    if not isinstance(node, CNode) or node.op in AT_MOST_ONE or node.op == "Clip":
+        return ()
+    return node.inputs[1:] if node.op in NORMS else node.inputs
 
 
 def stays_finite(product: CNode, factor: np.ndarray) -> bool:
@@ -65,12 +81,19 @@ def _computed(node: CNode, inputs: Sequence[float]) -> float:
         return sum(inputs)
     if node.op == "Mul":
         return inputs[0] * inputs[1] if 0.0 not in inputs else inf if inf in inputs else 0.0
+    if node.op == "Div":
+        least = _least(node.inputs[1])
+        return inputs[0] / least if least else inf
+    if node.op == "Attention":  # a mean of its values
+        return inputs[2]
     if node.op == "Clip":
         return max(abs(number(node, "low")), abs(number(node, "high")))
     if node.op == "LayerNorm":  # one of n numbers is at most sqrt(n) of their deviations away
         return sqrt(node.aval.shape[-1]) * inputs[1] + inputs[2]
+    if node.op == "RmsNorm":
+        return sqrt(node.aval.shape[integer(node, "axis")]) * inputs[1]
     if node.op in PRODUCTS:
-        return inputs[0] * _row_sums(node) + sum(inputs[2:])
+        return inputs[0] * _row_sums(node, inputs[1]) + sum(inputs[2:])
     if node.op in LARGEST or node.op == "Cast" or OPERATORS[node.op].moves:
         floats = zip(inputs, node.inputs, strict=True)
         of_values = [b for b, n in floats if n.aval.dtype.kind not in "biu" or node.op == "Cast"]
@@ -104,11 +127,18 @@ def _never_negative(node: Node, inputs: Sequence[bool]) -> bool:
     return False
 
 
-def _row_sums(product: CNode) -> float:
+def _least(divisor: Node) -> float:
+    """The least magnitude of a known divisor, 0 of another."""
+    value = known(divisor)
+    return 0.0 if value is None else float(np.min(np.abs(value.astype(np.float64)), initial=inf))
+
+
+def _row_sums(product: CNode, largest: float) -> float:
     """By how much a product with known weights can enlarge the greatest number."""
     value = known(product.inputs[1])
     if value is None:
-        return inf
+        inner = product.inputs[0].aval.shape[-2 if product.attrs.get("transpose_a") else -1]
+        return largest * inner if product.op == "MatMul" and is_known(inner) else inf
     sizes = np.abs(value.astype(np.float64))
     if product.op == "Conv":
         sums = sizes.sum(tuple(range(1, sizes.ndim)))

@@ -98,6 +98,7 @@ FIRST_INPUT: dict[str, Renamed] = {
     "LogSoftmax": _axis,
     "Pad": _per_axis("low", "high"),
     "Reverse": _axes,
+    "RmsNorm": _axis,
     "Slice": _per_axis("start", "limit", "strides"),
     "Softmax": _axis,
     "Standardize": _axes,

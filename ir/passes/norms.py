@@ -3,6 +3,8 @@
 ``Standardize`` is ``(x - mean) / sqrt(variance + epsilon)``. Each rule takes one step: the variance
 to one form, the quotient to ``Standardize``, that over the last axis to a LayerNorm without scale
 and bias, and what is multiplied with it or added to it into the norm.
+
+``RmsNorm`` takes no mean off: ``x / sqrt(mean(x^2) + epsilon)`` along an axis, times a vector.
 """
 
 import math
@@ -11,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fnckpt.ir.attributes import Ints, ints, number
+from fnckpt.ir.attributes import Ints, integer, ints, number
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
@@ -212,6 +214,46 @@ def _norm(op: str, root: CNode, x: Node, size: int) -> Node:
     return apply(op, x, *vectors, origin=root.origin, epsilon=number(root, "epsilon"))
 
 
+def _by_square(square: Op) -> tuple[Op, ...]:
+    mean = _mean_of(square, "axes")
+    return (
+        Op("Mul", x, _rsqrt(mean)),
+        Op("Div", x, Op("Sqrt", Op("Add", mean, Scalar("eps")))),  # T5
+        Op("Mul", x, Op("Mul", _rsqrt(mean), w)),  # Flax
+        Op("Mul", Op("Mul", x, w), _rsqrt(mean)),  # Haiku
+    )
+
+
+RMS_FORMS: tuple[Op, ...] = (*_by_square(Op("Square", x)), *_by_square(Op("Mul", x, x)))
+
+
+def normalize_by_square(
+    root: CNode, x: Node, axes: Ints, keep_axes: bool, eps: float, w: Node | None = None
+) -> Node | None:
+    """x / sqrt(mean(x^2) + eps) is rms_norm(x), times a vector ``w`` along its axis."""
+    narrow = x.aval.dtype.itemsize < FLOAT32.itemsize
+    if len(axes) != 1 or not keep_axes or x.aval != root.aval or not is_float(x) or narrow:
+        return None
+    (axis,) = axes
+    if w is None:
+        scale: Node = constant(np.ones(x.aval.shape[axis], x.aval.dtype))
+    elif common_axis(root, w) == axis:
+        scale = reshaped(w, (w.aval.size,), root)
+    else:
+        return None
+    return apply("RmsNorm", x, scale, origin=root.origin, axis=axis, epsilon=eps)
+
+
+@rewrites(Op("Mul", Op("RmsNorm", name="norm"), w))
+def scale_rms_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
+    """rms_norm(x) * w is rms_norm(x, w)."""
+    x, scale = norm.inputs
+    along = common_axis(root, w) == integer(norm, "axis")
+    if scalar_of(scale) != 1 or norm.aval != root.aval or not along:
+        return None
+    return replace(norm, inputs=(x, reshaped(w, (w.aval.size,), root)))
+
+
 NORMS = {"LayerNorm": -1, "InstanceNorm": 1}  # the axis of their scale and bias
 
 
@@ -344,19 +386,36 @@ def compose_instance_norm(root: CNode) -> Node:
     return build("Add", build("Mul", normal, scale), bias)
 
 
+@rewrites("RmsNorm")
+def compose_rms_norm(root: CNode) -> Node:
+    """Its formula, in float32 at least; without a scale of 1."""
+    (x, scale), build, axis = root.inputs, Build(root), integer(root, "axis")
+    if x.aval.dtype.itemsize == 2:
+        return through(root, FLOAT32)
+    square = build("ReduceMean", build("Square", x), axes=(axis,), keepdims=True)
+    spread = build("Add", square, build.number(number(root, "epsilon"), x))
+    normal = build("Div", x, build("Sqrt", spread))
+    if scalar_of(scale) == 1:
+        return normal
+    after = (1,) * (len(x.aval.shape) - 1 - axis)
+    return build("Mul", normal, build.reshape(scale, (scale.aval.size, *after)))
+
+
+INTO: tuple[Rule, ...] = (*VECTORS, scale_rms_norm)  # vectors that are known, maybe later
 RULES: tuple[Rule, ...] = (
     centre_variance,
     drop_least_variance,
     *(Rule(form, standardize) for form in FORMS),
     *(Rule(form, standardize_narrow) for form in NARROW_FORMS),
     standardize_rows,
-    *VECTORS,
+    *(Rule(form, normalize_by_square) for form in RMS_FORMS),
+    *INTO,
 )
 FUSE: tuple[Rule, ...] = (
     standardize_instances,
     standardize_groups_first,
     standardize_places_first,
-    *VECTORS,
+    *INTO,
     *TURNED_VECTORS,
 )
-COMPOSE: tuple[Rule, ...] = (compose_instance_norm, compose_standardize)
+COMPOSE: tuple[Rule, ...] = (compose_instance_norm, compose_standardize, compose_rms_norm)

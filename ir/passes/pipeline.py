@@ -67,7 +67,14 @@ PASSES: dict[str, Pass] = {
         arithmetic.cancel_factor,
     ),
     "weights": _in_turn(
-        _rules(*reshape.RULES, *fuse.RULES, *weights.RULES, *in_front.RULES, *padding.RULES),
+        _rules(
+            *reshape.RULES,
+            *fuse.RULES,
+            *norms.INTO,
+            *weights.RULES,
+            *in_front.RULES,
+            *padding.RULES,
+        ),
         _rules(*weights.SPREAD),
     ),
     "finish": _rules(

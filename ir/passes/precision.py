@@ -31,7 +31,8 @@ PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
 # same operators as in "ops that autocast to float32" of PyTorch's amp documentation, and scans.
 KEPT = frozenset(
     {
-        "Acos", "Acosh", "Asin", "Asinh", "Atan2", "Atanh", "AvgPool", "Cbrt", "Cos", "Cosh",
+        "Acos", "Acosh", "Asin", "Asinh", "Atan2", "Atanh", "Attention", "AvgPool", "Cbrt", "Cos",
+        "Cosh",
         "CumLogSumExp", "CumMax", "CumMin", "CumProd", "CumSum", "Digamma", "ErfInv", "Erfc",
         "Exp", "Expm1", "Lgamma", "Log", "Log1p", "LogSoftmax", "NextAfter", "Pow", "Reciprocal",
         "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum", "Rem", "Rsqrt", "ScatterNd",

@@ -7,7 +7,7 @@ A target that has them names these rules in ``fused``; the others never meet the
 import math
 from dataclasses import replace
 
-from fnckpt.ir.attributes import number, pairs
+from fnckpt.ir.attributes import Ints, number, pairs
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.arithmetic import is_float
@@ -151,7 +151,7 @@ def join_rows(root: CNode, x: Node, y: Node) -> Node | None:
     """x + reshape(y) is reshape(reshape(x) + y), for a matrix y of the rows of x."""
     if x.aval != root.aval or len(y.aval.shape) != 2 or len(x.aval.shape) < 3:
         return None
-    if y.aval.shape[-1] != x.aval.shape[-1] or not _is_plain(x):
+    if y.aval.shape[-1] != x.aval.shape[-1] or y.aval.size != x.aval.size or not _is_plain(x):
         return None
     total = apply("Add", reshaped(x, y.aval.shape, root), y, origin=root.origin)
     return reshaped(total, root.aval.shape, root)
@@ -186,6 +186,19 @@ def turn_operands(root: CNode) -> Node | None:
     return None if attrs == root.attrs else replace(root, inputs=tuple(inputs), attrs=attrs)
 
 
+@rewrites(Op("Transpose", Op("Reshape", x, users=0), attrs={"perm": "perm"}))
+def transpose_without_ones(root: CNode, x: Node, perm: Ints) -> Node | None:
+    """transpose(reshape(x)) is reshape(transpose(x)), for a reshape that only puts in ones."""
+    shape, source = root.inputs[0].aval.shape, x.aval.shape
+    if len(source) >= len(shape) or [n for n in shape if n != 1] != [n for n in source if n != 1]:
+        return None
+    axes = iter([axis for axis, size in enumerate(source) if size != 1])
+    places = {axis: next(axes) for axis, size in enumerate(shape) if size != 1}
+    moved = iter([places[axis] for axis in perm if axis in places])
+    inner = tuple(axis if size == 1 else next(moved) for axis, size in enumerate(source))
+    return reshaped(transposed(x, inner, root), root.aval.shape, root)
+
+
 @rewrites("Clip")
 def compose_clip(root: CNode) -> Node:
     """clip(x, a, b) is min(max(x, a), b)."""
@@ -201,7 +214,7 @@ def compose_gemm(root: CNode) -> Node:
     return build("Add", build("MatMul", x, w, **root.attrs), b)
 
 
-LAST = ("LayerNorm", "Softmax", "LogSoftmax")
+LAST = ("LayerNorm", "RmsNorm", "Softmax", "LogSoftmax")
 
 # A stack of rows is one matrix, from product to product.
 ROWS: tuple[Rule, ...] = (
@@ -218,6 +231,7 @@ FUSE: tuple[Rule, ...] = (
     divide_by_root,
     divide_by_limited_root,
     turn_operands,
+    transpose_without_ones,
     flatten_columns,
     *ROWS,
     fuse_gemm_sum,

@@ -29,6 +29,8 @@ class Target:
         it has. They run after the common passes and before anything is emitted.
       fused: rewrites into larger operators that the target's runtimes run faster. They run before
         ``legalize``, in graphs that are optimized.
+      fused_since: the same for operators that came with a version of the format, by its number.
+      version: the option that names the version, and what it is where the user does not say.
       fused_parts: passes that run after ``fused`` and look at all users of a value.
       emitters: what can be written; the operators in neither table are a bug of ours.
       cannot: operators that cannot be written whatever their inputs, with reason and way out.
@@ -51,6 +53,8 @@ class Target:
     check: Callable[[Path], list[str]]
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
+    fused_since: Mapping[int, Sequence[Rule]] = field(default_factory=dict[int, Sequence[Rule]])
+    version: tuple[str, int] = ("", 0)
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
     symbolic: bool = True
@@ -130,12 +134,22 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     return rewrite(graph, [rule for rule in target.legalize if rule not in left_out])
 
 
-def preferred(graph: FuncGraph, target: Target) -> FuncGraph:
-    """``graph`` with the operators that ``target`` runs faster."""
-    after = rewrite(graph, target.fused)
+def preferred(graph: FuncGraph, target: Target, /, **options: int | str) -> FuncGraph:
+    """``graph`` with the operators that ``target`` runs faster, and has under ``options``."""
+    after = rewrite(graph, [*target.fused, *_newer(target, options)])
     for step in target.fused_parts:
         after = step(after)
     return graph if after is graph else share(after)
+
+
+def _newer(target: Target, options: Mapping[str, int | str]) -> list[Rule]:
+    """The rules of ``fused_since``, up to the version that is written."""
+    option, default = target.version
+    version = options.get(option, default)
+    if not isinstance(version, int):  # encode says what is wrong
+        return []
+    known = [rules for since, rules in target.fused_since.items() if since <= version]
+    return [rule for rules in known for rule in rules]
 
 
 SYMBOLIC = (

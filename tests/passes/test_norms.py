@@ -14,6 +14,7 @@ from flax import nnx
 
 import fnckpt
 from fnckpt.exporting import trace
+from fnckpt.inspecting import check_file
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import FuncGraph
 from fnckpt.ir.passes import norms
@@ -82,6 +83,29 @@ def layer_norm_by_quotient(w: Any, x: jax.Array) -> jax.Array:
     return centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
 
 
+def rms_norm_of_haiku(w: Any, x: jax.Array) -> jax.Array:
+    return x * w["scale"] * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-5)
+
+
+def rms_norm_of_keras(w: Any, x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-6) * w["scale"]
+
+
+def rms_norm_of_t5(w: Any, x: jax.Array) -> jax.Array:
+    return w["scale"] * (x / jnp.sqrt(jnp.power(x, 2).mean(-1, keepdims=True) + 1e-6))
+
+
+def rms_norm_of_equinox(w: Any, x: jax.Array) -> jax.Array:
+    def row(x: jax.Array) -> jax.Array:
+        return x * jax.lax.rsqrt(jnp.mean(x**2) + 1e-5) * w["scale"] + w["bias"]
+
+    return jax.vmap(jax.vmap(jax.vmap(row)))(x)
+
+
+def rms_norm_of_gemma(w: Any, x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * (1 + w["scale"])
+
+
 GROUPS = "Reshape Standardize Mul Add Reshape"
 IN_ONNX = "Reshape InstanceNorm Mul Add Reshape"
 
@@ -102,18 +126,26 @@ class BehindReshape(nn.Module):
         return nn.LayerNorm()(x.reshape(2, -1, 8))
 
 
-def nnx_group_norm() -> Norm:
-    graphdef, state = nnx.split(nnx.GroupNorm(8, 4, rngs=nnx.Rngs(0)))
+def nnx_norm(name: str, module: nnx.Module, left: str) -> Norm:
+    graphdef, state = nnx.split(module)
     return Norm(
-        "GroupNorm of NNX",
+        f"{name} of NNX",
         lambda state, x: nnx.merge(graphdef, state)(x),
-        GROUPS,
-        GROUPS,
+        left,
+        left,
         shaken(state),
     )
 
 
 CASES = [
+    linen("RMSNorm", nn.RMSNorm(), "RmsNorm", "RmsNorm"),
+    linen("RMSNorm without scale", nn.RMSNorm(use_scale=False), "RmsNorm", "RmsNorm"),
+    nnx_norm("RMSNorm", nnx.RMSNorm(8, rngs=nnx.Rngs(0)), "RmsNorm"),
+    Norm("RMSNorm of Haiku", rms_norm_of_haiku, "RmsNorm", "RmsNorm", W),
+    Norm("RMSNorm of Keras", rms_norm_of_keras, "RmsNorm", "RmsNorm", W),
+    Norm("RMSNorm of T5", rms_norm_of_t5, "RmsNorm", "RmsNorm", W),
+    Norm("RMSNorm of Equinox", rms_norm_of_equinox, "RmsNorm Add", "RmsNorm Add", W),
+    Norm("RMSNorm of Gemma", rms_norm_of_gemma, "RmsNorm", "RmsNorm", W),
     linen("LayerNorm", nn.LayerNorm(), "LayerNorm", "LayerNorm"),
     linen("exact LayerNorm", nn.LayerNorm(use_fast_variance=False), "LayerNorm", "LayerNorm"),
     linen("LayerNorm without bias", nn.LayerNorm(use_bias=False), "LayerNorm", "LayerNorm"),
@@ -123,7 +155,7 @@ CASES = [
     linen("GroupNorm", nn.GroupNorm(4), GROUPS, GROUPS),
     linen("exact GroupNorm", nn.GroupNorm(4, use_fast_variance=False), GROUPS, GROUPS),
     linen("InstanceNorm", nn.InstanceNorm(), "Standardize Mul Add", "Standardize Mul Add"),
-    nnx_group_norm(),
+    nnx_norm("GroupNorm", nnx.GroupNorm(8, 4, rngs=nnx.Rngs(0)), GROUPS),
     Norm("LayerNorm of Keras", layer_norm_of_keras, "LayerNorm", "LayerNorm", W),
     Norm("LayerNorm by a quotient", layer_norm_by_quotient, "LayerNorm", "LayerNorm", W),
     Norm(
@@ -156,7 +188,7 @@ def test_a_norm_is_recognized_as_each_library_writes_it(case: Norm) -> None:
     chosen = preferred(after, target("ONNX"))
     assert " ".join(node.op for node in chosen.cnodes()) == case.onnx
     apart = rewrite(chosen, norms.COMPOSE)
-    assert not {"Standardize", "InstanceNorm"} & {node.op for node in apart.cnodes()}
+    assert not {"Standardize", "InstanceNorm", "RmsNorm"} & {node.op for node in apart.cnodes()}
     for each in (after, chosen, apart):
         assert_same(each, graph, X)
     again = optimized(after, debug=True)
@@ -172,7 +204,7 @@ def test_what_is_no_number_stays_in_its_group(case: Norm, strange: float) -> Non
     assert_same(preferred(optimized(graph), target("ONNX")), graph, x)
 
 
-@pytest.mark.parametrize("opset", [13, 17, 20])
+@pytest.mark.parametrize("opset", [13, 17, 20, 23])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_runtime_gives_the_numbers_of_jax(case: Norm, opset: int, tmp_path: Path) -> None:
     path = tmp_path / "norm"
@@ -186,6 +218,7 @@ CHANNELS_FIRST = {
     "GroupNorm of one group": (nn.GroupNorm(1), "Reshape InstanceNorm Reshape Mul Add"),
     "GroupNorm of single channels": (nn.GroupNorm(8), "InstanceNorm"),
     "InstanceNorm": (nn.InstanceNorm(), "InstanceNorm"),
+    "RMSNorm": (nn.RMSNorm(), "RmsNorm"),
 }
 
 
@@ -255,7 +288,20 @@ def other_axes(w: Any, x: jax.Array) -> jax.Array:
     return (x - x.mean(-1, keepdims=True)) * spread[:, None, None, None]
 
 
-LEFT_ALONE = {"groups tiled, not repeated": half_the_groups, "two kinds of axes": other_axes}
+def another_square(w: Any, x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x + 1), -1, keepdims=True) + 1e-6)
+
+
+def square_of_two_axes(w: Any, x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), (-2, -1), keepdims=True) + 1e-6)
+
+
+LEFT_ALONE = {
+    "groups tiled, not repeated": half_the_groups,
+    "two kinds of axes": other_axes,
+    "the square of something else": another_square,
+    "the square of two axes": square_of_two_axes,
+}
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
@@ -264,3 +310,21 @@ def test_what_only_looks_like_a_norm_is_left_alone(name: str) -> None:
     after = optimized(graph, debug=True)
     assert "Rsqrt" in {node.op for node in after.cnodes()}
     assert_same(after, graph, X)
+
+
+NODES_OF_RMS_NORM = {20: 6, 23: 1}
+
+
+@pytest.mark.parametrize("opset", NODES_OF_RMS_NORM)
+@pytest.mark.parametrize("large", [1.0, 1e15, 1e20, 1e-25])
+def test_a_norm_by_squares_is_as_many_nodes_as_the_opset_needs(
+    large: float, opset: int, tmp_path: Path
+) -> None:
+    x = large * X
+    model = fnckpt.export(W, rms_norm_of_t5, x, "ONNX", file_name=tmp_path / "norm", opset=opset)
+    assert model.nodes == NODES_OF_RMS_NORM[opset]
+    assert check_file(model.path) == []
+    wanted = np.asarray(jax.jit(rms_norm_of_t5)(W, x))
+    scale = np.abs(wanted).max()
+    found = RUNTIMES["ONNX"][1](model, (x,))[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * scale)

@@ -43,6 +43,18 @@ CASES: dict[str, tuple[Function, str]] = {
     "a product with a bias": (lambda w, x: x[0] @ w["k"] + w["b"], "Gather Gemm"),
     "rows stay a matrix": (residual, "Reshape Gemm Relu Add Gemm Add Reshape"),
     "a sum behind a product": (lambda w, x: x[0] @ w["k"] + x[1], "Gather Gather Gemm"),
+    "a row that is added to each matrix": (
+        lambda w, x: x + (x[:, 0] @ w["k"])[:, None],
+        "Gather MatMul Reshape Add",
+    ),
+    "ones are put in behind a transpose": (
+        lambda w, x: jnp.transpose(x[:, None], (2, 0, 1, 3)),
+        "Transpose Reshape",
+    ),
+    "a mask of heads": (
+        lambda w, x: jnp.einsum("hqk,h->hqk", jnp.sin(x), jnp.ones(2)),
+        "Sin",
+    ),
     "a part of the columns": (
         lambda w, x: jnp.sin((x @ w["k"])[..., :3]),
         "Reshape MatMul Slice Sin Reshape",

@@ -357,7 +357,7 @@ def pools() -> Iterator[OperatorCase]:
 
 
 def normalizations() -> Iterator[OperatorCase]:
-    """BatchNorm, LayerNorm, and the softmaxes."""
+    """BatchNorm, LayerNorm, RmsNorm, and the softmaxes."""
     for name in FLOATS:
         kind = dtype(name)
         for shape, axis in (((2, 3, 4, 5), 1), ((2, 3), 1), ((2, 3, 4), 1), ((2, 4, 3), 2)):
@@ -373,12 +373,28 @@ def normalizations() -> Iterator[OperatorCase]:
                    numbers(name, 3), numbers(name, 3), epsilon=1e-3)  # fmt: skip
         yield case(f"LayerNorm {name}", "LayerNorm", x, numbers(name, 8), numbers(name, 8),
                    epsilon=1e-5)  # fmt: skip
+        for axis in (2, 1):
+            yield case(f"RmsNorm {name} {axis}", "RmsNorm", x, numbers(name, x.shape[axis]),
+                       axis=axis, epsilon=1e-3)  # fmt: skip
+        yield case(f"RmsNorm {name} alone", "RmsNorm", x, np.ones(8, kind), axis=2, epsilon=1e-3)
         for op in ("Softmax", "LogSoftmax"):
             yield case(f"{op} {name}", op, x, axis=2)
             yield case(f"{op} {name} first", op, x, axis=0)
             yield case(f"{op} {name} vector", op, numbers(name, 5), axis=0)
     masked = np.array([[0, -np.inf, 1], [-1e30, -1e30, 2]], np.float32)
     yield case("Softmax float32 masked", "Softmax", masked, axis=1)
+
+
+def attentions() -> Iterator[OperatorCase]:
+    """As many heads of keys as of queries, or fewer, with masks and without."""
+    for name in FLOATS:
+        q, k, v = numbers(name, 2, 3, 8), numbers(name, 2, 5, 8), numbers(name, 2, 5, 12)
+        shared = {"scale": 0.5, "heads": (4, 4)}
+        yield case(f"Attention {name}", "Attention", q, k, v, **shared)
+        mask = numbers(name, 4, 3, 5)
+        yield case(f"Attention {name} masked", "Attention", q, k, v, mask, **shared)
+        yield case(f"Attention {name} grouped", "Attention", q, k[..., :4], v[..., :6],
+                   scale=0.5, heads=(4, 2))  # fmt: skip
 
 
 def zero_sized() -> Iterator[OperatorCase]:
@@ -404,6 +420,7 @@ FAMILIES: dict[str, Callable[[], Iterator[OperatorCase]]] = {
     "convolutions": convolutions,
     "pools": pools,
     "normalizations": normalizations,
+    "attentions": attentions,
     "zero sized": zero_sized,
 }
 

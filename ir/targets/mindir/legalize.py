@@ -1,6 +1,6 @@
 """What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
-from fnckpt.ir.passes import activations, norms, parts, products, reductions
+from fnckpt.ir.passes import activations, attention, norms, parts, products, reductions
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
     legalize_elementwise,
@@ -12,6 +12,7 @@ from fnckpt.ir.targets.mindir import (
 )
 
 LEGALIZE: tuple[Rule, ...] = (
+    *attention.COMPOSE,
     products.compose_clip,
     legalize_network.compose_gemm,
     *norms.COMPOSE,

@@ -1,8 +1,17 @@
 """ONNX: the files that ONNX Runtime and every other ONNX runtime reads."""
 
-from fnckpt.ir.passes import activations, arithmetic, lookups, norms, parts, products, reshape
-from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
-from fnckpt.ir.targets.onnx.encode import encode
+from fnckpt.ir.passes import (
+    activations,
+    arithmetic,
+    attention,
+    lookups,
+    norms,
+    parts,
+    products,
+    reshape,
+)
+from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import check, summarize
 from fnckpt.ir.targets.target import Target
@@ -22,6 +31,8 @@ TARGET = Target(
         *arithmetic.LATER,
         *reshape.RULES,
     ),
+    fused_since={23: attention.FUSE},
+    version=("opset", DEFAULT_OPSET),
     fused_parts=(parts.split_slices,),
     emitters=EMITTERS,
     cannot=CANNOT,

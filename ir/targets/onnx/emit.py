@@ -514,35 +514,3 @@ def pool_attributes(node: CNode) -> dict[str, Sequence[int]]:
 @emits("BatchNorm")
 def emit_batch_norm(node: CNode, w: Writer) -> None:
     w.node("BatchNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
-
-
-@emits("LayerNorm")
-def emit_layer_norm(node: CNode, w: Writer) -> None:
-    """Its formula before opset 17, and of doubles whose epsilon is no float32."""
-    epsilon, dtype = number(node, "epsilon"), node.aval.dtype
-    if w.opset >= 17 and (dtype != np.float64 or epsilon == float(np.float32(epsilon))):
-        w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
-        return
-    x, scale, bias = node.inputs
-    centred = w.step("Sub", node, x, _mean_of_rows(node, w, x))
-    variance = _mean_of_rows(node, w, w.step("Mul", node, centred, centred))
-    spread = w.step("Add", node, variance, w.scalar(epsilon, dtype))
-    normal = w.step("Div", node, centred, w.step("Sqrt", node, spread))
-    w.node("Add", node, w.step("Mul", node, normal, scale), bias)
-
-
-def _mean_of_rows(node: CNode, w: Writer, x: Value) -> str:
-    """Axes are an input since opset 18."""
-    if w.opset >= 18:
-        return w.step("ReduceMean", node, x, w.ints([-1], "axes"), keepdims=1)
-    return w.step("ReduceMean", node, x, axes=[-1], keepdims=1)
-
-
-@emits("InstanceNorm")
-def emit_instance_norm(node: CNode, w: Writer) -> None:
-    w.node("InstanceNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
-
-
-@emits("Softmax", "LogSoftmax")
-def emit_softmax(node: CNode, w: Writer) -> None:
-    w.node(node.op, node, *node.inputs, axis=integer(node, "axis"))

@@ -10,7 +10,7 @@ from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
-from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.writer import Writer, element_type
 from fnckpt.ir.targets.target import Encoded, emit_all
 from fnckpt.wire import Part, field

@@ -4,7 +4,7 @@ import numpy as np
 
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
-from fnckpt.ir.passes import activations, norms, special
+from fnckpt.ir.passes import activations, attention, norms, special
 from fnckpt.ir.passes.build import FLOAT64, through
 from fnckpt.ir.passes.rewrite import Op, Rule
 from fnckpt.ir.targets.onnx import (
@@ -37,6 +37,12 @@ def _of_double(compose: Rule) -> Rule:
     return Rule(compose.pattern, rewrite)
 
 
+def _rms_norm_by_parts(root: CNode) -> Node | None:
+    """ONNX has it along the last axis; its epsilon is a float32."""
+    last = root.attrs["axis"] == len(root.aval.shape) - 1
+    return None if last and root.aval.dtype != FLOAT64 else norms.compose_rms_norm.rewrite(root)
+
+
 LEGALIZE: tuple[Rule, ...] = (
     *legalize_activations.RULES,
     *legalize_double.RULES,
@@ -44,7 +50,8 @@ LEGALIZE: tuple[Rule, ...] = (
     *legalize_integer.RULES,
     *legalize_moves.RULES,
     *special.RULES,
-    *map(_of_double, (norms.compose_instance_norm, *activations.COMPOSE)),
+    *map(_of_double, (norms.compose_instance_norm, *attention.COMPOSE, *activations.COMPOSE)),
     norms.compose_standardize,
+    Rule(Op("RmsNorm"), _rms_norm_by_parts),
     *(Rule(Op(op), _widen) for op in DTYPES if op in OPERATORS),
 )

@@ -1,0 +1,70 @@
+"""Norms and softmax in ONNX: one node where the opset has it, else their formula."""
+
+import numpy as np
+
+from fnckpt.ir.attributes import integer, ints, number
+from fnckpt.ir.graph import CNode
+from fnckpt.ir.passes.rewrite import scalar_of
+from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS, emits
+from fnckpt.ir.targets.onnx.writer import Value, Writer
+from fnckpt.ir.targets.target import Refusal
+
+__all__ = ["CANNOT", "EMITTERS"]
+
+
+@emits("LayerNorm")
+def emit_layer_norm(node: CNode, w: Writer) -> None:
+    """Its formula before opset 17, and of doubles whose epsilon is no float32."""
+    epsilon, dtype = number(node, "epsilon"), node.aval.dtype
+    if w.opset >= 17 and (dtype != np.float64 or epsilon == float(np.float32(epsilon))):
+        w.node("LayerNormalization", node, *node.inputs, axis=-1, epsilon=epsilon)
+        return
+    x, scale, bias = node.inputs
+    centred = w.step("Sub", node, x, _mean_of_rows(node, w, x))
+    variance = _mean_of_rows(node, w, w.step("Mul", node, centred, centred))
+    spread = w.step("Add", node, variance, w.scalar(epsilon, dtype))
+    normal = w.step("Div", node, centred, w.step("Sqrt", node, spread))
+    w.node("Add", node, w.step("Mul", node, normal, scale), bias)
+
+
+def _mean_of_rows(node: CNode, w: Writer, x: Value) -> str:
+    """Axes are an input since opset 18."""
+    if w.opset >= 18:
+        return w.step("ReduceMean", node, x, w.ints([-1], "axes"), keepdims=1)
+    return w.step("ReduceMean", node, x, axes=[-1], keepdims=1)
+
+
+@emits("RmsNorm")
+def emit_rms_norm(node: CNode, w: Writer) -> None:
+    """Along the last axis of float32; its formula before opset 23, without a scale of 1."""
+    x, scale = node.inputs
+    epsilon = number(node, "epsilon")
+    if w.opset >= 23:
+        w.node("RMSNormalization", node, x, scale, axis=-1, epsilon=epsilon)
+        return
+    square = _mean_of_rows(node, w, w.step("Mul", node, x, x))
+    spread = w.step("Add", node, square, w.scalar(epsilon, node.aval.dtype))
+    root = w.step("Sqrt", node, spread)
+    if scalar_of(scale) == 1:
+        w.node("Div", node, x, root)
+    else:
+        w.node("Mul", node, w.step("Div", node, x, root), scale)
+
+
+@emits("Attention")
+def emit_attention(node: CNode, w: Writer) -> None:
+    if w.opset < 23:
+        raise Refusal("attention as one operator needs opset 23; pass opset=23 or newer")
+    of_query, of_key = ints(node, "heads")
+    heads = {"q_num_heads": of_query, "kv_num_heads": of_key}
+    w.node("Attention", node, *node.inputs, scale=number(node, "scale"), **heads)
+
+
+@emits("InstanceNorm")
+def emit_instance_norm(node: CNode, w: Writer) -> None:
+    w.node("InstanceNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
+
+
+@emits("Softmax", "LogSoftmax")
+def emit_softmax(node: CNode, w: Writer) -> None:
+    w.node(node.op, node, *node.inputs, axis=integer(node, "axis"))
