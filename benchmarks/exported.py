@@ -8,9 +8,9 @@ Claims, over the networks of ``benchmarks.zoo``, ratios ours / theirs as medians
   seconds to export                                  geometric mean <= 0.5
   peak memory of the export      each <= 1.0
 Each export runs in a process of its own, which has imported everything, and whose peak memory is
-counted; the sessions of a network take turns in one process. Both files have the opset that jax2onnx
-writes by itself, so that the same runtimes read them. A network that jax2onnx cannot export,
-or whose file ONNX Runtime does not load, is shown as such and has no ratio of latency.
+counted; the sessions of a network take turns in one process. Both files have the opset that
+jax2onnx writes by itself, so that the same runtimes read them. A network that jax2onnx cannot
+export, or whose file ONNX Runtime does not load, is shown as such and has no ratio of latency.
 
 Run: pip install -e '.[bench]'; python -m benchmarks.exported [--networks UNet LSTM] [--rounds 7]
 """

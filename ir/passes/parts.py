@@ -160,6 +160,54 @@ def _is_whole(parts: list[tuple[int, int]], size: int) -> bool:
     return all(before[1] == after[0] for before, after in pairwise(ends))
 
 
+LEAST_ROWS = 4  # fewer take no fewer nodes
+
+
+def split_rows(graph: FuncGraph) -> FuncGraph:
+    """x[..., i] for every i is a part of one Split of x with that axis in front.
+
+    The steps of a recurrent network that is written out: one node for all of them.
+    """
+    found = {id(node): row for node in graph.cnodes() if (row := _gathered(node)) is not None}
+    taken: dict[Hashable, set[int]] = {}
+    for row in found.values():
+        taken.setdefault((id(row.source), row.axis), set()).add(row.start)
+    splits: dict[Hashable, CNode] = {}
+
+    def replaced(node: Node, new: dict[int, Node]) -> Node:
+        result = rebuilt(node, new)
+        if id(node) not in found or not isinstance(result, CNode):
+            return result
+        row = found[id(node)]
+        key = (id(row.source), row.axis)
+        if len(taken[key]) < max(LEAST_ROWS, row.source.aval.shape[row.axis]):
+            return result
+        if key not in splits:
+            splits[key] = _split_in_front(new[id(row.source)], row.axis, result)
+        return item(splits[key], row.start)
+
+    return _mapped(graph, replaced)
+
+
+def _gathered(node: CNode) -> Part | None:
+    """What part ``node`` is, where it is one known place along an axis, which is dropped."""
+    if node.op != "Gather" or len(node.inputs[0].aval.shape) < 2:
+        return None
+    source, index = node.inputs
+    place = known(index)
+    if place is None or place.ndim or place < 0 or not all_known(source.aval.shape):
+        return None
+    return Part(source, integer(node, "axis"), int(place), int(place) + 1)
+
+
+def _split_in_front(source: Node, axis: int, like: CNode) -> CNode:
+    """A Split of ``source`` with ``axis`` in front, joined with the next, so that parts lack it."""
+    build, others = Build(like), [i for i in range(len(source.aval.shape)) if i != axis]
+    count, rows, *rest = (source.aval.shape[i] for i in (axis, *others))
+    front = build.reshape(build.transpose(source, (axis, *others)), (count * rows, *rest))
+    return build("Split", front, axis=0, sizes=(rows,) * count)
+
+
 def _mapped(graph: FuncGraph, replaced: Callable[[Node, dict[int, Node]], Node]) -> FuncGraph:
     """``graph`` with what ``replaced`` makes of each node, given what became of those before."""
     new: dict[int, Node] = {}

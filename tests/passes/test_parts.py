@@ -77,6 +77,27 @@ def test_work_on_all_parts_is_done_once(name: str) -> None:
     assert left_of(optimized(common, debug=True)) == left_of(common)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_every_row_along_an_axis_is_a_part_of_one_split(axis: int) -> None:
+    x = RNG.standard_normal((4, 5, 6)).astype(np.float32)
+
+    def steps(w: Any, x: jax.Array) -> jax.Array:
+        y = jnp.sin(x)
+        rows = [jax.lax.index_in_dim(y, i, axis, keepdims=False) for i in range(x.shape[axis])]
+        h = jnp.tanh(rows[-1])
+        for row in rows:
+            h = jnp.tanh(h @ w[: h.shape[-1], : h.shape[-1]] + row)
+        return h
+
+    graph = trace(W["w"], steps, (x,), name="case")
+    after = preferred(optimized(graph), target("ONNX"))
+    ops = left_of(after).split()
+    assert (ops.count("Split"), ops.count("Gather")) == (1, 0)
+    assert ops.count("Transpose") == (0 if axis == 0 else 1)
+    assert_same(after, graph, x)
+    assert_same(rewrite(after, COMPOSE), graph, x)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=4), st.booleans())
 def test_any_cuts_keep_the_numbers(cuts: list[int], whole: bool) -> None:

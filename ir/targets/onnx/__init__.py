@@ -33,7 +33,7 @@ TARGET = Target(
     ),
     fused_since={23: attention.FUSE},
     version=("opset", DEFAULT_OPSET),
-    fused_parts=(parts.split_slices,),
+    fused_parts=(parts.split_slices, parts.split_rows),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,
