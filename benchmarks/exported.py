@@ -12,7 +12,7 @@ counted; the sessions of a network take turns in one process. Both files have th
 jax2onnx writes by itself, so that the same runtimes read them. A network that jax2onnx cannot
 export, or whose file ONNX Runtime does not load, is shown as such and has no ratio of latency.
 
-Run: pip install -e '.[bench]'; python -m benchmarks.exported [--networks UNet LSTM] [--rounds 7]
+Run: pip install -e '.[bench]'; python -m benchmarks.exported [--networks UNet LSTM] [--repeat 3]
 """
 
 import argparse
@@ -175,16 +175,35 @@ def count(path: Path) -> tuple[int, int]:
     return len(kinds), kinds.count("Transpose")
 
 
-def measure(name: str, rounds: int, directory: Path) -> Row:
-    paths: dict[str, Path] = {who: directory / f"{name}-{who}.onnx" for who in EXPORTERS}
+@dataclass(frozen=True)
+class Files:
+    """The files of one network that were written, ours first, and what writing them took.
+
+    ``failure`` says why jax2onnx's does not load; then it has no latency.
+    """
+
+    paths: Sequence[Path]
+    costs: Sequence[dict[str, Any]]
+    failure: str
+
+
+def write(name: str, directory: Path) -> Files:
+    """Export the network with both, a process each."""
+    paths = {who: directory / f"{name}-{who}.onnx" for who in EXPORTERS}
     exports = {who: child("--export", who, name, str(path)) for who, path in paths.items()}
     ours, theirs = exports["ours"], exports["theirs"]
     if isinstance(ours, str):
         raise SystemExit(f"{name}: our export failed: {ours}")
-    written = [str(paths[who]) for who in EXPORTERS if not isinstance(exports[who], str)]
-    loads = child("--load", str(paths["theirs"])) if len(written) > 1 else theirs
-    there = written[:1] if isinstance(loads, str) else written
-    runs = child("--run", name, "--rounds", str(rounds), *there)
+    if isinstance(theirs, str):
+        return Files([paths["ours"]], [ours], theirs)
+    loads = child("--load", str(paths["theirs"]))
+    return Files([*paths.values()], [ours, theirs], loads if isinstance(loads, str) else "")
+
+
+def measure(name: str, files: Files, rounds: int) -> Row:
+    """Run the files that load, and JAX, in turns."""
+    there = files.paths[:1] if files.failure else files.paths
+    runs = child("--run", name, "--rounds", str(rounds), *map(str, there))
     if isinstance(runs, str):
         raise SystemExit(f"{name}: a file does not run: {runs}")
     seconds = {k: np.array(v) for k, v in runs["seconds"].items()}
@@ -193,14 +212,15 @@ def measure(name: str, rounds: int, directory: Path) -> Row:
         return float(np.median(seconds[a] / seconds[b]))
 
     ratios = {"jax": ratio("ours", "jax")}
-    nodes, transposes = zip(*(count(Path(path)) for path in written), strict=True)
-    if not isinstance(theirs, str):
+    nodes, transposes = zip(*map(count, files.paths), strict=True)
+    if len(files.paths) > 1:
+        ours, theirs = files.costs
         ratios |= {
             "nodes": nodes[0] / nodes[1],
             "export": ours["seconds"] / theirs["seconds"],
             "memory": ours["mib"] / theirs["mib"],
         }
-    if not isinstance(loads, str):
+    if not files.failure:
         ratios |= {
             "latency": ratio("ours", "theirs"),
             "literal": ratio("ours, literal", "theirs, literal"),
@@ -213,11 +233,12 @@ def measure(name: str, rounds: int, directory: Path) -> Row:
         (ms[0], ms[1], ms[2]),
         ratios,
         (runs["errors"]["ours"], runs["errors"].get("theirs", 0.0)),
-        loads if isinstance(loads, str) else "",
+        files.failure,
     )
 
 
 RATIOS = ("nodes", "latency", "literal", "jax", "export", "memory")
+HEAD = f"{'':15s}       nodes   transp. " + " ".join(f"{key:>8s}" for key in RATIOS) + "  ms"
 BARS: dict[str, tuple[float | None, float | None]] = {  # of each network, of the geometric mean
     "nodes": (None, 0.5),
     "latency": (1.03, 0.8),
@@ -257,6 +278,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=list(ZOO), choices=list(ZOO))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=1, help="tables, of the same files")
+    parser.add_argument("--keep", type=Path, help="where the files stay, for exported_profile")
     parser.add_argument("--export", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
@@ -278,16 +301,17 @@ def main() -> None:
         paths = dict(zip(EXPORTERS, given.files, strict=False))
         print(json.dumps(run_alone(given.run, paths, given.rounds)))
         return
-    print(
-        f"{'':15s}       nodes   transp. " + " ".join(f"{key:>8s}" for key in RATIOS) + "  ms",
-        flush=True,
-    )
-    rows: list[Row] = []
+    print(HEAD, flush=True)
+    tables: list[list[Row]] = [[] for _ in range(given.repeat)]
     for name in given.networks:
         with tempfile.TemporaryDirectory() as directory:
-            rows.append(measure(name, given.rounds, Path(directory)))
-        show(rows[-1])
-    judge(rows)
+            files = write(name, given.keep or Path(directory))
+            for rows in tables:
+                rows.append(measure(name, files, given.rounds))
+                show(rows[-1])
+    for number, rows in enumerate(tables, 1):
+        print(f"\ntable {number} of {given.repeat}")
+        judge(rows)
 
 
 if __name__ == "__main__":

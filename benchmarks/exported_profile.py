@@ -5,7 +5,7 @@ milliseconds of each operator in one run. Products (Conv, ConvTranspose, Gemm, M
 what no exporter can leave out: "floor" is their time in the faster of the two files, over all time
 of jax2onnx's file. A bar below the floor cannot be met by a better graph.
 
-Run: pip install -e '.[bench]'; python -m benchmarks.exported_profile [--networks UNet LSTM]
+Run: pip install -e '.[bench]'; python -m benchmarks.exported_profile [--kept DIR]
 """
 
 import argparse
@@ -61,7 +61,8 @@ def show(name: str, directory: Path) -> dict[bool, float]:
     """Print one network's profiles; the floors, by whether ONNX Runtime optimizes."""
     paths = {who: directory / f"{name}-{who}.onnx" for who in EXPORTERS}
     for who, path in paths.items():
-        child("--export", who, name, str(path))
+        if not path.exists():
+            child("--export", who, name, str(path))
     loads = not isinstance(child("--load", str(paths["theirs"])), str)
     _, _, inputs = ZOO[name]()
     print(f"\n{name}" + ("" if loads else ": jax2onnx's file does not load"), flush=True)
@@ -81,10 +82,12 @@ def show(name: str, directory: Path) -> dict[bool, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=list(ZOO), choices=list(ZOO))
+    parser.add_argument("--kept", type=Path, help="files of exported.py --keep")
+    given = parser.parse_args()
     floors: list[dict[bool, float]] = []
-    for name in parser.parse_args().networks:
+    for name in given.networks:
         with tempfile.TemporaryDirectory() as directory:
-            floors.append(show(name, Path(directory)))
+            floors.append(show(name, given.kept or Path(directory)))
     for optimized in (False, True):
         values = [each[optimized] for each in floors if optimized in each]
         mean = statistics.geometric_mean(values) if values else math.nan
