@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.tree_util import all_leaves
 
 from fnckpt import snapshot, store
 from fnckpt.checkpoint import RESERVED
@@ -40,13 +41,14 @@ class OrbaxEngine:
         step = self.manager.latest_step()
         if step is None:
             return None
-        abstract = jax.tree.map(_stored, like)
+        abstract = jax.tree.map(_stored, _named(like))
         state_args = ocp.args.PyTreeRestore(
             item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract)
         )
         own = self._own(step)
         restored = self.manager.restore(step, args=ocp.args.Composite(state=state_args))
-        state = jax.tree.map(_as_like, like, restored[_STATE])
+        leaves = jax.tree.leaves(jax.tree.map(_as_like, _named(like), restored[_STATE]))
+        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
         run = store.Run(Path(self.manager.directory), "orbax")
         self._seconds = [(int(e), int(s), float(at)) for e, s, at in own["saved"]]
         return snapshot.rebuilt(run, own, state)
@@ -85,7 +87,7 @@ class OrbaxEngine:
         self._seconds.append((place.epoch, place.step, place.seconds))
         own["saved"] = np.array(self._seconds, np.float64)
         args = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(jax.tree.map(_storable, moment.state)),
+            state=ocp.args.PyTreeSave(jax.tree.map(_storable, _named(moment.state))),
             train=ocp.args.PyTreeSave(own),
         )
         self.manager.save(place.global_step, args=args, force=True)
@@ -122,6 +124,11 @@ class OrbaxEngine:
         if step not in self.manager.all_steps():
             return None
         return Path(self.manager.directory) / str(step)
+
+
+def _named(state: Any) -> Any:
+    """``state``, a lone array by a name: Orbax 0.11.36 takes one without for missing."""
+    return {_STATE: state} if all_leaves((state,)) else state
 
 
 def _storable(leaf: jax.Array) -> jax.Array:

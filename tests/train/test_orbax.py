@@ -84,6 +84,16 @@ def test_resuming_from_orbax_ends_in_the_same_bits(tmp_path: Path, last: int):
     assert result.history["loss"].tolist() == whole.history["loss"].tolist()
 
 
+def test_a_state_that_is_one_array_is_kept_and_restored(tmp_path: Path):
+    def add(state: Any, batch: Any) -> tuple[Any, Any]:
+        return state + batch, {"loss": batch}
+
+    with manager(tmp_path) as keeper:
+        train(add, 0.0, DATA, checkpointer=keeper)
+        result = train(add, 0.0, DATA, epochs=2, checkpointer=keeper, resume=True)
+    assert result.state == 2 * sum(DATA)
+
+
 @pytest.mark.parametrize("kept", [99, 1])
 def test_the_best_step_is_known_after_a_resumption(tmp_path: Path, kept: int):
     """Step 2 has the least distance to 2; the manager has kept it or has not."""
