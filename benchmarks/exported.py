@@ -200,13 +200,23 @@ def write(name: str, directory: Path) -> Files:
     return Files([*paths.values()], [ours, theirs], loads if isinstance(loads, str) else "")
 
 
-def measure(name: str, files: Files, rounds: int) -> Row:
-    """Run the files that load, and JAX, in turns."""
+def measure(name: str, files: Files, rounds: int, repeat: int) -> list[Row]:
+    """Run the files that load, and JAX, in turns; a row for each time that all rounds are done."""
     there = files.paths[:1] if files.failure else files.paths
-    runs = child("--run", name, "--rounds", str(rounds), *map(str, there))
+    runs = child("--run", name, "--rounds", str(rounds * repeat), *map(str, there))
     if isinstance(runs, str):
         raise SystemExit(f"{name}: a file does not run: {runs}")
-    seconds = {k: np.array(v) for k, v in runs["seconds"].items()}
+    times = {who: np.array(v).reshape(repeat, rounds) for who, v in runs["seconds"].items()}
+    return [
+        row_of(name, files, {who: v[turn] for who, v in times.items()}, runs["errors"])
+        for turn in range(repeat)
+    ]
+
+
+def row_of(
+    name: str, files: Files, seconds: dict[str, np.ndarray], errors: dict[str, float]
+) -> Row:
+    """The ratios of one repetition, as medians over its rounds."""
 
     def ratio(a: str, b: str) -> float:
         return float(np.median(seconds[a] / seconds[b]))
@@ -225,14 +235,14 @@ def measure(name: str, files: Files, rounds: int) -> Row:
             "latency": ratio("ours", "theirs"),
             "literal": ratio("ours, literal", "theirs, literal"),
         }
-    ms = [1000 * statistics.median(runs["seconds"].get(k, [0])) for k in ("ours", "theirs", "jax")]
+    ms = [1000 * float(np.median(seconds.get(who, 0))) for who in ("ours", "theirs", "jax")]
     return Row(
         name,
         (nodes[0], nodes[-1] if len(nodes) > 1 else 0),
         (transposes[0], transposes[-1] if len(nodes) > 1 else 0),
         (ms[0], ms[1], ms[2]),
         ratios,
-        (runs["errors"]["ours"], runs["errors"].get("theirs", 0.0)),
+        (errors["ours"], errors.get("theirs", 0.0)),
         files.failure,
     )
 
@@ -306,9 +316,11 @@ def main() -> None:
     for name in given.networks:
         with tempfile.TemporaryDirectory() as directory:
             files = write(name, given.keep or Path(directory))
-            for rows in tables:
-                rows.append(measure(name, files, given.rounds))
-                show(rows[-1])
+            for rows, row in zip(
+                tables, measure(name, files, given.rounds, given.repeat), strict=True
+            ):
+                rows.append(row)
+                show(row)
     for number, rows in enumerate(tables, 1):
         print(f"\ntable {number} of {given.repeat}")
         judge(rows)
