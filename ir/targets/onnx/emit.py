@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fnckpt.ir.attributes import integer, ints, number, pairs, sizes
+from fnckpt.ir.attributes import integer, ints, number, sizes
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.onnx.kernels import kernel_dtypes, value_dtype
@@ -62,12 +62,6 @@ def check_dtypes(node: CNode) -> None:
         raise Refusal(
             f"ONNX Runtime has no kernel of {node.op} for {dtype}; cast to float32 or int32 before"
         )
-
-
-def flat_pads(node: CNode) -> list[int]:
-    """Pairs of (before, after) as ONNX has them: all befores, then all afters."""
-    both = pairs(node, "pads")
-    return [low for low, _ in both] + [high for _, high in both]
 
 
 @emits(*SAME)
@@ -454,63 +448,3 @@ def emit_top_k(node: CNode, w: Writer) -> None:
     k = w.ints([integer(node, "k")], "k")
     w.add("TopK", [w.ref(node.inputs[0]), k], [values, wide], values)
     w.add("Cast", [wide], [indices], indices, to=element_type(node.results[1].dtype))
-
-
-@emits("MatMul")
-def emit_matmul(node: CNode, w: Writer) -> None:
-    operands: list[Node | str] = []
-    for operand, flag in zip(node.inputs, ("transpose_a", "transpose_b"), strict=True):
-        rank = len(operand.aval.shape)
-        perm = [*range(rank - 2), rank - 1, rank - 2]
-        turned = bool(node.attrs[flag])
-        operands.append(w.step("Transpose", node, operand, perm=perm) if turned else operand)
-    w.node("MatMul", node, *operands)
-
-
-@emits("Gemm")
-def emit_gemm(node: CNode, w: Writer) -> None:
-    turned = {"transA": "transpose_a", "transB": "transpose_b"}
-    w.node("Gemm", node, *node.inputs, **{k: int(bool(node.attrs[v])) for k, v in turned.items()})
-
-
-@emits("Clip")
-def emit_clip(node: CNode, w: Writer) -> None:
-    limits = (w.scalar(number(node, end), node.aval.dtype, end) for end in ("low", "high"))
-    w.node("Clip", node, *node.inputs, *limits)
-
-
-@emits("Conv", "ConvTranspose")
-def emit_conv(node: CNode, w: Writer) -> None:
-    window = list(node.inputs[1].aval.shape[2:])
-    pads = flat_pads(node)
-    if node.op == "ConvTranspose":
-        pads = [-pad for pad in pads]
-    w.node(
-        node.op, node, *node.inputs, kernel_shape=window, strides=ints(node, "strides"),
-        pads=pads, dilations=ints(node, "dilation"), group=integer(node, "groups"),
-    )  # fmt: skip
-
-
-@emits("MaxPool")
-def emit_max_pool(node: CNode, w: Writer) -> None:
-    w.node("MaxPool", node, *node.inputs, **pool_attributes(node))
-
-
-@emits("AvgPool")
-def emit_avg_pool(node: CNode, w: Writer) -> None:
-    counted = int(bool(node.attrs["count_padding"]))
-    w.node("AveragePool", node, *node.inputs, count_include_pad=counted, **pool_attributes(node))
-
-
-def pool_attributes(node: CNode) -> dict[str, Sequence[int]]:
-    """Window, strides and padding as ONNX names them."""
-    return {
-        "kernel_shape": ints(node, "window"),
-        "strides": ints(node, "strides"),
-        "pads": flat_pads(node),
-    }
-
-
-@emits("BatchNorm")
-def emit_batch_norm(node: CNode, w: Writer) -> None:
-    w.node("BatchNormalization", node, *node.inputs, epsilon=number(node, "epsilon"))
