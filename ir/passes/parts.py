@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from fnckpt.ir.attributes import integer, ints, sizes
+from fnckpt.ir.attributes import Ints, integer, ints, sizes
 from fnckpt.ir.graph import CNode, FuncGraph, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import INT64, Build, known
@@ -127,30 +127,49 @@ def _row(whole: CNode, part: Part, like: CNode) -> Node:
     )
 
 
+LEAST_ROWS = 4  # fewer take no fewer nodes
+
+
 def split_slices(graph: FuncGraph) -> FuncGraph:
     """Slices that are all the parts of a value along one axis are the results of one Split."""
-    found = {id(node): part for node in graph.cnodes() if (part := part_of(node)) is not None}
+    return _split(graph, part_of, _split_along, least=1)
+
+
+def split_rows(graph: FuncGraph) -> FuncGraph:
+    """x[..., i] for every i is a part of one Split of x with that axis in front.
+
+    The steps of a recurrent network that is written out: one node for all of them.
+    """
+    return _split(graph, _gathered, _split_in_front, least=LEAST_ROWS)
+
+
+def _split(
+    graph: FuncGraph,
+    part: Callable[[CNode], Part | None],
+    whole: Callable[[Node, int, Ints, CNode], CNode],
+    *,
+    least: int,
+) -> FuncGraph:
+    """``graph`` with the ``least`` or more nodes that are all the parts of a value as of one."""
+    found = {id(node): each for node in graph.cnodes() if (each := part(node)) is not None}
     cuts: dict[Hashable, set[tuple[int, int]]] = {}
-    for part in found.values():
-        cuts.setdefault((id(part.source), part.axis), set()).add((part.start, part.stop))
+    for each in found.values():
+        cuts.setdefault((id(each.source), each.axis), set()).add((each.start, each.stop))
     splits: dict[Hashable, CNode] = {}
 
     def replaced(node: Node, new: dict[int, Node]) -> Node:
         result = rebuilt(node, new)
         if id(node) not in found or not isinstance(result, CNode):
             return result
-        part = found[id(node)]
-        key = (id(part.source), part.axis)
+        each = found[id(node)]
+        key = (id(each.source), each.axis)
         parts = sorted(cuts[key])
-        if not _is_whole(parts, part.source.aval.shape[part.axis]):
+        if len(parts) < least or not _is_whole(parts, each.source.aval.shape[each.axis]):
             return result
         if key not in splits:
             lengths = tuple(stop - start for start, stop in parts)
-            source = new[id(part.source)]
-            splits[key] = apply(
-                "Split", source, origin=result.origin, axis=part.axis, sizes=lengths
-            )
-        return item(splits[key], parts.index((part.start, part.stop)))
+            splits[key] = whole(new[id(each.source)], each.axis, lengths, result)
+        return item(splits[key], parts.index((each.start, each.stop)))
 
     return _mapped(graph, replaced)
 
@@ -160,33 +179,8 @@ def _is_whole(parts: list[tuple[int, int]], size: int) -> bool:
     return all(before[1] == after[0] for before, after in pairwise(ends))
 
 
-LEAST_ROWS = 4  # fewer take no fewer nodes
-
-
-def split_rows(graph: FuncGraph) -> FuncGraph:
-    """x[..., i] for every i is a part of one Split of x with that axis in front.
-
-    The steps of a recurrent network that is written out: one node for all of them.
-    """
-    found = {id(node): row for node in graph.cnodes() if (row := _gathered(node)) is not None}
-    taken: dict[Hashable, set[int]] = {}
-    for row in found.values():
-        taken.setdefault((id(row.source), row.axis), set()).add(row.start)
-    splits: dict[Hashable, CNode] = {}
-
-    def replaced(node: Node, new: dict[int, Node]) -> Node:
-        result = rebuilt(node, new)
-        if id(node) not in found or not isinstance(result, CNode):
-            return result
-        row = found[id(node)]
-        key = (id(row.source), row.axis)
-        if len(taken[key]) < max(LEAST_ROWS, row.source.aval.shape[row.axis]):
-            return result
-        if key not in splits:
-            splits[key] = _split_in_front(new[id(row.source)], row.axis, result)
-        return item(splits[key], row.start)
-
-    return _mapped(graph, replaced)
+def _split_along(source: Node, axis: int, lengths: Ints, like: CNode) -> CNode:
+    return Build(like)("Split", source, axis=axis, sizes=lengths)
 
 
 def _gathered(node: CNode) -> Part | None:
@@ -200,10 +194,11 @@ def _gathered(node: CNode) -> Part | None:
     return Part(source, integer(node, "axis"), int(place), int(place) + 1)
 
 
-def _split_in_front(source: Node, axis: int, like: CNode) -> CNode:
+def _split_in_front(source: Node, axis: int, lengths: Ints, like: CNode) -> CNode:
     """A Split of ``source`` with ``axis`` in front, joined with the next, so that parts lack it."""
     build, others = Build(like), [i for i in range(len(source.aval.shape)) if i != axis]
-    count, rows, *rest = (source.aval.shape[i] for i in (axis, *others))
+    rows, *rest = (source.aval.shape[i] for i in others)
+    count = len(lengths)
     front = build.reshape(build.transpose(source, (axis, *others)), (count * rows, *rest))
     return build("Split", front, axis=0, sizes=(rows,) * count)
 
