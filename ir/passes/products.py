@@ -180,7 +180,7 @@ def turn_operands(root: CNode) -> Node | None:
     inputs, attrs = list(root.inputs), dict(root.attrs)
     for i, flag in enumerate(("transpose_a", "transpose_b")):
         rank = len(inputs[i].aval.shape)
-        if attrs[flag]:
+        if attrs[flag] and (rank > 2 or _is_plain(inputs[i])):
             inputs[i] = transposed(inputs[i], (*range(rank - 2), rank - 1, rank - 2), root)
             attrs[flag] = False
     return None if attrs == root.attrs else replace(root, inputs=tuple(inputs), attrs=attrs)

@@ -128,10 +128,17 @@ def reshape_weight(root: CNode, weight: Node, shape: Ints) -> Node:
     return with_value(weight, value_of(weight).reshape(shape))
 
 
-@rewrites(Op("Transpose", Weight("weight"), attrs={"perm": "perm"}))
+@rewrites(Op("Transpose", Weight("weight", users=1), attrs={"perm": "perm"}))
 def transpose_weight(root: CNode, weight: Node, perm: Ints) -> Node:
     """A transpose of a weight is done at export; the weight keeps its name."""
     return with_value(weight, value_of(weight).transpose(perm))
+
+
+@rewrites(Op("Transpose", Weight("weight"), attrs={"perm": "perm"}))
+def transpose_small_weight(root: CNode, weight: Node, perm: Ints) -> Node | None:
+    """One that others use is in the file twice then: a table of words must not be."""
+    small = weight.aval.size * weight.aval.dtype.itemsize <= ALWAYS_BYTES
+    return with_value(weight, value_of(weight).transpose(perm)) if small else None
 
 
 @rewrites(Op("Reverse", Weight("weight"), attrs={"axes": "axes"}))
@@ -207,6 +214,7 @@ RULES = (
     cast_weight,
     reshape_weight,
     transpose_weight,
+    transpose_small_weight,
     reverse_weight,
     *ABSORB,
 )

@@ -1,6 +1,7 @@
 """The larger operators of a target: what is left, what stays, equal numbers, taken apart."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fnckpt
 from fnckpt.exporting import trace
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.passes.pipeline import optimized
@@ -15,6 +17,7 @@ from fnckpt.ir.passes.products import COMPOSE
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import preferred
+from fnckpt.runtimes import RUNTIMES
 
 RNG = np.random.default_rng(2)
 X = (4 * RNG.standard_normal((2, 4, 6))).astype(np.float32)
@@ -99,6 +102,20 @@ def test_the_operators_that_onnx_prefers_are_the_ones_meant(name: str) -> None:
     apart = rewrite(after, COMPOSE)
     assert not {"Clip", "Gemm"} & {node.op for node in apart.cnodes()}
     np.testing.assert_allclose(evaluate(apart, (X,))[0], before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_table_that_is_read_and_multiplied_with_is_in_the_file_once(tmp_path: Path) -> None:
+    table = RNG.standard_normal((5000, 16)).astype(np.float32)
+    words = np.array([3, 1, 4], np.int32)
+
+    def net(w: Any, words: jax.Array) -> jax.Array:
+        return jnp.tanh(w[words]).mean(0, keepdims=True) @ w.T
+
+    model = fnckpt.export(table, net, words, "ONNX", file_name=tmp_path / "net")
+    assert table.nbytes < model.bytes < 1.1 * table.nbytes
+    wanted = np.asarray(net(jnp.asarray(table), jnp.asarray(words)))
+    found = RUNTIMES["ONNX"][1](model, (words,))[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_clip_keeps_what_is_no_number() -> None:

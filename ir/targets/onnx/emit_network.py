@@ -8,6 +8,7 @@ from fnckpt.ir.attributes import integer, ints, number, pairs
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS, emits
+from fnckpt.ir.targets.onnx.kernels import DTYPES
 from fnckpt.ir.targets.onnx.writer import Value, Writer
 from fnckpt.ir.targets.target import Refusal
 
@@ -22,6 +23,11 @@ def flat_pads(node: CNode) -> list[int]:
 
 @emits("MatMul")
 def emit_matmul(node: CNode, w: Writer) -> None:
+    """Of matrices that are turned it is Gemm, which reads them as they lie."""
+    turned = bool(node.attrs["transpose_a"]) or bool(node.attrs["transpose_b"])
+    if turned and len(node.aval.shape) == 2 and node.aval.dtype.name in DTYPES["Gemm"]:
+        emit_gemm(node, w)
+        return
     operands: list[Node | str] = []
     for operand, flag in zip(node.inputs, ("transpose_a", "transpose_b"), strict=True):
         rank = len(operand.aval.shape)
