@@ -98,10 +98,10 @@ def runner(path: Path, inputs: Sequence[np.ndarray], optimized: bool) -> Callabl
     return lambda: ready.run(None, feed)
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
-    """The mean of as many runs as fill a turn."""
+def seconds_of(run: Callable[[], Any], least: float = LEAST_SECONDS) -> float:
+    """The mean of as many runs as fill a turn of ``least`` seconds."""
     start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < LEAST_SECONDS:
+    while time.perf_counter() - start < least:
         run()
         count += 1
     return (time.perf_counter() - start) / count

@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 
 import fnckpt
+from benchmarks.exported import seconds_of
 from benchmarks.zoo.cells import TWICE
 from fnckpt.bridge import to_mindspore
 
@@ -51,14 +51,6 @@ def runner(path: Path, x: np.ndarray) -> Callable[[], np.ndarray]:
     return lambda: net(tensor).asnumpy()
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < LEAST_SECONDS:
-        run()
-        count += 1
-    return (time.perf_counter() - start) / count
-
-
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Seconds of a run of each, a list of rounds, and the errors against JAX."""
     import mindspore as ms
@@ -77,7 +69,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         found: dict[str, list[float]] = {who: [] for who in runs}
         for _ in range(rounds + 1):
             for who, run in runs.items():
-                found[who].append(seconds_of(run))
+                found[who].append(seconds_of(run, LEAST_SECONDS))
     return {"seconds": {who: values[1:] for who, values in found.items()}, "errors": errors}
 
 
