@@ -173,7 +173,9 @@ def _merge_biases(
     return None if vector is None else replace(total, inputs=(product, vector))
 
 
-_PRODUCT = Op("MatMul", x, w, name="product")
+# One that is shared, by the steps of a recurrent network or as a table of words, stays as it is: it
+# would be in the file once more for each.
+_PRODUCT = Op("MatMul", x, Weight("w", users=1), name="product")
 _TOTAL = Op("Add", _PRODUCT, b, name="total")
 
 

@@ -358,6 +358,21 @@ BEFORE = [
 ]
 
 
+def steps(w: Any, x: jax.Array) -> jax.Array:
+    h = jnp.tanh(x[:, 0])
+    for t in range(1, x.shape[1]):
+        h = jnp.tanh((h @ w["k"]) / 3.0 + x[:, t])
+    return h
+
+
+def test_a_weight_that_others_use_is_in_the_file_once() -> None:
+    graph = trace({"k": numbers(6, 6)}, steps, (ROWS,), name="case")
+    after = run(graph, tuple(PASSES), debug=True)
+    assert len(after.weights()) == 1
+    (before,), (found,) = evaluate(graph, (ROWS,)), evaluate(after, (ROWS,))
+    np.testing.assert_allclose(found, before, rtol=1e-5, atol=1e-5)
+
+
 def traced(case: Folded) -> FuncGraph:
     return trace(case.weights, case.function, (case.input,), name="case")
 
