@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import jax
 
-from fnckpt import checkpoint, ranks, saver, snapshot, store
-from fnckpt.history import Recorder
+from fnckpt import checkpoint, ranks, snapshot, store
+from fnckpt.copies import on_host
+from fnckpt.history import Recorded
 from fnckpt.meta import write_graph_meta
 from fnckpt.options import OnCheckpoint, Saving
 from fnckpt.policy import CheckpointPolicy
@@ -24,7 +25,7 @@ class Moment:
 
     state: Any
     place: Place
-    recorder: Recorder
+    recorded: Recorded
     position: Any
 
 
@@ -166,7 +167,8 @@ class FileEngine:
     def save(self, moment: Moment) -> None:
         tree = self._tree(moment)
         if self._saver is not None:
-            self._saver.save(tree, Saved(moment.place.file, moment.place.seconds))
+            saved = Saved(moment.place.file, moment.place.seconds)
+            self._saver.save(tree, saved, lambda: snapshot.history(moment.recorded))
         else:
             ranks.lend(tree)
 
@@ -174,7 +176,8 @@ class FileEngine:
         self.wait()
         tree = self._tree(moment)
         if self._saver is not None:
-            self._write(tree if self._gathers else saver.on_host(tree), self._saver.run.best)
+            state = tree if self._gathers else on_host(tree)
+            self._write({**state, **snapshot.history(moment.recorded)}, self._saver.run.best)
         elif self.options.policy is not None:
             ranks.lend(tree)
 
@@ -184,7 +187,6 @@ class FileEngine:
             moment.state,
             moment.place,
             prefix=self.options.prefix,
-            recorder=moment.recorder,
             saved=self._saver.saved if self._saver else [],
             position=moment.position,
         )

@@ -1,8 +1,9 @@
 """The metrics of a training: kept on the device while it runs, numpy arrays afterwards."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from fnckpt import checkpoint
 BARE = "loss"  # the name of a metric that is a bare scalar, not a tree with names
 
 _MOST_PENDING = 256  # steps whose metrics may wait on the device
+_MOST_BLOCKS = 64  # more are read and joined, but for the newest
 
 
 @dataclass(frozen=True)
@@ -49,46 +51,85 @@ def scalars(metrics: Any) -> dict[str, Any]:
     return {name or BARE: leaf for name, leaf in checkpoint.leaves(metrics)}
 
 
+class Block:
+    """The metrics of consecutive steps: on the device until they are read; threads may share it."""
+
+    def __init__(self, pending: Sequence[Any], values: Mapping[str, np.ndarray] | None = None):
+        self._pending, self._values, self._reading = pending, values, Lock()
+
+    @property
+    def is_read(self) -> bool:
+        return self._values is not None
+
+    def values(self) -> Mapping[str, np.ndarray]:
+        """Per metric, one value a step. Waits for the device, the first time."""
+        with self._reading:
+            if self._values is None:
+                self._values, self._pending = _fetched(self._pending), ()
+            return self._values
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a ``Recorder`` held at one moment; any thread may read it, at any later time.
+
+    Attributes:
+      blocks: the metrics of all steps.
+      evaluations, evaluated, ends: as in ``History``.
+    """
+
+    blocks: Sequence[Block]
+    evaluations: Mapping[str, np.ndarray]
+    evaluated: Sequence[int]
+    ends: Sequence[int]
+
+    def entries(self) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps of it; empty arrays are left out. Waits for the device."""
+        entries = {f"steps.{name}": values for name, values in _joined(self.blocks).items()}
+        entries |= {f"evaluations.{name}": values for name, values in self.evaluations.items()}
+        numbers = {"ends": self.ends, "evaluated": self.evaluated}
+        return entries | {name: np.array(n, np.int64) for name, n in numbers.items() if n}
+
+
 @dataclass
 class Recorder:
     """Collects metrics without waiting for the device, but to fetch many at once.
 
-    ``pending`` are the steps that have not been fetched, oldest first.
+    ``pending`` are the steps after those of ``blocks``, ``recent`` the newest of all.
     """
 
-    pending: deque[Any] = field(default_factory=deque)
-    steps: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    pending: list[Any] = field(default_factory=list)
+    recent: deque[Any] = field(default_factory=lambda: deque(maxlen=_MOST_PENDING))
     evaluations: dict[str, np.ndarray] = field(default_factory=dict)
     evaluated: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
 
     def add(self, metrics: Any) -> None:
         """Take the metrics of the next step."""
+        self.recent.append(metrics)
         self.pending.append(metrics)
         if len(self.pending) > _MOST_PENDING:
-            self.fetch(keep=_MOST_PENDING // 8)  # the newest may not have been computed yet
+            self._close(keep=_MOST_PENDING // 8)  # the newest may not have been computed yet
+            self.blocks[-1].values()
 
-    def fetch(self, *, keep: int = 0) -> None:
-        """Bring all but the newest ``keep`` pending steps to the host; waits for the device."""
-        taken = [self.pending.popleft() for _ in range(len(self.pending) - keep)]
-        if not taken:
-            return
-        names = list(scalars(taken[0]))
-        leaves = jax.tree.leaves(taken)  # of all steps, one after the other
-        if not _on_cpu(leaves):
-            for leaf in leaves:
-                leaf.copy_to_host_async()
-        # Step by step: only the last one waits for the device, the others overlap with its work.
-        values = [np.asarray(leaf) for leaf in leaves]
-        for at, name in enumerate(names):
-            self.steps.setdefault(name, []).append(np.array(values[at :: len(names)]))
+    def _close(self, *, keep: int = 0) -> None:
+        """Make a block of all but the newest ``keep`` pending steps."""
+        count = len(self.pending) - keep
+        if count:
+            self.blocks.append(Block(self.pending[:count]))
+            del self.pending[:count]
+        if len(self.blocks) > _MOST_BLOCKS:
+            self.blocks[:-1] = [Block((), _joined(self.blocks[:-1]))]
 
     def newest(self) -> dict[str, float]:
         """The newest metrics that are computed, without waiting; empty where none is."""
-        for metrics in reversed(self.pending):
+        for metrics in reversed(self.recent):
             if all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
                 return {name: float(leaf) for name, leaf in scalars(metrics).items()}
-        return {name: float(chunks[-1][-1]) for name, chunks in self.steps.items()}
+        if self.blocks and self.blocks[-1].is_read:
+            return {name: float(values[-1]) for name, values in self.blocks[-1].values().items()}
+        return {}
 
     def evaluate(self, step: int, measured: Mapping[str, float]) -> None:
         """Take what was measured after ``step`` steps in all."""
@@ -107,12 +148,14 @@ class Recorder:
 
     def end_epoch(self, step: int) -> None:
         """Close an epoch after ``step`` steps in all."""
-        self.fetch()
+        self._close()
         self.ends.append(step)
 
     def history(self) -> History:
         """All of it so far; waits for the device."""
-        steps, ends = self._joined(), np.array(self.ends, np.int64)
+        self._close()
+        steps, ends = _joined(self.blocks), np.array(self.ends, np.int64)
+        self.blocks = [Block((), steps)]
         means = {name: _means(values, ends) for name, values in steps.items()}
         evaluated = np.array(self.evaluated, np.int64)
         last = _last_in_epochs(evaluated, ends)
@@ -124,32 +167,54 @@ class Recorder:
         """The means and evaluations of the last whole epoch."""
         return {name: float(values[-1]) for name, values in self.history().epochs.items()}
 
-    def entries(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps of it; empty arrays are left out. Waits for the device."""
-        entries = {f"steps.{name}": values for name, values in self._joined().items()}
-        entries |= {f"evaluations.{name}": values for name, values in self.evaluations.items()}
-        numbers = {"ends": self.ends, "evaluated": self.evaluated}
-        return entries | {name: np.array(n, np.int64) for name, n in numbers.items() if n}
-
-    def _joined(self) -> dict[str, np.ndarray]:
-        self.fetch()
-        joined = {name: np.concatenate(chunks) for name, chunks in self.steps.items()}
-        self.steps = {name: [values] for name, values in joined.items()}
-        return joined
+    def recorded(self) -> Recorded:
+        """All of it so far, without waiting."""
+        self._close()
+        return Recorded(
+            blocks=tuple(self.blocks),
+            evaluations=dict(self.evaluations),
+            evaluated=tuple(self.evaluated),
+            ends=tuple(self.ends),
+        )
 
     @classmethod
     def restored(cls, entries: Mapping[str, np.ndarray]) -> "Recorder":
-        """The recorder whose ``entries`` these are."""
-        recorder = cls()
+        """The recorder that made these entries of ``Recorded``."""
+        recorder, steps = cls(), {}
         for key, values in entries.items():
             kind, _, name = key.partition(".")
             if kind == "steps":
-                recorder.steps[name] = [values]
+                steps[name] = values
             elif kind == "evaluations":
                 recorder.evaluations[name] = values
         recorder.ends = [int(end) for end in entries.get("ends", ())]
         recorder.evaluated = [int(step) for step in entries.get("evaluated", ())]
+        recorder.blocks = [Block((), steps)]
         return recorder
+
+
+def _joined(blocks: Sequence[Block]) -> dict[str, np.ndarray]:
+    """Per metric, the values of all steps, oldest first."""
+    read = [values for block in blocks if (values := block.values())]
+    return (
+        {name: np.concatenate([values[name] for values in read]) for name in read[0]}
+        if read
+        else {}
+    )
+
+
+def _fetched(pending: Sequence[Any]) -> dict[str, np.ndarray]:
+    """The metrics of steps on the host: per name, one value a step."""
+    leaves = jax.tree.leaves(pending)  # of all steps, one after the other
+    if not leaves:
+        return {}
+    names = list(scalars(pending[0]))
+    if not _on_cpu(leaves):
+        for leaf in leaves:
+            leaf.copy_to_host_async()
+    leaves[-1].block_until_ready()  # one wait, not one for each step
+    values = [np.asarray(leaf) for leaf in leaves]
+    return {name: np.array(values[at :: len(names)]) for at, name in enumerate(names)}
 
 
 def _on_cpu(leaves: list[jax.Array]) -> bool:

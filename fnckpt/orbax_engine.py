@@ -80,8 +80,8 @@ class OrbaxEngine:
         self.wait()
         place = moment.place
         entries = snapshot.entries(
-            {}, place, prefix="", recorder=moment.recorder, saved=[], position=moment.position
-        )
+            {}, place, prefix="", saved=[], position=moment.position
+        ) | snapshot.history(moment.recorded)
         own = {name.removeprefix(RESERVED): value for name, value in entries.items()}
         del own["prefix"]
         self._seconds.append((place.epoch, place.step, place.seconds))

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from fnckpt import checkpoint, store
+from fnckpt.copies import Copies
 from fnckpt.policy import CheckpointPolicy
-from fnckpt.restoring import is_key
+
+Entries = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Saver:
     Args:
       run: whose names to use.
       policy: says which files to delete, once the new one is durable.
-      asynchronous: write on a thread, from a copy of the tree on the host, whose memory the next
-        save uses again.
+      asynchronous: write on a thread, from a copy of the tree, whose memory the next save uses
+        again.
       crc: write MindSpore's CRC trailer.
       done: called with each path once its file is durable, by the thread that calls ``poll``,
         ``save`` or ``wait``.
@@ -46,22 +45,26 @@ class Saver:
     crc: bool
     done: Callable[[Path], None]
     saved: list[Saved] = field(default_factory=list)
-    write: Callable[[Mapping[str, Any], Path], Path] | None = None
+    write: Callable[[Entries, Path], Path] | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "fnckpt"))
     _flight: Future[Path] | None = None
-    _room: dict[str, np.ndarray] = field(default_factory=dict)
+    _copies: Copies = field(default_factory=Copies)
 
-    def save(self, tree: Mapping[str, Any], saved: Saved) -> None:
+    def save(self, tree: Entries, saved: Saved, more: Callable[[], Entries] = dict) -> None:
         """Save ``tree``; the caller may overwrite its arrays as soon as this returns.
+
+        Args:
+          tree: leaves by name.
+          more: makes further entries of the file, where and when it is written.
 
         Raises:
           OSError: this save (when not asynchronous) or an earlier one failed.
         """
         self.wait()
         if self.asynchronous:
-            self._flight = self._pool.submit(self._write, on_host(tree, self._room), saved)
+            self._flight = self._pool.submit(self._write, self._copies.copy(tree), saved, more)
         else:
-            self.done(self._write(tree, saved))
+            self.done(self._write(tree, saved, more))
 
     def poll(self) -> None:
         """Note the save in flight if it has ended; does not wait."""
@@ -82,13 +85,13 @@ class Saver:
         """The checkpoints of this run that are on disk, oldest first."""
         return [self.run.path(saved.file) for saved in self.saved]
 
-    def _write(self, tree: Mapping[str, Any], saved: Saved) -> Path:
+    def _write(self, tree: Entries, saved: Saved, more: Callable[[], Entries]) -> Path:
         """Write a file and, once it is durable, delete those that the policy gives up."""
-        path = self.run.path(saved.file)
+        path, whole = self.run.path(saved.file), {**tree, **more()}
         if self.write is None:
-            checkpoint.save_checkpoint(tree, path, crc=self.crc)
+            checkpoint.save_checkpoint(whole, path, crc=self.crc)
         else:
-            self.write(tree, path)
+            self.write(whole, path)
         present = set(self.run.checkpoints())  # a file that the user deleted counts no more
         kept = [earlier for earlier in self.saved if earlier.file in present - {saved.file}]
         kept.append(saved)
@@ -96,36 +99,3 @@ class Saver:
         store.delete([self.run.path(each.file) for each in given_up])
         self.saved = [each for each in kept if each not in given_up]
         return path
-
-
-def on_host(tree: Mapping[str, Any], room: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
-    """A copy of the arrays of ``tree`` that no later computation touches.
-
-    ``np.asarray`` of a JAX array on the CPU is a view of the buffer that the next step, to which
-    the state is donated, would overwrite.
-
-    Args:
-      tree: leaves by name.
-      room: arrays of an earlier copy that nobody reads any more. What has the same name, shape
-        and dtype is copied into them; afterwards they are those of this copy.
-    """
-    room = {} if room is None else room
-    for leaf in tree.values():
-        if isinstance(leaf, jax.Array):
-            leaf.copy_to_host_async()
-    for name in room.keys() - tree.keys():
-        del room[name]
-    return {name: _copy(name, leaf, room) for name, leaf in tree.items()}
-
-
-def _copy(name: str, leaf: Any, room: dict[str, np.ndarray]) -> Any:
-    if not isinstance(leaf, jax.Array | np.ndarray):
-        return leaf
-    if isinstance(leaf, jax.Array) and is_key(leaf):
-        return leaf.copy()
-    held = room.get(name)
-    if held is None or held.shape != leaf.shape or held.dtype != leaf.dtype:
-        room[name] = np.array(leaf)
-    else:
-        np.copyto(held, np.asarray(leaf))
-    return room[name]

@@ -12,8 +12,10 @@ import numpy as np
 from fnckpt import checkpoint, feed, store
 from fnckpt.checkpoint import RESERVED
 from fnckpt.errors import FormatError
-from fnckpt.history import Recorder
+from fnckpt.history import Recorded, Recorder
 from fnckpt.saver import Saved
+
+_HISTORY = f"{RESERVED}history."
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,10 @@ def entries(
     place: Place,
     *,
     prefix: str,
-    recorder: Recorder,
     saved: Sequence[Saved],
     position: Any,
 ) -> dict[str, Any]:
-    """All that a checkpoint at ``place`` holds, by name.
+    """What a checkpoint at ``place`` holds, by name, but for its ``history``.
 
     Args:
       saved: the earlier checkpoints of this run.
@@ -115,9 +116,12 @@ def entries(
     packed = feed.packed(position)
     if packed is not None:
         own["data"] = packed
-    # Last, since this waits for the device, which then has nothing to do until the next step.
-    own |= {f"history.{name}": values for name, values in recorder.entries().items()}
     return named | {RESERVED + name: value for name, value in own.items()}
+
+
+def history(recorded: Recorded) -> dict[str, np.ndarray]:
+    """What a checkpoint holds of the metrics, by name. Waits for the device."""
+    return {f"{_HISTORY}{name}": values for name, values in recorded.entries().items()}
 
 
 def newest(

@@ -338,7 +338,7 @@ class _Training:
 
     def _moment(self, now: float) -> Moment:
         place = Place(self.epoch, self.step, self.global_step, now)
-        return Moment(self.state, place, self.recorder, self.feed.position())
+        return Moment(self.state, place, self.recorder.recorded(), self.feed.position())
 
     def _finish(self) -> None:
         """Save the last step unless that was done, and wait until it is on the disk."""
