@@ -56,6 +56,7 @@ class Case:
         return compat.enable_x64() if wide else nullcontext()
 
 
+@cache
 def graph_of(case: Case) -> FuncGraph:
     """What ``case.fn`` lowers to, without any pass.
 
