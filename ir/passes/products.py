@@ -107,6 +107,20 @@ def flatten_columns(root: CNode, x: Node, w: Node) -> Node | None:
     return reshaped(flat, root.aval.shape, root)
 
 
+def multiply_place(root: CNode, x: Node, w: Node, b: Node | None = None) -> Node | None:
+    """conv(x[n, c, 1, 1], w[o, c, 1, 1], b) is a product of matrices: squeeze-and-excite."""
+    places = (*x.aval.shape[2:], *w.aval.shape[2:], *root.aval.shape[2:])
+    padded = any(max(pair) > 0 for pair in pairs(root, "pads"))
+    if set(places) != {1} or padded or x.aval.shape[1] != w.aval.shape[1] or not is_float(root):
+        return None
+    build = Build(root)
+    rows, weight = (build.reshape(each, each.aval.shape[:2]) for each in (x, w))
+    found: Node = build("MatMul", rows, weight, transpose_a=False, transpose_b=True)
+    if b is not None:
+        found = build("Add", found, b)
+    return build.reshape(found, root.aval.shape)
+
+
 @rewrites(Op("Add", Op("MatMul", name="product"), Weight("b")))
 def fuse_gemm(root: CNode, product: CNode, b: Node) -> Node | None:
     """matmul(x, w) + b is gemm(x, w, b), for matrices and a b along the columns or the rows."""
@@ -233,6 +247,8 @@ FUSE: tuple[Rule, ...] = (
     turn_operands,
     transpose_without_ones,
     flatten_columns,
+    Rule(Op("Conv", x, Weight("w")), multiply_place),
+    Rule(Op("Conv", x, Weight("w"), Weight("b")), multiply_place),
     *ROWS,
     fuse_gemm_sum,
 )

@@ -39,7 +39,33 @@ def attention(w: Any, x: jax.Array) -> jax.Array:
     return jnp.einsum("bhqk,bkhd->bqhd", scores, heads)
 
 
+def conv(x: jax.Array, w: jax.Array, **options: Any) -> jax.Array:
+    """Along one axis, channels last, with kernels of one place."""
+    options = {"window_strides": (1,), "padding": "VALID"} | options
+    layout = ("NHC", "HIO", "NHC")
+    return jax.lax.conv_general_dilated(x, w[None], dimension_numbers=layout, **options)
+
+
+def excite(w: Any, x: jax.Array) -> jax.Array:
+    """A factor for each channel, out of the means of all."""
+    squeezed = jax.nn.relu(conv(x.mean(1, keepdims=True), w["k"]) + w["b"])
+    return x * jax.nn.sigmoid(conv(squeezed, w["k"]))
+
+
 CASES: dict[str, tuple[Function, str]] = {
+    "squeeze and excite": (excite, "ReduceMean Gemm Relu MatMul Sigmoid Reshape Mul"),
+    "a place beside others stays": (
+        lambda w, x: conv(x, w["k"]),
+        "Transpose Conv Transpose",
+    ),
+    "a place whose window sees only padding stays": (
+        lambda w, x: conv(x[:, :1], w["k"], padding=((1, 1),), window_strides=(3,)),
+        "Slice Reshape Conv Reshape",
+    ),
+    "a place whose channels are in groups stays": (
+        lambda w, x: conv(x[:, :1], w["k"][:3], feature_group_count=2),
+        "Slice Slice Transpose Reshape Reshape Conv Reshape",
+    ),
     "relu6": (lambda w, x: jax.nn.relu6(x), "Clip"),
     "clip": (lambda w, x: jnp.clip(x, -1.0, 2.0), "Clip"),
     "limits the wrong way round stay": (lambda w, x: jnp.clip(x, 2.0, 1.0), "Maximum Minimum"),

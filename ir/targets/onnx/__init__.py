@@ -29,6 +29,7 @@ TARGET = Target(
         *lookups.FUSE,
         *parts.FUSE,
         *arithmetic.LATER,
+        arithmetic.drop_dimensions,
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},
