@@ -95,16 +95,15 @@ def test_a_view_that_is_kept_keeps_its_numbers():
 
 
 def test_a_copy_on_the_device_does_not_wait_for_the_step_that_computes_the_state():
-    @jax.jit
-    def step(x: jax.Array) -> jax.Array:  # about a second
-        return jax.lax.fori_loop(0, 500, lambda _, y: jnp.tanh(x @ y), x)
+    def step(x: jax.Array) -> jax.Array:  # seconds, so that the copy is asked for long before
+        return jax.lax.fori_loop(0, 1500, lambda _, y: jnp.tanh(x @ y), x)
 
     w = jnp.eye(512)
-    jax.block_until_ready(step(w))
+    compiled = jax.jit(step).lower(w).compile()
     copies = Copies()
     for _ in range(3):
         copies.copy({"w": w})
-    copied = copies.copy({"w": step(w)})
+    copied = copies.copy({"w": compiled(w)})
     assert not copied["w"].is_ready()
     assert np.asarray(copied["w"]).shape == (512, 512)
 
