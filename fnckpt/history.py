@@ -52,9 +52,16 @@ def scalars(metrics: Any) -> dict[str, Any]:
 
 
 class Block:
-    """The metrics of consecutive steps: on the device until they are read; threads may share it."""
+    """The metrics of consecutive steps; threads may share it.
 
-    def __init__(self, pending: Sequence[Any], values: Mapping[str, np.ndarray] | None = None):
+    Args:
+      pending: those metrics on the device, where ``values`` were not read yet.
+      values: per metric, one value a step.
+    """
+
+    def __init__(
+        self, pending: Sequence[Any] = (), values: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         self._pending, self._values, self._reading = pending, values, Lock()
 
     @property
@@ -120,7 +127,7 @@ class Recorder:
             self.blocks.append(Block(self.pending[:count]))
             del self.pending[:count]
         if len(self.blocks) > _MOST_BLOCKS:
-            self.blocks[:-1] = [Block((), _joined(self.blocks[:-1]))]
+            self.blocks[:-1] = [Block(values=_joined(self.blocks[:-1]))]
 
     def newest(self) -> dict[str, float]:
         """The newest metrics that are computed, without waiting; empty where none is."""
@@ -155,7 +162,7 @@ class Recorder:
         """All of it so far; waits for the device."""
         self._close()
         steps, ends = _joined(self.blocks), np.array(self.ends, np.int64)
-        self.blocks = [Block((), steps)]
+        self.blocks = [Block(values=steps)]
         means = {name: _means(values, ends) for name, values in steps.items()}
         evaluated = np.array(self.evaluated, np.int64)
         last = _last_in_epochs(evaluated, ends)
@@ -189,18 +196,15 @@ class Recorder:
                 recorder.evaluations[name] = values
         recorder.ends = [int(end) for end in entries.get("ends", ())]
         recorder.evaluated = [int(step) for step in entries.get("evaluated", ())]
-        recorder.blocks = [Block((), steps)]
+        recorder.blocks = [Block(values=steps)]
         return recorder
 
 
 def _joined(blocks: Sequence[Block]) -> dict[str, np.ndarray]:
     """Per metric, the values of all steps, oldest first."""
     read = [values for block in blocks if (values := block.values())]
-    return (
-        {name: np.concatenate([values[name] for values in read]) for name in read[0]}
-        if read
-        else {}
-    )
+    names = read[0] if read else ()
+    return {name: np.concatenate([values[name] for values in read]) for name in names}
 
 
 def _fetched(pending: Sequence[Any]) -> dict[str, np.ndarray]:

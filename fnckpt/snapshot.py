@@ -15,8 +15,6 @@ from fnckpt.errors import FormatError
 from fnckpt.history import Recorded, Recorder
 from fnckpt.saver import Saved
 
-_HISTORY = f"{RESERVED}history."
-
 
 @dataclass(frozen=True)
 class Place:
@@ -121,7 +119,8 @@ def entries(
 
 def history(recorded: Recorded) -> dict[str, np.ndarray]:
     """What a checkpoint holds of the metrics, by name. Waits for the device."""
-    return {f"{_HISTORY}{name}": values for name, values in recorded.entries().items()}
+    entries = recorded.entries()
+    return {f"{RESERVED}history.{name}": values for name, values in entries.items()}
 
 
 def newest(

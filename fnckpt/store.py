@@ -156,7 +156,7 @@ def _created(run: Run, write_graph: Callable[[Path], None]) -> bool:
             _lock(file)
             try:
                 write_graph(run.graph)
-            except BaseException:
+            except BaseException:  # KeyboardInterrupt too
                 delete([run.graph])
                 raise
     except FileExistsError:

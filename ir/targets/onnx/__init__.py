@@ -29,7 +29,7 @@ TARGET = Target(
         *lookups.FUSE,
         *parts.FUSE,
         *arithmetic.LATER,
-        arithmetic.drop_dimensions,
+        arithmetic.drop_dimensions,  # of a mean, in front of a product that wants rows
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},

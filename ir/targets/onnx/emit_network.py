@@ -24,8 +24,8 @@ def flat_pads(node: CNode) -> list[int]:
 @emits("MatMul")
 def emit_matmul(node: CNode, w: Writer) -> None:
     """Of matrices that are turned it is Gemm, which reads them as they lie."""
-    turned = bool(node.attrs["transpose_a"]) or bool(node.attrs["transpose_b"])
-    if turned and len(node.aval.shape) == 2 and node.aval.dtype.name in DTYPES["Gemm"]:
+    matrices = len(node.aval.shape) == 2 and node.aval.dtype.name in DTYPES["Gemm"]
+    if matrices and (node.attrs["transpose_a"] or node.attrs["transpose_b"]):
         emit_gemm(node, w)
         return
     operands: list[Node | str] = []

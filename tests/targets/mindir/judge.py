@@ -37,7 +37,7 @@ for number in range(start, len(names)):
         result = net(*given(path + ".in.npz"))
         results = result if isinstance(result, (tuple, list)) else (result,)
         np.savez(path + ".out.npz", *map(found, results))
-    except Exception as error:
+    except Exception as error:  # whatever MindSpore raises is what it makes of the file
         open(path + ".error", "w").write(f"{type(error).__name__}: {error}")
 """
 
