@@ -7,8 +7,6 @@ and bias, and what is multiplied with it or added to it into the norm.
 ``RmsNorm`` takes no mean off: ``x / sqrt(mean(x^2) + epsilon)`` along an axis, times a vector.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +16,10 @@ from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.axes import before
-from fnckpt.ir.passes.build import BFLOAT16, FLOAT32, FLOAT64, Build, through
+from fnckpt.ir.passes.build import BFLOAT16, FLOAT32, Build, through
 from fnckpt.ir.passes.fuse import common_axis
-from fnckpt.ir.passes.layout import untransposed
-from fnckpt.ir.passes.reshape import inverse, reshaped, transposed
+from fnckpt.ir.passes.reshape import reshaped
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites, scalar_of
-
-LEAST_TRANSPOSED = 64  # elements: of 16 the transposes took longer than the parts, of 64 not
 
 x, g, mean, w = Any_("x"), Any_("g"), Any_("mean"), Weight("w")
 
@@ -205,10 +200,10 @@ def standardize_rows(root: CNode) -> Node | None:
     (x,), last = root.inputs, len(root.aval.shape) - 1
     if ints(root, "axes") != (last,):
         return None
-    return _norm("LayerNorm", root, x, x.aval.shape[last])
+    return unit_norm("LayerNorm", root, x, x.aval.shape[last])
 
 
-def _norm(op: str, root: CNode, x: Node, size: int) -> Node:
+def unit_norm(op: str, root: CNode, x: Node, size: int) -> Node:
     """A norm with a scale of 1 and a bias of 0."""
     vectors = (constant(np.full(size, value, x.aval.dtype)) for value in (1, 0))
     return apply(op, x, *vectors, origin=root.origin, epsilon=number(root, "epsilon"))
@@ -257,13 +252,13 @@ def scale_rms_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
 NORMS = {"LayerNorm": -1, "InstanceNorm": 1}  # the axis of their scale and bias
 
 
-def _scale_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
+def scale_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
     """norm(x) * w is norm(x, w)."""
     x, scale, bias = norm.inputs
     return _with_vectors(root, norm, w, (x, w, bias)) if scalar_of(scale) == 1 else None
 
 
-def _shift_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
+def shift_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
     """norm(x, scale) + w is norm(x, scale, w)."""
     x, scale, _ = norm.inputs
     return _with_vectors(root, norm, w, (x, scale, w))
@@ -281,85 +276,7 @@ def _with_vectors(root: CNode, norm: CNode, w: Node, inputs: tuple[Node, ...]) -
 VECTORS = tuple(
     Rule(Op(op, Op(norm, name="norm"), w), rewrite)
     for norm in NORMS
-    for op, rewrite in (("Mul", _scale_norm), ("Add", _shift_norm))
-)
-
-
-@rewrites("Standardize")
-def standardize_instances(root: CNode) -> Node | None:
-    """Over all axes but the first ones it is InstanceNorm of ``[1, rows, elements]``."""
-    (x,), axes, rank = root.inputs, ints(root, "axes"), len(root.aval.shape)
-    if axes != tuple(range(axes[0], rank)) or not axes[0] or x.aval.dtype == FLOAT64:
-        return None
-    shape = x.aval.shape
-    if axes[0] != 2:
-        rows = int(np.prod(shape[: axes[0]]))
-        shape = (1, rows, x.aval.size // rows)
-    norm = _norm("InstanceNorm", root, reshaped(x, shape, root), shape[1])
-    return reshaped(norm, root.aval.shape, root)
-
-
-@rewrites("Standardize")
-def standardize_groups_first(root: CNode) -> Node | None:
-    """Of an image of channels last in groups, with the channels moved before the places."""
-    (moved,), axes, rank = root.inputs, ints(root, "axes"), len(root.aval.shape)
-    if not isinstance(moved, CNode) or moved.op != "Reshape" or not _pays(root):
-        return None
-    (x,), (groups, each) = moved.inputs, root.aval.shape[-2:]
-    if axes != (*range(1, rank - 2), rank - 1) or x.aval.shape[1:-1] != root.aval.shape[1:-2]:
-        return None
-    if x.aval.shape[-1] != groups * each:
-        return None
-    first = (0, rank - 2, *range(1, rank - 2))
-    turned = transposed(x, first, root)
-    parts = (turned.aval.shape[0], groups, each, *turned.aval.shape[2:])
-    inner = reshaped(turned, parts, root)
-    normal = apply("Standardize", inner, origin=root.origin, axes=tuple(range(2, rank)),
-                   epsilon=number(root, "epsilon"))  # fmt: skip
-    back = reshaped(normal, turned.aval.shape, root)
-    return reshaped(transposed(back, inverse(first), root), root.aval.shape, root)
-
-
-@rewrites("Standardize")
-def standardize_places_first(root: CNode) -> Node | None:
-    """Of the places of an image of channels last, with the channels moved before them."""
-    (x,), axes, rank = root.inputs, ints(root, "axes"), len(root.aval.shape)
-    if axes != tuple(range(1, rank - 1)) or not _pays(root):
-        return None
-    first, last = (0, rank - 1, *axes), tuple(range(2, rank))
-    normal = apply("Standardize", transposed(x, first, root), origin=root.origin, axes=last,
-                   epsilon=number(root, "epsilon"))  # fmt: skip
-    return transposed(normal, inverse(first), root)
-
-
-def _pays(root: CNode) -> bool:
-    """Whether ONNX Runtime normalizes enough of each example at once to pay for a transpose."""
-    axes, shape = ints(root, "axes"), root.aval.shape
-    enough = math.prod(shape[i] for i in axes) >= LEAST_TRANSPOSED
-    return enough and root.aval.dtype != FLOAT64
-
-
-def _before_transpose(
-    rewrite: Callable[[CNode, CNode, Node], Node | None],
-) -> Callable[..., Node | None]:
-    """f(transpose(norm(x)), w) is transpose(f(norm(x), w')), the latter one norm."""
-
-    def moved(root: CNode, norm: CNode, w: Node, perm: Ints) -> Node | None:
-        turned = untransposed(w, perm, root)
-        if turned is None:
-            return None
-        result = rewrite(apply(root.op, norm, turned, origin=root.origin), norm, turned)
-        return None if result is None else transposed(result, perm, root)
-
-    return moved
-
-
-TURNED_VECTORS = tuple(
-    Rule(
-        Op(op, Op("Transpose", Op("InstanceNorm", name="norm"), attrs={"perm": "perm"}), w),
-        _before_transpose(rewrite),
-    )
-    for op, rewrite in (("Mul", _scale_norm), ("Add", _shift_norm))
+    for op, rewrite in (("Mul", scale_norm), ("Add", shift_norm))
 )
 
 
@@ -374,16 +291,6 @@ def compose_standardize(root: CNode) -> Node:
     variance = build("ReduceMean", build("Square", centred), **along)
     spread = build("Add", variance, build.number(number(root, "epsilon"), x))
     return build("Div", centred, build("Sqrt", spread))
-
-
-@rewrites("InstanceNorm")
-def compose_instance_norm(root: CNode) -> Node:
-    """Standardize over the axes from 2 on, times a scale, plus a bias."""
-    (x, *vectors), build = root.inputs, Build(root)
-    axes = tuple(range(2, len(x.aval.shape)))
-    scale, bias = (build.reshape(each, (each.aval.size, *(1,) * len(axes))) for each in vectors)
-    normal = build("Standardize", x, axes=axes, epsilon=number(root, "epsilon"))
-    return build("Add", build("Mul", normal, scale), bias)
 
 
 @rewrites("RmsNorm")
@@ -411,11 +318,4 @@ RULES: tuple[Rule, ...] = (
     *(Rule(form, normalize_by_square) for form in RMS_FORMS),
     *INTO,
 )
-FUSE: tuple[Rule, ...] = (
-    standardize_instances,
-    standardize_groups_first,
-    standardize_places_first,
-    *INTO,
-    *TURNED_VECTORS,
-)
-COMPOSE: tuple[Rule, ...] = (compose_instance_norm, compose_standardize, compose_rms_norm)
+COMPOSE: tuple[Rule, ...] = (compose_standardize, compose_rms_norm)

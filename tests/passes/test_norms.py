@@ -17,7 +17,7 @@ from fnckpt.exporting import trace
 from fnckpt.inspecting import check_file
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.passes import norms
+from fnckpt.ir.passes import instances, norms
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets import target
@@ -107,7 +107,7 @@ def rms_norm_of_gemma(w: Any, x: jax.Array) -> jax.Array:
 
 
 GROUPS = "Reshape Standardize Mul Add Reshape"
-IN_ONNX = "Reshape InstanceNorm Mul Add Reshape"
+IN_ONNX = "Reshape InstanceNorm Reshape BatchNorm"
 
 
 class BehindMean(nn.Module):
@@ -187,7 +187,7 @@ def test_a_norm_is_recognized_as_each_library_writes_it(case: Norm) -> None:
     assert " ".join(node.op for node in after.cnodes()) == case.left
     chosen = preferred(after, target("ONNX"))
     assert " ".join(node.op for node in chosen.cnodes()) == case.onnx
-    apart = rewrite(chosen, norms.COMPOSE)
+    apart = rewrite(chosen, (*instances.COMPOSE, *norms.COMPOSE))
     assert not {"Standardize", "InstanceNorm", "RmsNorm"} & {node.op for node in apart.cnodes()}
     for each in (after, chosen, apart):
         assert_same(each, graph, X)
@@ -215,7 +215,7 @@ def test_the_runtime_gives_the_numbers_of_jax(case: Norm, opset: int, tmp_path: 
 
 CHANNELS_FIRST = {
     "GroupNorm": (nn.GroupNorm(4), IN_ONNX),
-    "GroupNorm of one group": (nn.GroupNorm(1), "Reshape InstanceNorm Reshape Mul Add"),
+    "GroupNorm of one group": (nn.GroupNorm(1), "Reshape InstanceNorm Reshape BatchNorm"),
     "GroupNorm of single channels": (nn.GroupNorm(8), "InstanceNorm"),
     "InstanceNorm": (nn.InstanceNorm(), "InstanceNorm"),
     "RMSNorm": (nn.RMSNorm(), "RmsNorm"),

@@ -369,6 +369,8 @@ def normalizations() -> Iterator[OperatorCase]:
         for axes in ((2, 3), (1, 3), (0,)):
             yield case(f"Standardize {name} {axes}", "Standardize", numbers(name, 2, 3, 4, 2),
                        axes=axes, epsilon=1e-3)  # fmt: skip
+        yield case(f"Standardize {name} of one image", "Standardize", numbers(name, 1, 6, 4, 2),
+                   axes=(1,), epsilon=1e-3)  # fmt: skip
         yield case(f"InstanceNorm {name}", "InstanceNorm", numbers(name, 2, 3, 4),
                    numbers(name, 3), numbers(name, 3), epsilon=1e-3)  # fmt: skip
         yield case(f"LayerNorm {name}", "LayerNorm", x, numbers(name, 8), numbers(name, 8),

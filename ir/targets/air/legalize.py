@@ -1,6 +1,15 @@
 """What turns a graph into operators and types that GE r1.1 has."""
 
-from fnckpt.ir.passes import activations, attention, norms, parts, products, reductions, special
+from fnckpt.ir.passes import (
+    activations,
+    attention,
+    instances,
+    norms,
+    parts,
+    products,
+    reductions,
+    special,
+)
 from fnckpt.ir.passes.reshape import drop_reshape, merge_reshapes
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.air import (
@@ -12,6 +21,7 @@ from fnckpt.ir.targets.air import (
 LEGALIZE: tuple[Rule, ...] = (
     *attention.COMPOSE,
     *products.COMPOSE,
+    *instances.COMPOSE,
     *norms.COMPOSE,
     *activations.COMPOSE,
     *parts.COMPOSE,

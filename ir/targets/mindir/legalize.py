@@ -1,6 +1,6 @@
 """What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
-from fnckpt.ir.passes import activations, attention, norms, parts, products, reductions
+from fnckpt.ir.passes import activations, attention, instances, norms, parts, products, reductions
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
     legalize_elementwise,
@@ -15,6 +15,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *attention.COMPOSE,
     products.compose_clip,
     legalize_network.compose_gemm,
+    *instances.COMPOSE,
     *norms.COMPOSE,
     *activations.COMPOSE,
     *parts.COMPOSE,

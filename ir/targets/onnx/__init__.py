@@ -4,8 +4,8 @@ from fnckpt.ir.passes import (
     activations,
     arithmetic,
     attention,
+    instances,
     lookups,
-    norms,
     parts,
     products,
     reshape,
@@ -25,7 +25,7 @@ TARGET = Target(
     fused=(
         *products.FUSE,
         *activations.FUSE,
-        *norms.FUSE,
+        *instances.FUSE,
         *lookups.FUSE,
         *parts.FUSE,
         *arithmetic.LATER,
