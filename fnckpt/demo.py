@@ -78,7 +78,8 @@ def batches(data: Batch, epoch: int) -> Iterator[Batch]:
 
 def first_state(seed: int = 0) -> State:
     """A fresh network with its optimizer."""
-    variables = DigitsNet().init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))
+    init = jax.jit(DigitsNet().init)  # without it each operation is compiled alone
+    variables = init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))
     return State.create(
         apply_fn=DigitsNet().apply,
         params=variables["params"],

@@ -6,6 +6,7 @@ An entry is a function of no arguments that gives parameters, the pure function,
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.networks.zoo import Network
+from tests.networks.zoo import Network, drawn
 
 OTHERS: dict[str, Callable[[], Network]] = {}
 LARGE = ("keras_resnet50", "keras_mobilenetv2", "keras_efficientnetb0", "haiku_resnet18")
@@ -135,13 +136,14 @@ def equinox_transformer() -> Network:
 def of_transformers(kind: str, config: Any, *inputs: np.ndarray) -> Network:
     import transformers
 
-    model = getattr(transformers, kind)(config, seed=0)
+    model = getattr(transformers, kind)(config, _do_init=False)
+    init = partial(model.init_weights, input_shape=model.input_shape)
 
     def apply(params: Any, x: jax.Array, *mask: jax.Array) -> jax.Array:
         named = {"attention_mask": mask[0]} if mask else {}
         return model(x, params=params, **named)[0]
 
-    return model.params, apply, inputs
+    return drawn(jax.eval_shape(init, jax.random.key(0))), apply, inputs
 
 
 SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

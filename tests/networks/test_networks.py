@@ -1,5 +1,6 @@
 """Every network of the zoo, in every format, gives JAX's numbers where it is run."""
 
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from tests.networks.zoo import ZOO
 TRANSPOSES = {"linen_cnn": 1, "linen_mlp": 0, "linen_resnet": 1, "nnx_cnn": 1}
 
 
+@cache
 def expected(name: str) -> list[np.ndarray]:
     params, apply_fn, inputs = ZOO[name]()
     return [np.asarray(x) for x in jax.tree.leaves(jax.jit(apply_fn)(params, *inputs))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -69,7 +69,8 @@ class TrainState(train_state.TrainState):
 def linen_train_state() -> tuple[Callable[..., tuple[Any, Any]], Any]:
     """A TrainState whose step is the Python int 0, an optax chain with a schedule, a typed key."""
     model = Linen()
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), training=False)
+    init = jax.jit(partial(model.init, training=False))
+    variables = init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 5, 60)
     state = TrainState.create(
         apply_fn=model.apply,
