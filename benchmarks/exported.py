@@ -315,7 +315,9 @@ def main() -> None:
     tables: list[list[Row]] = [[] for _ in range(given.repeat)]
     for name in given.networks:
         with tempfile.TemporaryDirectory() as directory:
-            files = write(name, given.keep or Path(directory))
+            kept = given.keep or Path(directory)
+            kept.mkdir(parents=True, exist_ok=True)
+            files = write(name, kept)
             for rows, row in zip(
                 tables, measure(name, files, given.rounds, given.repeat), strict=True
             ):
