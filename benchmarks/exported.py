@@ -311,13 +311,13 @@ def main() -> None:
         paths = dict(zip(EXPORTERS, given.files, strict=False))
         print(json.dumps(run_alone(given.run, paths, given.rounds)))
         return
+    if given.keep:
+        given.keep.mkdir(parents=True, exist_ok=True)
     print(HEAD, flush=True)
     tables: list[list[Row]] = [[] for _ in range(given.repeat)]
     for name in given.networks:
         with tempfile.TemporaryDirectory() as directory:
-            kept = given.keep or Path(directory)
-            kept.mkdir(parents=True, exist_ok=True)
-            files = write(name, kept)
+            files = write(name, given.keep or Path(directory))
             for rows, row in zip(
                 tables, measure(name, files, given.rounds, given.repeat), strict=True
             ):

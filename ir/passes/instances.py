@@ -105,10 +105,10 @@ TURNED_VECTORS = tuple(
 def scale_channels(root: CNode, x: Node, w: Node, b: Node) -> Node | None:
     """x * w + b is batch_norm(x, w, b) of mean 0 and variance 1, for a number each channel."""
     axes, shape = _channel_axes(root, w), root.aval.shape
-    finite = all(bool(np.isfinite(each).all()) for each in map(known, (w, b)) if each is not None)
-    if axes is None or axes != _channel_axes(root, b) or x.aval != root.aval or not finite:
+    if axes is None or axes != _channel_axes(root, b) or x.aval != root.aval:
         return None
-    if root.aval.dtype != FLOAT32:
+    finite = all(bool(np.isfinite(each).all()) for each in map(known, (w, b)) if each is not None)
+    if root.aval.dtype != FLOAT32 or not finite:  # the runtime computes b - 0 * w
         return None
     channels = math.prod(shape[1:axes])
     zeros, ones = (constant(np.full(channels, value, np.float32)) for value in (0, 1))
@@ -122,7 +122,7 @@ def _channel_axes(root: CNode, vector: Node) -> int | None:
     """Where the places begin, if ``vector`` has a number for each of the axes from 1 to there."""
     shape = root.aval.shape
     wide = (1,) * (len(shape) - len(vector.aval.shape)) + vector.aval.shape
-    if vector.aval.size == 1 or len(wide) != len(shape):
+    if vector.aval.size == 1:
         return None
     end = 1 + max(axis for axis, size in enumerate(wide) if size != 1)
     whole = wide[0] == 1 and wide[1:end] == shape[1:end] and end < len(shape)

@@ -37,7 +37,7 @@ def initialized(module: nn.Module, *inputs: np.ndarray) -> Network:
 def drawn(shapes: Any) -> Any:
     """Weights as if trained: of variance 1 / inputs, scales and statistics uneven.
 
-    Flax's own would be alike there, and take seconds: XLA compiles each operation of ``init``.
+    Flax's own are all alike there, and take seconds: XLA compiles each operation of ``init``.
     """
     random = np.random.default_rng(1)
 

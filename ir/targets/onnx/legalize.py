@@ -1,14 +1,11 @@
 """Operators and dtypes that ONNX or its runtime lacks, in those that they have."""
 
-import math
-
 import numpy as np
 
-from fnckpt.ir.attributes import ints, number
 from fnckpt.ir.graph import CNode, Node
-from fnckpt.ir.operators import OPERATORS, constant
+from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes import activations, attention, instances, norms, special
-from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build, through
+from fnckpt.ir.passes.build import FLOAT64, through
 from fnckpt.ir.passes.rewrite import Op, Rule
 from fnckpt.ir.targets.onnx import (
     legalize_activations,
@@ -18,8 +15,6 @@ from fnckpt.ir.targets.onnx import (
     legalize_moves,
 )
 from fnckpt.ir.targets.onnx.kernels import BY_VALUE, DTYPES, INSTEAD, kernel_dtypes, value_dtype
-
-PLAIN = {"transpose_a": False, "transpose_b": False}
 
 
 def _widen(root: CNode) -> Node | None:
@@ -48,23 +43,6 @@ def _rms_norm_by_parts(root: CNode) -> Node | None:
     return None if last and root.aval.dtype != FLOAT64 else norms.compose_rms_norm.rewrite(root)
 
 
-def _standardize_channels(root: CNode) -> Node | None:
-    """Over the channels of an image, with both means as products with a row of ``1 / channels``.
-
-    The runtime's ReduceMean of a middle axis takes three times as long.
-    """
-    (x,), shape, build = root.inputs, root.aval.shape, Build(root)
-    if ints(root, "axes") != (1,) or shape[0] != 1 or len(shape) < 3 or x.aval.dtype != FLOAT32:
-        return None
-    channels, size = shape[1], math.prod(shape[2:])
-    row = constant(np.full((1, channels), 1 / channels, np.float32))
-    image = build.reshape(x, (channels, size))
-    centred = build("Sub", image, build("MatMul", row, image, **PLAIN))
-    epsilon = constant(np.full(1, number(root, "epsilon"), np.float32))
-    spread = build("Gemm", row, build("Square", centred), epsilon, **PLAIN)
-    return build.reshape(build("Div", centred, build("Sqrt", spread)), shape)
-
-
 LEGALIZE: tuple[Rule, ...] = (
     *legalize_activations.RULES,
     *legalize_double.RULES,
@@ -73,7 +51,6 @@ LEGALIZE: tuple[Rule, ...] = (
     *legalize_moves.RULES,
     *special.RULES,
     *map(_of_double, (instances.compose_instance_norm, *attention.COMPOSE, *activations.COMPOSE)),
-    Rule(Op("Standardize"), _standardize_channels),
     norms.compose_standardize,
     Rule(Op("RmsNorm"), _rms_norm_by_parts),
     *(Rule(Op(op), _widen) for op in DTYPES if op in OPERATORS),

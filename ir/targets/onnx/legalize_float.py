@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from fnckpt.ir.attributes import number
+from fnckpt.ir.attributes import ints, number
 from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.operators import constant
 from fnckpt.ir.passes.build import FLOAT32, Build, through
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.targets.onnx.legalize_moves import doubled
@@ -154,6 +155,25 @@ def normalize_by_arithmetic(root: CNode) -> Node | None:
     return build("Add", build("Mul", build("Sub", x, mean), factor), bias)
 
 
+@rewrites("Standardize")
+def standardize_by_products(root: CNode) -> Node | None:
+    """Over the channels of an image, with both means as products with a row of ``1 / channels``.
+
+    The runtime's ReduceMean of a middle axis takes three times as long.
+    """
+    (x,), shape, build = root.inputs, root.aval.shape, Build(root)
+    if ints(root, "axes") != (1,) or shape[0] != 1 or len(shape) < 3 or x.aval.dtype != FLOAT32:
+        return None
+    channels, size = shape[1], math.prod(shape[2:])
+    row = constant(np.full((1, channels), 1 / channels, np.float32))
+    plain = {"transpose_a": False, "transpose_b": False}
+    image = build.reshape(x, (channels, size))
+    centred = build("Sub", image, build("MatMul", row, image, **plain))
+    epsilon = constant(np.full(1, number(root, "epsilon"), np.float32))
+    spread = build("Gemm", row, build("Square", centred), epsilon, **plain)
+    return build.reshape(build("Div", centred, build("Sqrt", spread)), shape)
+
+
 @rewrites("CumLogSumExp")
 def compose_cum_log_sum_exp(root: CNode) -> Node:
     """Each step takes in twice as many elements by log(exp(a) + exp(b))."""
@@ -181,5 +201,6 @@ RULES: tuple[Rule, ...] = (
     compose_log1p,
     compose_atan2,
     normalize_by_arithmetic,
+    standardize_by_products,
     compose_cum_log_sum_exp,
 )
