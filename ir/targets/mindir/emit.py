@@ -252,9 +252,3 @@ def emit_layer_norm(node: CNode, w: Writer) -> None:
 @emits("Cast")
 def emit_cast(node: CNode, w: Writer) -> None:
     w.node("Cast", node, *node.inputs, dst_type=node.aval.dtype)
-
-
-@emits("Gelu")
-def emit_gelu(node: CNode, w: Writer) -> None:
-    """The form with tanh."""
-    w.node("GeLU", node, *node.inputs)

@@ -1,16 +1,17 @@
 """What is known of values without running the graph: which may hold NaN, infinities or -0.0."""
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 
 import numpy as np
 
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS
 
-# Results of these are taken for finite: a network whose products overflow has no meaning left,
-# and the exact forms of what follows would cost every network for its sake.
-PRODUCTS = frozenset({"MatMul", "Conv", "ConvTranspose", "BatchNorm", "LayerNorm"})
-NEVER_SPECIAL = PRODUCTS | {"Erf", "Erfc", "IsFinite", "IsInf", "IsNan", "Sigmoid", "Tanh"}
+# Results of these are taken for as finite as what is added, from the third input on: a network
+# whose products overflow has no meaning left, and the exact forms of what follows would cost every
+# network for its sake.
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "BatchNorm", "LayerNorm"})
+NEVER_SPECIAL = frozenset({"Erf", "Erfc", "IsFinite", "IsInf", "IsNan", "Sigmoid", "Tanh"})
 # Infinities alone make no NaN here, where a sum or a product of them does.
 CHOOSING = frozenset(
     {
@@ -36,7 +37,7 @@ def may_be_special(nodes: Iterable[Node]) -> set[int]:
         if isinstance(node, Constant | Parameter):
             special = node.value is None or _any(node.value, lambda x: ~np.isfinite(x))
         else:
-            special = node.op not in NEVER_SPECIAL and _any_in(found, node)
+            special = node.op not in NEVER_SPECIAL and _any_of(found, _shown(node))
         if special:
             found.add(id(node))
     return found
@@ -51,14 +52,20 @@ def may_be_nan(nodes: Iterable[Node], special: Set[int]) -> set[int]:
         if isinstance(node, Constant | Parameter):
             nan = node.value is None or _any(node.value, np.isnan)
         else:
-            nan = _any_in(found if node.op in CHOOSING or _moves(node) else special, node)
+            few = node.op in CHOOSING or _moves(node)
+            nan = _any_of(found if few else special, node.inputs)
         if nan:
             found.add(id(node))
     return found
 
 
-def _any_in(values: Set[int], node: CNode) -> bool:
-    return any(id(value) in values for value in node.inputs)
+def _shown(node: CNode) -> Sequence[Node]:
+    """The inputs whose NaN and infinities the result has."""
+    return node.inputs[2:] if node.op in PRODUCTS else node.inputs
+
+
+def _any_of(values: Set[int], nodes: Iterable[Node]) -> bool:
+    return any(id(node) in values for node in nodes)
 
 
 def _moves(node: CNode) -> bool:

@@ -81,22 +81,26 @@ def compose_elu(node: CNode) -> Node:
 
 
 @rewrites("Gelu")
-def compose_gelu(node: CNode) -> Node | None:
-    """The exact form, ``x / 2 * erfc(-x / sqrt(2))``; MindSpore's GeLU is the other, in float32."""
+def compose_gelu(node: CNode) -> Node:
+    """``x / 2 * (1 + erf(x / sqrt(2)))``, or the form with tanh.
+
+    MindSpore's GeLU is the form with tanh, and takes two to seven times as long as its parts. With
+    Erfc for ``1 + Erf``, which has more digits where x is far below 0, it takes 1.03 to 1.16.
+    """
     (x,), build = node.inputs, Build(node)
-    if not flag(node, "approximate"):
-        half = build("Mul", x, build.number(0.5, x))
-        scaled = build("Mul", x, build.number(-math.sqrt(0.5), x))
-        return build("Mul", half, build("Erfc", scaled))
-    return gelu_by_tanh(build, x) if x.aval.dtype == FLOAT64 else None
-
-
-def gelu_by_tanh(build: Build, x: Node) -> Node:
-    """``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))``."""
     half = build("Mul", x, build.number(0.5, x))
-    cube = build("Mul", build("Square", x), build("Mul", x, build.number(0.044715, x)))
-    inner = build("Mul", build("Add", x, cube), build.number(math.sqrt(2 / math.pi), x))
-    return build("Mul", half, build("Add", build("Tanh", inner), build.number(1, x)))
+    if flag(node, "approximate"):
+        bell = build("Tanh", _gelu_slope(build, x))
+    else:
+        bell = build("Erf", build("Mul", x, build.number(math.sqrt(0.5), x)))
+    return build("Mul", half, build("Add", bell, build.number(1, x)))
+
+
+def _gelu_slope(build: Build, x: Node) -> Node:
+    """``sqrt(2 / pi) * (x + 0.044715 * x ** 3)``."""
+    factor = math.sqrt(2 / math.pi)
+    square = build("Mul", build("Square", x), build.number(factor * 0.044715, x))
+    return build("Mul", x, build("Add", square, build.number(factor, x)))
 
 
 @rewrites("Digamma")

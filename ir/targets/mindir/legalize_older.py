@@ -3,17 +3,11 @@
 Measured with MindSpore 2.0.0 and MindSpore Lite 2.0.0.
 """
 
-import math
-from typing import TypeGuard
-
-import numpy as np
-
-from fnckpt.ir.attributes import Ints, ints
-from fnckpt.ir.graph import CNode, Constant, Node
-from fnckpt.ir.passes.build import Build, known
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
+from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.targets.mindir.kernels import OLDER_KERNELS, VALUES, stand_in, takes
-from fnckpt.ir.targets.mindir.legalize_elementwise import gelu_by_tanh
+from fnckpt.ir.targets.mindir.legalize_pad import pad_by_concat
 from fnckpt.ir.targets.mindir.legalize_types import through, top_k_in_stand_in
 
 NARROWER = ("MatMul", "Reverse")
@@ -49,36 +43,6 @@ def silu_as_product(node: CNode) -> Node:
     return build("Mul", x, build("Sigmoid", x))
 
 
-@rewrites("Gelu")
-def gelu_as_it_is_meant(node: CNode) -> Node:
-    """The form with tanh; Lite's GeLU is the other, whatever it is told."""
-    return gelu_by_tanh(Build(node), node.inputs[0])
-
-
-@rewrites("Mul")
-def exact_gelu_by_erf(node: CNode) -> Node | None:
-    """``x / 2 * (1 + erf(x / sqrt(2)))`` as ``LEGALIZE`` left it, with erfc; Lite has no Erfc.
-
-    Elsewhere Erfc stays: this loses the digits of its tail, which the product with x / 2 does not
-    need.
-    """
-    half, tail = node.inputs
-    if not (_is_op(tail, "Erfc") and _is_op(half, "Mul") and scalar_of(half.inputs[1]) == 0.5):
-        return None
-    (scaled,), x, build = tail.inputs, half.inputs[0], Build(node)
-    if not _is_op(scaled, "Mul") or scaled.inputs[0] is not x or x.aval.dtype == np.float64:
-        return None
-    factor = scalar_of(scaled.inputs[1])
-    if factor is None or abs(factor + math.sqrt(0.5)) > 1e-3:
-        return None
-    bell = build("Erf", build("Mul", x, build.number(math.sqrt(0.5), x)))
-    return build("Mul", half, build("Add", bell, build.number(1, x)))
-
-
-def _is_op(node: Node, op: str) -> TypeGuard[CNode]:
-    return isinstance(node, CNode) and node.op == op
-
-
 @rewrites("IsNan")
 def nan_is_not_itself(node: CNode) -> Node:
     """Lite has no IsNan."""
@@ -93,35 +57,11 @@ def rsqrt_by_division(node: CNode) -> Node:
     return build("Div", build.number(1, x), build("Sqrt", x))
 
 
-@rewrites("Pad")
-def pad_by_concat(node: CNode) -> Node:
-    """One axis after the other; Lite's converter has no PadV3."""
-    (x, fill), build = node.inputs, Build(node)
-    for axis, sizes in enumerate(zip(ints(node, "low"), ints(node, "high"), strict=True)):
-        low, high = (_filled(build, fill, x.aval.shape, axis, size) for size in sizes)
-        if low or high:
-            x = build("Concat", *low, x, *high, axis=axis)
-    return x
-
-
-def _filled(build: Build, fill: Node, like: Ints, axis: int, size: int) -> list[Node]:
-    """``size`` of ``fill`` along ``axis``, other axes as ``like``; none where there is nothing."""
-    if size == 0:
-        return []
-    shape = (*like[:axis], size, *like[axis + 1 :])
-    value = known(fill)
-    if value is not None:
-        return [Constant(np.full(shape, value, value.dtype))]
-    return [build.broadcast(fill, shape)]
-
-
 OLDER: tuple[Rule, ...] = (
     *(Rule(Op(op), compute_in_stand_in) for op in NARROWER),
     Rule(Op("TupleGetItem"), lambda node: top_k_in_stand_in(node, OLDER_KERNELS)),
     less_as_greater,
     equal_as_not_different,
-    gelu_as_it_is_meant,
-    exact_gelu_by_erf,
     nan_is_not_itself,
     rsqrt_by_division,
     pad_by_concat,

@@ -9,6 +9,7 @@ from fnckpt.ir.operators.reduction import least_and_greatest
 from fnckpt.ir.passes.build import Build, mapped
 from fnckpt.ir.passes.convolve import conv_as_product, mean_as_sum
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.sizes import all_known
 
 ONE_MORE: dict[str, Attr] = {"strides": 1, "window": 1, "dilation": 1, "pads": (0, 0)}
 
@@ -65,11 +66,28 @@ def pool_within_reach(node: CNode) -> Node | None:
     return build("Pad", inner, least, low=(0, 0, *low), high=(0, 0, *high))
 
 
+def _is_same(node: CNode) -> bool:
+    """The pads are those of MindSpore's mode SAME, of ``ceil(size / stride)`` windows.
+
+    The kernels take that mode as it is, and the mean of it counts no padding. PadV3 in front takes
+    five times as long as the pool.
+    """
+    extents, counts = node.inputs[0].aval.shape[2:], node.aval.shape[2:]
+    if rank(node) != 4 or not all_known(extents):
+        return False
+    windows = zip(ints(node, "window"), ints(node, "strides"), pairs(node, "pads"), strict=True)
+    for extent, count, (size, step, pads) in zip(extents, counts, windows, strict=True):
+        total = max(0, (count - 1) * step + size - extent)
+        if count != -(-extent // step) or pads != (total // 2, total - total // 2):
+            return False
+    return True
+
+
 @rewrites("MaxPool")
 def pad_before_max(node: CNode) -> Node | None:
     """Padding that is less than every element, as an operator of its own."""
     (x,), build, (low, high) = node.inputs, Build(node), _padded_axes(node)
-    if not any((*low, *high)):
+    if not any((*low, *high)) or _is_same(node):
         return None
     least = constant(least_and_greatest(x.aval.dtype)[0])
     padded = build("Pad", x, least, low=low, high=high)
@@ -79,13 +97,17 @@ def pad_before_max(node: CNode) -> Node | None:
 
 @rewrites("AvgPool")
 def pad_before_mean(node: CNode) -> Node | None:
-    """Zeros around; a mean that does not count them is scaled by the share that it sees."""
+    """Zeros around; a mean that does not count them is scaled by the share that it sees.
+
+    Doubles too, of which ``mean_of_slices`` takes no padding.
+    """
     (x,), build, (low, high) = node.inputs, Build(node), _padded_axes(node)
-    if not any((*low, *high)):
+    counted, single = flag(node, "count_padding"), node.aval.dtype != np.float64
+    if not any((*low, *high)) or (single and not counted and _is_same(node)):
         return None
     free: dict[str, Attr] = {"pads": ((0, 0),) * (rank(x) - 2), "count_padding": True}
     mean = build("AvgPool", build.pad(x, low, high), **(dict(node.attrs) | free))
-    if flag(node, "count_padding"):
+    if counted:
         return mean
     share = _window_over_seen(x.aval.shape, low, high, node).astype(x.aval.dtype)
     return build("Mul", mean, constant(share[None, None]))

@@ -14,6 +14,7 @@ from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
 from fnckpt.ir.targets.mindir.kernels import KERNELS, OLDER_KERNELS, Kernels
 from fnckpt.ir.targets.mindir.known import may_be_nan, may_be_negative_zero, may_be_special
 from fnckpt.ir.targets.mindir.legalize_older import OLDER
+from fnckpt.ir.targets.mindir.legalize_pad import NEWER
 from fnckpt.ir.targets.mindir.primitives import CODES, form_of
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.target import Part
@@ -48,7 +49,7 @@ class Dialect:
       arguments: whether primitives take all but tensors as inputs.
       mind_ir_version: as it stands in the file.
       kernels: the dtypes that the readers compute.
-      legalize: rewrites for what those readers lack, after those of the target.
+      legalize: rewrites for what those readers lack or run slowly, after those of the target.
     """
 
     arguments: bool
@@ -58,7 +59,7 @@ class Dialect:
 
 
 DIALECTS: Mapping[str, Dialect] = {
-    "2.3": Dialect(True, 3, KERNELS, ()),
+    "2.3": Dialect(True, 3, KERNELS, NEWER),
     "2.0": Dialect(False, 0, OLDER_KERNELS, OLDER),
 }
 

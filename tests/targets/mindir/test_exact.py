@@ -103,12 +103,15 @@ def ops_of(output: Node, *inputs: Parameter) -> list[str]:
     return [primitive.op_type for primitive in model.primitives]
 
 
-def after_a_product(op: str, attrs: dict[str, Attr]) -> list[str]:
-    """What is written for ``op`` of the result of a matrix product."""
+def after_a_product(op: str, attrs: dict[str, Attr], *bias: float) -> list[str]:
+    """What is written for ``op`` of a matrix product, with the numbers of ``bias`` added."""
     x = Parameter("x", aval_of(np.ones((2, 3), np.float32)))
     weight = constant(np.ones((3, 4), np.float32))
-    product: CNode = apply("MatMul", x, weight, transpose_a=False, transpose_b=False)
-    return ops_of(CNode(op, (product,), attrs, infer(op, (product,), attrs)), x)[1:]
+    added = [constant(np.array(bias, np.float32))] if bias else []
+    kind = "Gemm" if bias else "MatMul"
+    product: CNode = apply(kind, x, weight, *added, transpose_a=False, transpose_b=False)
+    found = ops_of(CNode(op, (product,), attrs, infer(op, (product,), attrs)), x)
+    return [each for each in found if each not in ("MatMul", "BiasAdd")]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +121,16 @@ def after_a_product(op: str, attrs: dict[str, Attr]) -> list[str]:
         ("Softmax", ["Softmax"], {"axis": 1}),
         ("LogSoftmax", ["LogSoftmax"], {"axis": 1}),
         ("ReduceMax", ["ReduceMax"], {"axes": (1,), "keepdims": False}),
+        ("Gelu", ["Mul", "Square", "Add", "Tanh"], {"approximate": True}),
+        ("Gelu", ["Mul", "Erf", "Add"], {"approximate": False}),
     ],
 )
-def test_what_follows_a_product_is_one_primitive(
+def test_what_follows_a_product_has_no_guard_against_nan(
     op: str, written: list[str], attrs: dict[str, Attr]
 ) -> None:
     assert after_a_product(op, attrs) == written
+    assert after_a_product(op, attrs, 1, 2, 3, 4) == written
+
+
+def test_an_infinite_bias_is_looked_for_behind_its_product() -> None:
+    assert after_a_product("Relu", {}, 1, 2, 3, np.inf) == ["Maximum"]
