@@ -1,6 +1,6 @@
 """What ``train`` costs over a loop written by hand, and what a checkpoint every 50 steps costs.
 
-Claims, as ratios to the loop by hand, for a state of 2 MB:
+Claims, as ratios to the loop by hand, for a state of 2 MB on the CPU:
   train                                 < 1.03
   train, a checkpoint every 50 steps    < 1.02
 Beside the second stands what the disk alone costs: a loop by hand with a thread that writes as many
@@ -18,7 +18,9 @@ thread that writes.
 
 The last lines are microseconds a step, for a step that does next to nothing.
 
-    python benchmarks/train_loop.py [--pairs 60] [--milliseconds 1 10]
+On an accelerator ``--width 8192`` makes the state one of 512 MB.
+
+    python benchmarks/train_loop.py [--pairs 60] [--milliseconds 1 10] [--width 512]
 """
 
 import argparse
@@ -252,11 +254,11 @@ def median(values: list[float]) -> tuple[float, float, float]:
     return float(np.median(found)), float(low), float(high)
 
 
-def work_of(seconds: float) -> Work:
+def work_of(seconds: float, width: int) -> Work:
     """A step that takes about ``seconds`` here and now."""
     repeats = 10
     while True:
-        work = Work(512, repeats)
+        work = Work(width, repeats)
         loop, batches = ByHand(work), [work.batch()] * 100
         loop.run(batches)
         start = time.perf_counter()
@@ -267,8 +269,8 @@ def work_of(seconds: float) -> Work:
         repeats = 1 + int(repeats * min(4, seconds / taken))
 
 
-def print_ratios(milliseconds: float, pairs: int) -> None:
-    work = work_of(1e-3 * milliseconds)
+def print_ratios(milliseconds: float, pairs: int, width: int) -> None:
+    work = work_of(1e-3 * milliseconds, width)
     for row in ROWS:
         costs = row.loop(work, pairs)
         step = 1e3 * float(np.median([hand.wall for hand, _ in costs])) / SEGMENT
@@ -291,9 +293,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--milliseconds", type=float, nargs="*", default=[1, 10])
+    parser.add_argument("--width", type=int, default=512, help="the state has 8 width^2 bytes")
     args = parser.parse_args()
     for milliseconds in args.milliseconds:
-        print_ratios(milliseconds, args.pairs)
+        print_ratios(milliseconds, args.pairs, args.width)
     print_microseconds(10 * args.pairs)
 
 

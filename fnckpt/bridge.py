@@ -25,9 +25,10 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from fnckpt.checkpoint import host, leaves
+from fnckpt.checkpoint import leaves
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.restoring import wanted
+from fnckpt.storable import host
 
 Tree = TypeVar("Tree")
 Arrays = dict[str, np.ndarray]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fnckpt.checkpoint import check_leaves, load_checkpoint, write_leaves
+from fnckpt.checkpoint import load_checkpoint, write_leaves
 from fnckpt.errors import UnsupportedError
+from fnckpt.storable import check_leaves
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -1,6 +1,6 @@
 """Copies of a state that no later computation touches."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from fnckpt import sending
 from fnckpt.restoring import is_key
 
 _COMPILED_FROM = 3  # copies; compiling one takes 0.4 ms a leaf, which few copies are not worth
@@ -20,14 +21,19 @@ _MOST_COMPILED = 1000  # leaves
 class Copies:
     """Copies the same tree again and again, into the memory of the copy before.
 
-    ``np.asarray`` of a JAX array on the CPU is a view of the buffer that the next step, to which
-    the state is donated, would overwrite; so a copy is needed there, too.
+    The next step, to which the state is donated, overwrites its buffers; ``np.asarray`` of a JAX
+    array on the CPU is a view of them, so a copy is needed there, too.
 
-    The first copies, and those from other devices than one CPU, are made on the host: that waits
-    for the step which computes the tree. Later ones from a CPU are a computation of the device,
-    which takes its turn there as a step does: the caller goes on, and who reads the copy waits.
+    Arrays of accelerators are sent to the host, which the caller does not wait for. On one CPU the
+    first copies are made on the host: that waits for the step which computes the tree. Later ones
+    are a computation of the device, which takes its turn there as a step does: the caller goes on,
+    and who reads the copy waits.
+
+    Args:
+      is_apart: whether an array is sent to the host.
     """
 
+    is_apart: Callable[[jax.Array], bool] = sending.is_apart
     _made: int = 0
     _host: dict[str, np.ndarray] = field(default_factory=dict)
     _device: dict[str, jax.Array] = field(default_factory=dict)
@@ -38,16 +44,20 @@ class Copies:
         A key array becomes its ``key_data``, as a checkpoint holds it.
         """
         self._made += 1
-        arrays = {name: leaf for name, leaf in tree.items() if isinstance(leaf, jax.Array)}
-        if self._made < _COMPILED_FROM or not _is_compiled(arrays):
+        arrays = {name: _stored(leaf) for name, leaf in tree.items() if isinstance(leaf, jax.Array)}
+        if arrays and all(map(self.is_apart, arrays.values())):
+            copied = dict(zip(arrays, sending.sent(list(arrays.values())), strict=True))
+        elif self._made >= _COMPILED_FROM and _is_compiled(arrays):
+            copied = self._on_device(arrays)
+        else:
             self._device = {}
             return on_host(tree, self._host)
         others = {name: leaf for name, leaf in tree.items() if name not in arrays}
-        copied = on_host(others, self._host) | self._on_device(arrays)
+        copied |= on_host(others, self._host)
         return {name: copied[name] for name in tree}
 
     def _on_device(self, arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        stored = [_stored(leaf) for leaf in arrays.values()]
+        stored = list(arrays.values())
         room = list(self._device.values())
         if [_kind(leaf) for leaf in room] != [_kind(leaf) for leaf in stored]:
             room = jax.device_put(stored, stored[0].sharding, may_alias=False)

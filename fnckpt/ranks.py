@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fnckpt import checkpoint, snapshot, store
+from fnckpt import checkpoint, snapshot, storable, store
 from fnckpt.checkpoint import RESERVED
 from fnckpt.errors import CheckpointMismatch, FnckptError, FormatError
 from fnckpt.restoring import is_key, wanted
@@ -93,7 +93,7 @@ def write_gathered(tree: Mapping[str, Any], path: Path, *, crc: bool, portable: 
 
     An error here is told to them only after all was gathered: they would wait for ever.
     """
-    checkpoint.check_leaves(
+    storable.check_leaves(
         ((name, leaf) for name, leaf in tree.items() if not is_shared(leaf)), portable=portable
     )
     gathered = _gathered(tree)
@@ -110,7 +110,7 @@ def write_gathered(tree: Mapping[str, Any], path: Path, *, crc: bool, portable: 
 
 def _on_host(named: tuple[str, Any]) -> tuple[str, np.ndarray]:
     """A function, since a loop would hold one leaf while the next is gathered."""
-    return named[0], checkpoint.host(named[1])
+    return named[0], storable.host(named[1])
 
 
 def lend(tree: Mapping[str, Any]) -> None:

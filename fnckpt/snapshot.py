@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnckpt import checkpoint, feed, store
+from fnckpt import checkpoint, feed, storable, store
 from fnckpt.checkpoint import RESERVED
 from fnckpt.errors import FormatError
 from fnckpt.history import Recorded, Recorder
@@ -80,7 +80,7 @@ def check_names(state: Any, *, portable: bool = True) -> None:
             f"state: names that begin with {RESERVED!r} are reserved, found {', '.join(taken)}; "
             "rename them"
         )
-    checkpoint.check_leaves(
+    storable.check_leaves(
         ((name, leaf) for name, leaf in named if not is_shared(leaf)),
         where="state",
         portable=portable,

@@ -1,5 +1,6 @@
 """Copies of a state: what they share, how long they last, whom they keep waiting."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fnckpt.copies import Copies, on_host
+from fnckpt.sending import is_apart
 
 
 def test_the_second_copy_lies_in_the_memory_of_the_first():
@@ -82,7 +84,7 @@ def test_copies_on_the_device_lie_in_one_memory_even_after_views_of_them():
     for number in range(1, 8):
         copied = copies.copy(state(number))
         view = np.asarray(copied["w"])
-        seen.append(view.ctypes.data)
+        seen.append(copied["w"].unsafe_buffer_pointer() if number > 2 else None)
         assert view[0] == number
         del copied, view
     assert len(set(seen[2:])) == 1
@@ -123,3 +125,35 @@ def test_leaves_on_several_devices_are_copied_on_the_host():
         copied = copies.copy({"w": jax.device_put(jnp.full(4, number), spread), "n": jnp.array(1)})
         assert isinstance(copied["w"], np.ndarray)
         assert copied["w"].tolist() == [number] * 4
+
+
+def on_a_mesh(tree: dict[str, Any]) -> dict[str, Any]:
+    """The arrays of ``tree`` on all devices."""
+    mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    arrays = {name: leaf for name, leaf in tree.items() if isinstance(leaf, jax.Array)}
+    return tree | {name: jax.device_put(leaf, whole) for name, leaf in arrays.items()}
+
+
+@pytest.mark.parametrize("place", [dict[str, Any], on_a_mesh])
+def test_arrays_of_an_accelerator_are_sent_to_the_host_and_outlive_the_state(
+    place: Callable[[dict[str, Any]], dict[str, Any]],
+):
+    """The CPU stands in for one: JAX gives it pinned memory, too."""
+    copies = Copies(is_apart=lambda leaf: True)
+    for number in range(4):
+        tree = place(state(number))
+        copied = copies.copy(tree)
+        expected = {name: np.asarray(leaf) for name, leaf in on_host(state(number)).items()}
+        for leaf in tree.values():
+            if isinstance(leaf, jax.Array):
+                assert is_apart(leaf) is (jax.default_backend() != "cpu")
+                leaf.delete()
+        assert list(copied) == list(tree)
+        for name, leaf in expected.items():
+            assert np.asarray(copied[name]).dtype == leaf.dtype
+            np.testing.assert_array_equal(np.asarray(copied[name]), leaf)
+        sent = [leaf for leaf in copied.values() if isinstance(leaf, jax.Array)]
+        assert len(sent) == 4
+        assert {leaf.sharding.memory_kind for leaf in sent} == {"pinned_host"}
+        assert not any(map(is_apart, sent))

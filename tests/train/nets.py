@@ -13,7 +13,7 @@ from flax import linen, nnx
 from flax.training import train_state
 from sklearn.datasets import load_digits
 
-from fnckpt import checkpoint
+from fnckpt import checkpoint, storable
 
 BATCH = 64
 STEPS = 8  # an epoch
@@ -179,4 +179,4 @@ def same_bits(one: Any, two: Any) -> bool:
 
 def plain(tree: Any) -> dict[str, np.ndarray]:
     """Copies of the leaves of a tree, by name."""
-    return {name: checkpoint.host(leaf).copy() for name, leaf in checkpoint.leaves(tree)}
+    return {name: storable.host(leaf).copy() for name, leaf in checkpoint.leaves(tree)}

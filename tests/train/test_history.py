@@ -5,10 +5,11 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnckpt.history import Recorded, Recorder
+from fnckpt.history import Recorded, Recorder, received, sent_together
 
 LOSS = [jax.block_until_ready(jnp.float32(number)) for number in range(400)]
 Step = tuple[str, int]
@@ -86,3 +87,14 @@ def test_a_step_without_metrics_is_recorded_as_nothing() -> None:
     assert recorder.newest() == {}
     recorder.end_epoch(3)
     assert recorder.history().steps == {}
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 200])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "bool"])
+def test_scalars_that_are_sent_together_arrive_in_order_and_dtype(count: int, dtype: str) -> None:
+    values = [jnp.array(number % 7, dtype) for number in range(count)]
+    parts = sent_together(values)
+    assert len(parts) == -(-count // 64)
+    wanted, found = np.array([np.asarray(value) for value in values]), received(parts, count)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found, wanted)
