@@ -37,6 +37,7 @@ class Copies:
     _made: int = 0
     _host: dict[str, np.ndarray] = field(default_factory=dict)
     _device: dict[str, jax.Array] = field(default_factory=dict)
+    _given: list[jax.Array] = field(default_factory=list)
 
     def copy(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the arrays of ``tree``, leaves by name; it overwrites the copy before.
@@ -62,6 +63,7 @@ class Copies:
         if [_kind(leaf) for leaf in room] != [_kind(leaf) for leaf in stored]:
             room = jax.device_put(stored, stored[0].sharding, may_alias=False)
         self._device = dict(zip(arrays, _copied(stored, room), strict=True))
+        self._given = room  # up to JAX 0.8, to let go of what was donated waits for who got it
         # Other objects, whose views end with them: a buffer that has views is not donated.
         return {name: leaf.addressable_data(0) for name, leaf in self._device.items()}
 

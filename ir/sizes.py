@@ -3,7 +3,7 @@
 A size in a shape or in an attribute is an int or one of JAX's symbolic expressions, which
 ``jax.export.symbolic_shape`` makes and which compute like ints: ``b``, ``4*b``, ``n + 1``. Each
 symbol is at least 1. What JAX cannot decide for every value (``b > 2``) raises
-``jax.errors.InconclusiveDimensionOperation``; two sizes are ``==`` only if they always are.
+``InconclusiveDimensionOperation``; two sizes are ``==`` only if they always are.
 """
 
 import ast
@@ -15,6 +15,11 @@ from typing import Protocol, TypeGuard, TypeVar
 import jax.core
 import jax.export
 import numpy as np
+
+try:
+    from jax.errors import InconclusiveDimensionOperation as InconclusiveDimensionOperation
+except ImportError:  # JAX 0.8
+    from jax.core import InconclusiveDimensionOperation as InconclusiveDimensionOperation
 
 Shape = tuple[int, ...]
 T = TypeVar("T")

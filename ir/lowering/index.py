@@ -16,6 +16,7 @@ from fnckpt.ir.lowering.known import known_sizes, known_value
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
 from fnckpt.ir.lowering.shape import broadcast_in_dim, counting, slice_
 from fnckpt.ir.operators import constant
+from fnckpt.ir.sizes import InconclusiveDimensionOperation
 
 Ints = tuple[int, ...]
 INT32 = np.dtype(np.int32)
@@ -68,7 +69,7 @@ def are_inside(x: Node, last: Sequence[int]) -> bool:
         return False
     try:
         return all(0 <= at <= most for at, most in zip(row, last, strict=True))
-    except jax.errors.InconclusiveDimensionOperation:
+    except InconclusiveDimensionOperation:
         return False
 
 

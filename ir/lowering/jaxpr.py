@@ -24,7 +24,7 @@ from fnckpt.ir.lowering.registry import (
     part_of,
 )
 from fnckpt.ir.lowering.source import user_line
-from fnckpt.ir.sizes import is_known
+from fnckpt.ir.sizes import InconclusiveDimensionOperation, is_known
 
 DEFAULT_MAX_UNROLL = 512
 
@@ -234,7 +234,7 @@ def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -
         values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
         return _refused(run, eqn, place, str(refusal))
-    except (jax.errors.InconclusiveDimensionOperation, TypeError, ValueError):
+    except (InconclusiveDimensionOperation, TypeError, ValueError):
         # A rule takes a symbolic size for a number: it needs to know it.
         if not (sizes := _symbolic_sizes(eqn)):
             raise

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jax.errors import InconclusiveDimensionOperation
 
 from fnckpt.ir.graph import (
     CNode,
@@ -19,6 +18,7 @@ from fnckpt.ir.graph import (
     use_counts,
 )
 from fnckpt.ir.operators import OPERATORS
+from fnckpt.ir.sizes import InconclusiveDimensionOperation
 
 Bindings = dict[str, object]
 Uses = Mapping[int, int]

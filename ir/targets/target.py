@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jax.errors import InconclusiveDimensionOperation
-
 from fnckpt.ir.graph import CNode, FuncGraph
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
-from fnckpt.ir.sizes import all_known
+from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
 from fnckpt.ir.targets.external import Beside
 from fnckpt.wire import Part
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jax.errors import InconclusiveDimensionOperation
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, aval_of
 from fnckpt.ir.passes.rewrite import Rule
-from fnckpt.ir.sizes import is_known
+from fnckpt.ir.sizes import InconclusiveDimensionOperation, is_known
 from fnckpt.ir.targets.external import raw
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES, TYPE_IDS, data_type
 from fnckpt.ir.targets.mindir.kernels import KERNELS, OLDER_KERNELS, Kernels
