@@ -7,17 +7,14 @@ from threading import Lock
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
-from fnckpt import checkpoint
+from fnckpt import checkpoint, sending
 
 BARE = "loss"  # the name of a metric that is a bare scalar, not a tree with names
 
 _MOST_PENDING = 256  # steps whose metrics may wait on the device
 _MOST_BLOCKS = 64  # more are read and joined, but for the newest
-_TOGETHER = 64  # scalars that are one array on the way from an accelerator
 
 
 @dataclass(frozen=True)
@@ -217,40 +214,11 @@ def _fetched(pending: Sequence[Any]) -> dict[str, np.ndarray]:
         return {}
     names = list(scalars(pending[0]))
     series = {name: leaves[at :: len(names)] for at, name in enumerate(names)}
-    if _on_accelerator(leaves[0]):
-        sent = {name: sent_together(values) for name, values in series.items()}
-        return {name: received(parts, len(pending)) for name, parts in sent.items()}
+    if sending.on_accelerator(leaves[0].sharding):
+        sent = {name: sending.sent_together(values) for name, values in series.items()}
+        return {name: sending.received(parts, len(pending)) for name, parts in sent.items()}
     leaves[-1].block_until_ready()  # one wait, not one for each step
     return {name: np.array([np.asarray(x) for x in values]) for name, values in series.items()}
-
-
-def _on_accelerator(leaf: jax.Array) -> bool:
-    return any(device.platform != "cpu" for device in leaf.devices())
-
-
-def sent_together(values: Sequence[jax.Array]) -> list[jax.Array]:
-    """The scalars of a metric on their way from an accelerator, where each array takes its time.
-
-    Those of one device go in few arrays, the last filled up with its last scalar; several processes
-    would have to stack at the same moment.
-    """
-    parts = list(values)
-    if all(isinstance(leaf.sharding, SingleDeviceSharding) for leaf in parts):
-        parts += parts[-1:] * (-len(parts) % _TOGETHER)
-        parts = [_stacked(parts[at : at + _TOGETHER]) for at in range(0, len(parts), _TOGETHER)]
-    for part in parts:
-        part.copy_to_host_async()
-    return parts
-
-
-def received(parts: Sequence[jax.Array], count: int) -> np.ndarray:
-    """The ``count`` scalars that ``sent_together`` sent."""
-    return np.concatenate([np.atleast_1d(np.asarray(part)) for part in parts])[:count]
-
-
-@jax.jit
-def _stacked(values: Sequence[jax.Array]) -> jax.Array:
-    return jnp.stack(values)
 
 
 def _means(values: np.ndarray, ends: np.ndarray) -> np.ndarray:

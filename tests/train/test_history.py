@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnckpt.history import Recorded, Recorder, received, sent_together
+from fnckpt.history import Recorded, Recorder
+from fnckpt.sending import received, sent_together
 
 LOSS = [jax.block_until_ready(jnp.float32(number)) for number in range(400)]
 Step = tuple[str, int]

@@ -48,8 +48,8 @@ KERNELS: Kernels = {
     **dict.fromkeys(("Div", "Rem"), (*FLOATS, *SIGNED, "uint8", "uint16", "uint32")),
     "Abs": (*FLOATS, *SIGNED, "uint8", "bool"),
     "Digamma": SINGLE,
-    "Gelu": ("float32", "float64"),  # 1 + erf of float16 has three digits
     "ErfInv": ("float64",),
+    "Gelu": ("float32", "float64"),  # in parts: 1 + erf of float16 has three digits
     "MatMul": (*FLOATS, *SIGNED, "uint8"),
     "Maximum": (*FLOATS, *SIGNED, "uint8", "uint32", "uint64", "bool"),
     "Sub": (*FLOATS, *SIGNED, "uint8", "uint16"),
