@@ -41,7 +41,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from flax import serialization
 from safetensors.numpy import load_file, save_file
 
-from fnckpt.checkpoint import load_checkpoint, save_checkpoint
+from fnckpt.checkpoints.pytree import load_checkpoint, save_checkpoint
 from fnckpt.files import sync_directory
 
 Tree = dict[str, np.ndarray]

@@ -2,7 +2,7 @@
 
 Claims, as medians of ratios ours / theirs, in MindSpore 2.10 on the CPU, graph mode:
   latency, for ResNet-50, a BERT block of 128 words, an MLP    each <= 1.03 (1.0 within noise)
-The weights are the same: Flax's, brought over by ``fnckpt.bridge.to_mindspore``; both results are
+The weights are the same: Flax's, brought over by ``fnckpt.to_mindspore``; both results are
 compared with JAX's. The files take turns in one process, a run each, in an order drawn anew; theirs
 is loaded twice, and what it is of itself shows the noise.
 
@@ -26,7 +26,7 @@ import numpy as np
 
 import fnckpt
 from benchmarks.zoo.cells import TWICE
-from fnckpt.bridge import to_mindspore
+from fnckpt.checkpoints.mindspore_names import to_mindspore
 
 WARM_UP = 5  # runs
 BAR = 1.03

@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 import fnckpt
+from fnckpt.exporting.runtimes import RUNTIMES, is_installed
 from fnckpt.ir.targets import target
-from fnckpt.runtimes import RUNTIMES, is_installed
 from tests.networks.others import OTHERS
 from tests.networks.zoo import Network
 

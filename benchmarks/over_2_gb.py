@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fnckpt.checkpoint import load_checkpoint, save_checkpoint
+from fnckpt.checkpoints.pytree import load_checkpoint, save_checkpoint
 
 Result = TypeVar("Result")
 

@@ -17,8 +17,8 @@ import numpy as np
 
 import fnckpt
 from benchmarks.zoo import ZOO
-from fnckpt.narrowing import greatest_error
-from fnckpt.runtimes import run_onnx
+from fnckpt.exporting.narrowing import greatest_error
+from fnckpt.exporting.runtimes import run_onnx
 
 LIMITS = {"float16": 1e-2, "bfloat16": 1e-1}
 

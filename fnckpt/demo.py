@@ -17,11 +17,11 @@ import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
-from fnckpt.checkpoint import load_checkpoint
-from fnckpt.exporting import ExportResult, export
-from fnckpt.policy import CheckpointPolicy
-from fnckpt.runtimes import EXTRAS, RUNTIMES, is_installed
-from fnckpt.training import TrainResult, train
+from fnckpt.checkpoints.pytree import load_checkpoint
+from fnckpt.exporting.export import ExportResult, export
+from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.training.loop import TrainResult, train
+from fnckpt.training.policy import CheckpointPolicy
 
 BATCH = 64
 HELD_OUT = 360

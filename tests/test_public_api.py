@@ -19,8 +19,10 @@ PROMISED = {
     "FormatError",
     "TrainResult",
     "UnsupportedError",
+    "convert",
     "export",
     "load_checkpoint",
+    "run",
     "save_checkpoint",
     "train",
 }
@@ -34,8 +36,8 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
 
-def test_all_is_sorted_and_names_nothing_twice():
-    assert list(fnckpt.__all__) == sorted(set(fnckpt.__all__))
+def test_all_names_nothing_twice():  # that it is sorted, ruff sees to
+    assert len(fnckpt.__all__) == len(set(fnckpt.__all__))
 
 
 def test_every_promised_name_is_public():
@@ -78,14 +80,14 @@ def test_importing_it_warns_of_nothing(run_python):
     assert run_python("import warnings; warnings.simplefilter('error'); import fnckpt") == ""
 
 
-@pytest.mark.parametrize("name", sorted(set(fnckpt.__all__) - {"__version__"}))
+@pytest.mark.parametrize("name", sorted(n for n in fnckpt.__all__ if callable(getattr(fnckpt, n))))
 def test_no_annotation_of_a_public_name_is_any(name):
     assert [place for place, hint in annotations(getattr(fnckpt, name)) if holds_any(hint)] == []
 
 
 def annotations(value: Callable[..., object]) -> Iterator[tuple[str, object]]:
     """(where, type) of what a public function or class takes, gives and holds."""
-    names = {"ocp": import_module("orbax.checkpoint")}  # fnckpt.training has it for checkers only
+    names = {"ocp": import_module("orbax.checkpoint")}  # loop.py has it for checkers only
     members = vars(value).values() if inspect.isclass(value) else []
     functions = [member for member in members if inspect.isfunction(member)]
     for owner in [value, *functions, *get_overloads(value)]:

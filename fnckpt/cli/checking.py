@@ -12,7 +12,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command("check", "tell whether a file is valid for its loader; 1 if not", _arguments)
 def check(options: argparse.Namespace) -> int:
-    from fnckpt.inspecting import check_file
+    from fnckpt.showing.inspect import check_file
 
     problems = check_file(options.file)
     for problem in problems:

@@ -13,7 +13,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command("convert", "between .ckpt, .safetensors, .npz and an Orbax directory", _arguments)
 def convert(options: argparse.Namespace) -> int:
-    from fnckpt import convert
+    from fnckpt.checkpoints import convert
 
     convert.convert(options.source, options.destination)
     return 0

@@ -15,7 +15,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command("diff", "what differs between two checkpoints or two graphs; 1 if anything", _arguments)
 def diff(options: argparse.Namespace) -> int:
-    from fnckpt.differing import differences
+    from fnckpt.showing.diff import differences
 
     table = differences(options.a, options.b)
     if not table.rows and not options.json:

@@ -44,8 +44,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def export(options: argparse.Namespace) -> int:
     import jax.export
 
-    from fnckpt import exporting
-    from fnckpt.checkpoint import load_checkpoint
+    from fnckpt.checkpoints.pytree import load_checkpoint
+    from fnckpt.exporting import export as exporting
 
     function = imported(options.function)
     scope = jax.export.SymbolicScope()

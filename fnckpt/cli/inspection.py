@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fnckpt.cli.registry import command
-from fnckpt.inspecting import FileTable
+from fnckpt.showing.inspect import FileTable
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "inspect", "show what a checkpoint, a .mindir, .onnx, .air or .meta file holds", _arguments
 )
 def inspect(options: argparse.Namespace) -> int:
-    from fnckpt.inspecting import inspect_file, statistics, tree
+    from fnckpt.showing.inspect import inspect_file, statistics, tree
 
     if options.stats or options.tree:
         tables = [*([tree(options.file)] if options.tree else [])]
@@ -37,7 +37,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 def show(tables: Sequence[FileTable], *, as_json: bool) -> None:
     """Print tables for people or for programs."""
-    from fnckpt.tables import print_table
+    from fnckpt.showing.tables import print_table
 
     if as_json:
         document = [

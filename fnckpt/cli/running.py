@@ -16,11 +16,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command("run", "run a .onnx, .mindir or .air file on the arrays of an .npz", _arguments)
 def run(options: argparse.Namespace) -> int:
-    from fnckpt import npz
-    from fnckpt.inspecting import run_file
-    from fnckpt.tables import print_table
+    from fnckpt.checkpoints.formats import npz
+    from fnckpt.exporting.run import run_named
+    from fnckpt.showing.tables import print_table
 
-    outputs = run_file(options.model, npz.read(options.inputs))
+    outputs = run_named(options.model, npz.read(options.inputs))
     if options.output is not None:
         npz.write(outputs, options.output)
     rows = [

@@ -14,7 +14,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 @command("demo", "train on digits, export three formats, run them", _arguments)
 def demo(options: argparse.Namespace) -> int:
     from fnckpt.demo import run_demo
-    from fnckpt.tables import print_table
+    from fnckpt.showing.tables import print_table
 
     result, rows = run_demo(options.directory, epochs=options.epochs)
     names = ", ".join(path.name for path in result.checkpoints)

@@ -14,7 +14,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 @command("view", "write a page that shows a file, a graph as a drawing", _arguments)
 def view(options: argparse.Namespace) -> int:
     from fnckpt.files import replacing
-    from fnckpt.view.page import page
+    from fnckpt.showing.page import page
 
     text = page(options.file)
     path = options.output or options.file.with_name(options.file.name + ".html")
@@ -31,7 +31,7 @@ def _serving(parser: argparse.ArgumentParser) -> None:
 
 @command("serve-view", "serve that page on this machine until Ctrl-C", _serving)
 def serve_view(options: argparse.Namespace) -> int:
-    from fnckpt.view.serve import server
+    from fnckpt.showing.serve import server
 
     with server(options.file, options.port) as serving:
         print(f"http://127.0.0.1:{serving.server_port}/", flush=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fnckpt
-from fnckpt.inspecting import check_file
+from fnckpt.showing.inspect import check_file
 
 X = np.ones((2, 3), np.float32)
 PARAMS = {"dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}, "unused": jnp.ones(2)}

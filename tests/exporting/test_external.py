@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import fnckpt
-from fnckpt.inspecting import check_file
-from fnckpt.runtimes import RUNTIMES
+from fnckpt.exporting.runtimes import RUNTIMES
+from fnckpt.showing.inspect import check_file
 from tests.conftest import RunPython
 from tests.networks.test_networks import assert_equal_numbers, expected
 from tests.networks.zoo import ZOO
@@ -145,8 +145,8 @@ import sys, threading, time
 from functools import reduce
 import numpy as np
 import fnckpt
-from fnckpt.inspecting import check_file
-from fnckpt.runtimes import RUNTIMES
+from fnckpt.showing.inspect import check_file
+from fnckpt.exporting.runtimes import RUNTIMES
 
 def anonymous():
     lines = open("/proc/self/status").read().splitlines()

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from fnckpt.ir.targets.mindir import TARGET, check
 from fnckpt.ir.targets.target import Refused, legalized
 from fnckpt.proto.mind_ir_pb2 import ModelProto
+from tests.ir.targets.mindir.judge import Judged, judge
 from tests.lite.limits import (
     PASSED,
     REFUSED_BY_US,
@@ -24,7 +25,6 @@ from tests.lite.limits import (
     wrongly_refused,
 )
 from tests.lite.trials import Trial, trials
-from tests.targets.mindir.judge import Judged, judge
 
 JUDGES = ("mindspore", "lite")
 SCRIPT = Path(__file__).with_name("old_runtime.py")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from fnckpt.exporting import trace
+from fnckpt.exporting.export import trace
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import FuncGraph
 from fnckpt.ir.passes.pipeline import optimized
-from tests.conformance.case import Case, assert_close, expected, optimized_graph
-from tests.conformance.files import LOWERED, inputs_of
+from tests.ir.conformance.case import Case, assert_close, expected, optimized_graph
+from tests.ir.conformance.files import LOWERED, inputs_of
 from tests.networks.zoo import ZOO
 
 Arrays = Sequence[np.ndarray]

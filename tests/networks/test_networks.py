@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import fnckpt
-from fnckpt.exporting import trace
-from fnckpt.inspecting import check_file
+from fnckpt.exporting.export import trace
+from fnckpt.exporting.runtimes import RUNTIMES
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.passes.pipeline import PASSES, run
 from fnckpt.ir.verify import verify
-from fnckpt.runtimes import RUNTIMES
+from fnckpt.showing.inspect import check_file
 from tests.networks.zoo import ZOO
 
 # Transposes that are left: at the input, and where a channels-last image is flattened.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fnckpt
-from fnckpt.inspecting import check_file
-from fnckpt.runtimes import RUNTIMES
+from fnckpt.exporting.runtimes import RUNTIMES
+from fnckpt.showing.inspect import check_file
 from tests.networks.others import LARGE, OTHERS
 from tests.networks.test_networks import assert_equal_numbers
 

@@ -1,0 +1,84 @@
+"""Orbax's directories, read and written."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore
+from orbax.checkpoint import metadata
+
+from fnckpt.checkpoints.leaf_names import leaves
+from fnckpt.errors import FormatError
+
+
+def holds(array: np.ndarray) -> bool:
+    """Whether Orbax can store ``array``: it has elements, of a dtype that TensorStore knows."""
+    if array.dtype.kind == "U":
+        return True
+    try:
+        tensorstore.dtype(array.dtype)
+    except ValueError:
+        return False
+    return array.size > 0
+
+
+def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write ``arrays`` as an Orbax PyTree checkpoint, the directory ``path``.
+
+    Names are split at dots into nested dicts, or kept whole where that is not possible.
+
+    Raises:
+      FileExistsError: ``path`` is there already.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path}: exists; Orbax writes only new directories")
+    items = {name: str(a) if a.dtype.kind == "U" else a for name, a in arrays.items()}
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), _nested(items) or items)
+
+
+def _nested(items: dict[str, Any]) -> dict[str, Any] | None:
+    """``items`` as nested dicts; None if a name has an empty part or lies below another name."""
+    tree: dict[str, Any] = {}
+    for name, item in items.items():
+        *outer, last = name.split(".")
+        place = tree
+        for part in outer:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                return None
+        if last in place or "" in (*outer, last):
+            return None
+        place[last] = item
+    return tree
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the Orbax PyTree checkpoint in the directory ``path``, by their paths.
+
+    Raises:
+      FormatError: it is none.
+    """
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        try:
+            tree = checkpointer.metadata(path.absolute()).item_metadata
+        except FileNotFoundError:
+            tree = None
+        if tree is None:
+            raise FormatError(f"{path}: no Orbax PyTree checkpoint")
+        kinds = jax.tree.map(_as_numpy, dict(tree), is_leaf=_is_leaf)
+        restored = checkpointer.restore(path.absolute(), restore_args=kinds)
+    return {name: np.asarray(leaf) for name, leaf in leaves(restored)}
+
+
+def _is_leaf(item: Any) -> bool:
+    return isinstance(item, metadata.value.Metadata)
+
+
+def _as_numpy(item: Any) -> ocp.RestoreArgs:
+    """Restore as NumPy: jax would make int64 into int32."""
+    text = isinstance(item, metadata.value.StringMetadata)
+    return ocp.RestoreArgs(restore_type=str if text else np.ndarray)

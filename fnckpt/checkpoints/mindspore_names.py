@@ -1,0 +1,391 @@
+"""The parameters of a Flax network under the names and in the layouts of MindSpore, and back.
+
+| Flax module | leaf, shape | MindSpore cell | parameter, shape |
+|---|---|---|---|
+| Dense, Linear | kernel (in, out) | Dense | weight (out, in) |
+| Conv 1-D | kernel (w, in, out) | Conv1d | weight (out, in, 1, w) |
+| Conv 2-D, 3-D | kernel (h, w, in, out), (d, h, w, in, out) | Conv2d, Conv3d | weight (out, in, ...) |
+| BatchNorm, LayerNorm, GroupNorm | scale, bias, mean, var | the same | gamma, beta, moving_mean, moving_variance |
+| Embed | embedding | Embedding | embedding_table |
+| attention: query, key, value | kernel (in, heads, size), bias (heads, size) | Dense | weight, bias |
+| attention: out | kernel (heads, size, out) | Dense | weight |
+| LSTMCell | ii if ig io hi hf hg ho | LSTM | weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0 |
+| GRUCell | ir iz in hr hz hn | GRU | the same four |
+| any other | | | the same name and layout |
+
+A module's path is kept, without the collections ``params`` and ``batch_stats`` and without the
+``value`` of NNX: ``params.Conv_0.kernel`` is ``Conv_0.weight``. Rules change paths.
+"""  # noqa: E501 - a table
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from fnckpt.checkpoints.leaf_names import leaves
+from fnckpt.checkpoints.restoring import wanted
+from fnckpt.checkpoints.storable import host
+from fnckpt.errors import CheckpointMismatch
+
+Tree = TypeVar("Tree")
+Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
+Rules = Sequence[tuple[str, str]]
+
+_COLLECTIONS = re.compile(r"^(params|batch_stats)\.|\.value$")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of module, for ``kinds=``.
+
+    Attributes:
+      name: what it is.
+      fits: whether leaves of these shapes, below the module's path, are of this kind.
+      forth: the parameters of the cell, from the leaves of the module.
+      back: the leaves of the module, given their shapes, from the parameters of the cell.
+    """
+
+    name: str
+    fits: Callable[[Shapes], bool]
+    forth: Callable[[Arrays], Arrays]
+    back: Callable[[Arrays, Shapes], Arrays]
+
+
+def renaming(name: str, fits: Callable[[Shapes], bool], names: Mapping[str, str]) -> Kind:
+    """A kind whose leaves keep their layout and take the names ``names``."""
+
+    def forth(held: Arrays) -> Arrays:
+        return {names.get(leaf, leaf): array for leaf, array in held.items()}
+
+    def back(cell: Arrays, shapes: Shapes) -> Arrays:
+        return {leaf: cell[names.get(leaf, leaf)] for leaf in shapes}
+
+    return Kind(name, fits, forth, back)
+
+
+def weighted(
+    name: str,
+    fits: Callable[[Shapes], bool],
+    forth: Callable[[np.ndarray], np.ndarray],
+    back: Callable[[np.ndarray, tuple[int, ...]], np.ndarray],
+) -> Kind:
+    """A kind with a ``kernel``, which becomes ``weight`` by ``forth``, and perhaps a ``bias``."""
+
+    def all_forth(held: Arrays) -> Arrays:
+        bias = {"bias": held["bias"].reshape(-1)} if "bias" in held else {}
+        return {"weight": forth(held["kernel"]), **bias}
+
+    def all_back(cell: Arrays, shapes: Shapes) -> Arrays:
+        bias = {"bias": cell["bias"].reshape(shapes["bias"])} if "bias" in shapes else {}
+        return {"kernel": back(cell["weight"], shapes["kernel"]), **bias}
+
+    return Kind(name, fits, all_forth, all_back)
+
+
+def _kernel_of_rank(*ranks: int) -> Callable[[Shapes], bool]:
+    return lambda shapes: len(shapes.get("kernel", ())) in ranks and set(shapes) <= _WEIGHTED
+
+
+_WEIGHTED = {"kernel", "bias"}
+
+
+def _never(shapes: Shapes) -> bool:
+    return False
+
+
+def _reversed_spatial(kernel: np.ndarray) -> np.ndarray:
+    return np.flip(kernel, tuple(range(kernel.ndim - 2)))
+
+
+DENSE = weighted(
+    "Dense", _kernel_of_rank(2), lambda kernel: kernel.T, lambda weight, shape: weight.T
+)
+CONV_1D = weighted(
+    "Conv1d",
+    _kernel_of_rank(3),
+    lambda kernel: kernel.transpose(2, 1, 0)[:, :, None],
+    lambda weight, shape: weight[:, :, 0].transpose(2, 1, 0),
+)
+CONV = weighted(
+    "Conv",
+    _kernel_of_rank(4, 5),
+    lambda kernel: np.moveaxis(kernel, (-1, -2), (0, 1)),
+    lambda weight, shape: np.moveaxis(weight, (0, 1), (-1, -2)),
+)
+CONV_TRANSPOSE = weighted(  # looks like CONV, so it has to be named in ``kinds``
+    "ConvTranspose",
+    _never,
+    lambda kernel: np.moveaxis(_reversed_spatial(kernel), (-2, -1), (0, 1)),
+    lambda weight, shape: _reversed_spatial(np.moveaxis(weight, (0, 1), (-2, -1))),
+)
+ATTENTION_IN = weighted(
+    "attention, query, key or value",
+    _never,
+    lambda kernel: kernel.reshape(len(kernel), -1).T,
+    lambda weight, shape: weight.T.reshape(shape),
+)
+ATTENTION_OUT = weighted(
+    "attention, out",
+    _never,
+    lambda kernel: kernel.reshape(-1, kernel.shape[-1]).T,
+    lambda weight, shape: weight.T.reshape(shape),
+)
+NORM = renaming(
+    "normalization",
+    lambda shapes: bool({"scale", "mean"} & set(shapes)),
+    {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"},
+)
+EMBEDDING = renaming(
+    "Embedding", lambda shapes: set(shapes) == {"embedding"}, {"embedding": "embedding_table"}
+)
+OTHER = renaming("other", lambda shapes: True, {})
+
+
+def recurrent(name: str, gates: str) -> Kind:
+    """A recurrent cell: Dense modules ``i<gate>`` from the input and ``h<gate>`` from the state.
+
+    MindSpore stacks the gates and has both biases for each; the one that Flax lacks is zero, and
+    on the way back it is added to the other.
+    """
+    modules = {f"{side}{gate}" for side in "ih" for gate in gates}
+
+    def fits(shapes: Shapes) -> bool:
+        return {leaf.split(".")[0] for leaf in shapes} == modules
+
+    def forth(held: Arrays) -> Arrays:
+        size = held[f"h{gates[0]}.kernel"].shape[0]
+        none = np.zeros(size, held[f"h{gates[0]}.kernel"].dtype)
+        cell: Arrays = {}
+        for side in "ih":
+            kernels = [held[f"{side}{gate}.kernel"].T for gate in gates]
+            biases = [held.get(f"{side}{gate}.bias", none) for gate in gates]
+            cell[f"weight_{side}h_l0"] = np.concatenate(kernels)
+            cell[f"bias_{side}h_l0"] = np.concatenate(biases)
+        return cell
+
+    def back(cell: Arrays, shapes: Shapes) -> Arrays:
+        held: Arrays = {}
+        for index, gate in enumerate(gates):
+            biases = {side: np.split(cell[f"bias_{side}h_l0"], len(gates))[index] for side in "ih"}
+            both = all(f"{side}{gate}.bias" in shapes for side in "ih")
+            for side in "ih":
+                kernel = np.split(cell[f"weight_{side}h_l0"], len(gates))[index]
+                held[f"{side}{gate}.kernel"] = kernel.T
+                if f"{side}{gate}.bias" in shapes:
+                    held[f"{side}{gate}.bias"] = biases[side] if both else sum_of(biases)
+        return held
+
+    return Kind(name, fits, forth, back)
+
+
+def sum_of(biases: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The bias of one gate in Flax: that of MindSpore's input side and its state side."""
+    return biases["i"] + biases["h"]
+
+
+LSTM = recurrent("LSTM", "ifgo")
+GRU = recurrent("GRU", "rzn")
+
+_KINDS = (DENSE, CONV_1D, CONV, NORM, EMBEDDING, OTHER)
+_CELLS = (LSTM, GRU)
+_ATTENTION = {
+    "query": ATTENTION_IN,
+    "key": ATTENTION_IN,
+    "value": ATTENTION_IN,
+    "out": ATTENTION_OUT,
+}
+
+
+@dataclass(frozen=True)
+class _Module:
+    """One module: its path, its kind, and the tree's names of its leaves by their own names."""
+
+    path: str
+    kind: Kind
+    leaves: dict[str, str]
+
+
+def mindspore_names(
+    params: object, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
+) -> dict[str, list[str]]:
+    """MindSpore's name of each parameter of ``params``, and the names of the leaves it is made of.
+
+    Args:
+      params: the variables of a linen module, the state of an NNX module, or a part of them.
+      rules: (regular expression, replacement), applied in turn to MindSpore's names, by
+        ``re.sub``: ``(r"Conv_(\\d)", r"conv\\1")``.
+      kinds: module path -> kind, where the leaves do not tell: ``{"Up_0": CONV_TRANSPOSE}``.
+
+    Raises:
+      ValueError: two parameters get one name.
+
+    Examples:
+      >>> mindspore_names({"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}})
+      {'Dense_0.weight': ['params.Dense_0.kernel']}
+    """
+    flat = dict(leaves(params))
+    return {
+        new: list(module.leaves.values())
+        for module in _modules(flat, kinds or {})
+        for new in _renamed(_forth(module, flat), module.path, rules)
+    }
+
+
+def to_mindspore(
+    params: object, *, rules: Rules = (), kinds: Mapping[str, Kind] | None = None
+) -> dict[str, np.ndarray]:
+    """``params`` as MindSpore has them, for ``save_checkpoint`` and ``load_param_into_net``.
+
+    Arguments and errors are those of ``mindspore_names``.
+
+    Examples:
+      >>> tree = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
+      >>> {name: array.shape for name, array in to_mindspore(tree).items()}
+      {'Dense_0.weight': (3, 2)}
+    """
+    flat = dict(leaves(params))
+    result: Arrays = {}
+    for module in _modules(flat, kinds or {}):
+        renamed = _renamed(_forth(module, flat), module.path, rules)
+        taken = result.keys() & renamed.keys()
+        if taken or len(renamed) < len(_forth(module, flat)):
+            raise ValueError(
+                f"{module.path}: parameters share the name {', '.join(sorted(taken or renamed))}; "
+                "change the rules"
+            )
+        result |= renamed
+    return result
+
+
+def from_mindspore(
+    arrays: Mapping[str, np.ndarray],
+    like: Tree,
+    *,
+    rules: Rules = (),
+    kinds: Mapping[str, Kind] | None = None,
+) -> Tree:
+    """A tree of the structure of ``like`` with MindSpore's parameters ``arrays``.
+
+    Args:
+      arrays: name -> array, as ``load_checkpoint`` gives them; more than ``like`` needs, such as
+        an optimizer's state, is no error.
+      like: a tree as for ``to_mindspore``, whose leaves say shapes, dtypes and kinds.
+      rules: as given to ``to_mindspore``.
+      kinds: as given to ``to_mindspore``.
+
+    Raises:
+      CheckpointMismatch: parameters that are missing or of another shape or dtype, all named.
+
+    Examples:
+      >>> like = {"params": {"Dense_0": {"kernel": np.zeros((2, 3))}}}
+      >>> from_mindspore({"Dense_0.weight": np.ones((3, 2))}, like)["params"]["Dense_0"]["kernel"]
+      array([[1., 1., 1.],
+             [1., 1., 1.]])
+    """
+    named = leaves(like)
+    flat = {name: np.zeros(_shape(leaf), np.dtype(leaf.dtype)) for name, leaf in named}
+    stored: Arrays = {}
+    faults: list[str] = []
+    for module in _modules(flat, kinds or {}):
+        expected = _forth(module, flat)
+        cell, found = _cell(arrays, expected, module.path, rules)
+        faults += found
+        if not found:
+            shapes = {leaf: flat[name].shape for leaf, name in module.leaves.items()}
+            for leaf, array in module.kind.back(cell, shapes).items():
+                stored[module.leaves[leaf]] = np.ascontiguousarray(array).reshape(shapes[leaf])
+    if faults:
+        raise CheckpointMismatch("\n".join(["the parameters do not fit the tree:", *faults]))
+    restored = [wanted(leaf, name).restore(stored[name]) for name, leaf in named]
+    return jax.tree.unflatten(jax.tree.structure(like), restored)
+
+
+def _cell(
+    arrays: Mapping[str, np.ndarray], expected: Arrays, path: str, rules: Rules
+) -> tuple[Arrays, list[str]]:
+    """The parameters of one cell by their own names, and what is wrong with them."""
+    cell: Arrays = {}
+    faults: list[str] = []
+    for name, array in expected.items():
+        ((new, _),) = _renamed({name: array}, path, rules).items()
+        found = arrays.get(new)
+        if found is None:
+            faults.append(f"  {new}: missing")
+        elif (found.shape, found.dtype) != (array.shape, array.dtype):
+            want, have = f"{array.dtype} {array.shape}", f"{found.dtype} {found.shape}"
+            faults.append(f"  {new}: expected {want}, found {have}")
+        else:
+            cell[name] = found
+    return cell, faults
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return tuple(leaf.shape)
+
+
+def _forth(module: _Module, flat: Mapping[str, Any]) -> Arrays:
+    return module.kind.forth({leaf: host(flat[name]) for leaf, name in module.leaves.items()})
+
+
+def _renamed(cell: Arrays, path: str, rules: Rules) -> Arrays:
+    renamed: Arrays = {}
+    for name, array in cell.items():
+        new = f"{path}.{name}" if path else name
+        for pattern, replacement in rules:
+            new = re.sub(pattern, replacement, new)
+        renamed[new] = array
+    return renamed
+
+
+def _modules(flat: Mapping[str, Any], kinds: Mapping[str, Kind]) -> list[_Module]:
+    """The modules whose leaves are ``flat``; recurrent cells are one module each."""
+    held: dict[str, dict[str, str]] = {}
+    for name in flat:
+        path, _, leaf = _stripped(name).rpartition(".")
+        held.setdefault(path, {})[leaf] = name
+    for path in {path.rpartition(".")[0] for path in held if "." in path}:
+        _gather_cell(held, path, flat)
+    return [
+        _Module(path, _kind(path, inner, held, flat, kinds), inner) for path, inner in held.items()
+    ]
+
+
+def _stripped(name: str) -> str:
+    while (shorter := _COLLECTIONS.sub("", name)) != name:
+        name = shorter
+    return name
+
+
+def _gather_cell(held: dict[str, dict[str, str]], path: str, flat: Mapping[str, Any]) -> None:
+    """Make the modules below ``path`` one, if they are the gates of a recurrent cell."""
+    below = {inner: parts for inner, parts in held.items() if inner.rpartition(".")[0] == path}
+    whole = {
+        f"{inner.rpartition('.')[2]}.{leaf}": name
+        for inner, parts in below.items()
+        for leaf, name in parts.items()
+    }
+    shapes = {leaf: _shape(flat[name]) for leaf, name in whole.items()}
+    if any(kind.fits(shapes) for kind in _CELLS):
+        for inner in below:
+            del held[inner]
+        held[path] = whole
+
+
+def _kind(
+    path: str,
+    inner: dict[str, str],
+    held: Iterable[str],
+    flat: Mapping[str, Any],
+    kinds: Mapping[str, Kind],
+) -> Kind:
+    if path in kinds:
+        return kinds[path]
+    outer, dot, last = path.rpartition(".")
+    if last in _ATTENTION and all(f"{outer}{dot}{part}" in held for part in _ATTENTION):
+        return _ATTENTION[last]
+    shapes = {leaf: _shape(flat[name]) for leaf, name in inner.items()}
+    return next(kind for kind in (*_CELLS, *_KINDS) if kind.fits(shapes))

@@ -1,0 +1,98 @@
+"""Running an exported file on arrays, in the runtime of its format."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fnckpt.errors import FormatError
+from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.ir.targets import target
+from fnckpt.ir.targets.target import ValueSummary
+
+Array = np.ndarray | jax.Array
+Inputs = Mapping[str, Array] | Sequence[Array] | Array
+
+
+def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
+    """The outputs of an exported file, computed by the runtime that is installed.
+
+    ONNX Runtime runs ``.onnx`` files on the CPU, MindSpore ``.mindir`` files in graph mode on the
+    CPU, in a process of its own; NumPy computes ``.air`` files operator by operator, as GE
+    documents them.
+
+    Args:
+      file: a ``.onnx``, ``.mindir`` or ``.air`` file, or an ``ExportResult``.
+      inputs: the arrays in order, a dict of them by the names of the inputs, or one array where
+        there is one input. Shapes and dtypes are those of the inputs of the file.
+
+    Returns:
+      An array for each output, in order.
+
+    Raises:
+      FormatError: it is not a file of one of these formats.
+      ValueError: the arrays are not those of the inputs, or the runtime is not installed.
+      RuntimeError: the runtime does not run the file.
+
+    Examples:
+      >>> import tempfile
+      >>> from fnckpt.exporting.export import export
+      >>> x = np.ones((2, 3), np.float32)
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     file = export({}, lambda params, x: x + 1, x, "AIR", file_name=f"{directory}/net")
+      ...     (found,) = run(file, x)
+      >>> found.sum().item()
+      12.0
+    """
+    if isinstance(inputs, Mapping):
+        given = {str(name): np.asarray(array) for name, array in inputs.items()}
+    else:
+        arrays = [inputs] if isinstance(inputs, np.ndarray | jax.Array) else inputs
+        given = {str(i): np.asarray(array) for i, array in enumerate(arrays)}
+    return list(run_named(Path(file), given).values())
+
+
+def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of a graph's file by name.
+
+    ``given`` holds an array for each input: by its name, or, with other names, in order.
+
+    Raises:
+      FormatError: it is no file of a graph.
+      ValueError: the arrays are not those of the inputs.
+      RuntimeError: the runtime does not run the file.
+    """
+    name = path.suffix.removeprefix(".").upper()
+    if name not in RUNTIMES:
+        known = ", ".join(f".{each.lower()}" for each in RUNTIMES)
+        raise FormatError(f"{path}: its suffix is none that can be run; they are {known}")
+    summary = target(name).summarize(path)
+    inputs = _ordered(path, summary.inputs, given)
+    runtime, compute = RUNTIMES[name]
+    if not is_installed(name):
+        raise ValueError(
+            f"{path}: needs {runtime}, which is not installed; pip install '{EXTRAS[name]}'"
+        )
+    outputs = compute(path, inputs)
+    return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
+
+
+def _ordered(
+    path: Path, inputs: Sequence[ValueSummary], given: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    names = [value.name for value in inputs]
+    if len(given) != len(names):
+        raise ValueError(
+            f"{path}: takes {len(names)} inputs ({', '.join(map(str, inputs))}), {len(given)} given"
+        )
+    rows = [given[name] for name in names] if set(given) == set(names) else list(given.values())
+    for value, array in zip(inputs, rows, strict=True):
+        fits = array.dtype.name == value.dtype and len(array.shape) == len(value.shape)
+        if not fits or any(
+            isinstance(n, int) and n >= 0 and n != m
+            for n, m in zip(value.shape, array.shape, strict=True)
+        ):
+            raise ValueError(f"{path}: the input {value}, given {array.dtype}{list(array.shape)}")
+    return rows

@@ -1,0 +1,1 @@
+"""What a file holds, shown: as tables, as a page with a drawing, compared with another file."""

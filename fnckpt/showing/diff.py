@@ -1,0 +1,97 @@
+"""What differs between two files of one kind."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fnckpt.checkpoints.pytree import load_checkpoint
+from fnckpt.errors import FormatError
+from fnckpt.ir.targets import TARGETS, target
+from fnckpt.ir.targets.target import NodeSummary, Summary
+from fnckpt.showing.inspect import FileTable
+
+Row = tuple[str, str, str, str]
+HEADER = ("what", "a", "b", "difference")
+
+
+def differences(a: Path, b: Path) -> FileTable:
+    """A row for each tensor, value or kind of operator that is not the same in both.
+
+    Raises:
+      FormatError: a file is damaged, or they are not two checkpoints or two graphs.
+    """
+    if a.suffix == b.suffix == ".ckpt":
+        rows = _of_checkpoints(load_checkpoint(a, mmap=True), load_checkpoint(b, mmap=True))
+        return FileTable(f"{len(rows)} tensors differ", HEADER, rows)
+    rows = _of_graphs(_summary(a), _summary(b))
+    return FileTable(f"{len(rows)} differences", HEADER, rows)
+
+
+def _summary(path: Path) -> Summary:
+    name = path.suffix.removeprefix(".").upper()
+    if name not in TARGETS:
+        known = ", ".join(f".{each.lower()}" for each in TARGETS)
+        raise FormatError(
+            f"{path}: two .ckpt files can be compared, or two graphs of {known}; this is neither"
+        )
+    return target(name).summarize(path)
+
+
+def _of_checkpoints(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> list[Row]:
+    rows = ((name, *_pair(a.get(name), b.get(name))) for name in {**a, **b})
+    return [row for row in rows if row[3]]
+
+
+def _pair(a: np.ndarray | None, b: np.ndarray | None) -> tuple[str, str, str]:
+    """How each is shown, and the difference; nothing where they are equal."""
+    shown = _shown(a), _shown(b)
+    if a is None or b is None:
+        return *shown, "missing in a" if a is None else "missing in b"
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return *shown, "another dtype or shape"
+    same = a.tobytes() == b.tobytes()
+    return *shown, "" if same else _distance(a, b)
+
+
+def _shown(x: np.ndarray | None) -> str:
+    return "" if x is None else f"{x.dtype}[{','.join(map(str, x.shape))}]"
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> str:
+    wide = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(wide[0] - wide[1])
+    count = int(np.count_nonzero(~(gap == 0)))
+    return f"{count:,} elements, by up to {np.nanmax(gap, initial=0):.3g}"
+
+
+def _of_graphs(a: Summary, b: Summary) -> list[Row]:
+    """By inputs, outputs, parameters and how often each operator stands there."""
+    both = [(_values(a), _values(b)), (_operators(a.nodes), _operators(b.nodes))]
+    return [row for left, right in both for row in _of_texts(left, right)]
+
+
+def _values(summary: Summary) -> dict[str, str]:
+    parts = {
+        "input": summary.inputs, "output": summary.outputs, "parameter": summary.parameters,
+    }  # fmt: skip
+    return {
+        f"{part} {value.name}": str(value).removeprefix(f"{value.name}: ")
+        for part, values in parts.items()
+        for value in values
+    }
+
+
+def _operators(nodes: Sequence[NodeSummary]) -> dict[str, str]:
+    counts = Counter(node.op for node in nodes)
+    return {f"operator {op}": str(count) for op, count in counts.items()}
+
+
+def _of_texts(a: Mapping[str, str], b: Mapping[str, str]) -> Iterable[Row]:
+    for name in {**a, **b}:
+        left, right = a.get(name, ""), b.get(name, "")
+        if left != right:
+            missing = "missing in b" if not right else "missing in a" if not left else "changed"
+            yield name, left, right, missing

@@ -1,0 +1,1 @@
+"""The training loop: what decides, counts and reports; ``saving`` keeps its checkpoints."""

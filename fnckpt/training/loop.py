@@ -1,0 +1,385 @@
+"""The training loop: a compiled step over the data, checkpoints beside it."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+
+from fnckpt.training import interrupts
+from fnckpt.training.batches import Data, Feed
+from fnckpt.training.history import Recorder, scalars
+from fnckpt.training.options import Callbacks, Evaluation, OnCheckpoint, OnEpoch, OnStep, Saving
+from fnckpt.training.policy import CheckpointPolicy
+from fnckpt.training.progress import Bar, chosen, make_bar
+from fnckpt.training.result import Best, TrainResult
+from fnckpt.training.saving import processes, snapshot
+from fnckpt.training.saving.engine import Engine, FileEngine, Moment
+from fnckpt.training.saving.snapshot import Place
+from fnckpt.training.step import Batch, Metrics, State, StepFn, compile_step, owned
+
+if TYPE_CHECKING:  # importing it takes seconds
+    import orbax.checkpoint as ocp
+
+__all__ = ["TrainResult", "train"]
+
+
+def train(
+    step_fn: StepFn[State, Batch, Metrics],
+    state: State,
+    data: Data[Batch],
+    *,
+    epochs: int = 1,
+    policy: CheckpointPolicy | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    prefix: str = "CKP",
+    resume: bool = False,
+    progress: bool | None = None,
+    async_save: bool = True,
+    crc: bool = False,
+    portable: bool = True,
+    gather: bool = False,
+    checkpointer: "ocp.CheckpointManager | None" = None,
+    save_on_error: bool = False,
+    eval_fn: Callable[[State], object] | None = None,
+    eval_every: int | None = None,
+    best: str | None = None,
+    best_mode: Literal["min", "max"] = "min",
+    on_step: OnStep[State, Metrics] | None = None,
+    on_epoch: OnEpoch[State] | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainResult[State]:
+    """Train ``state`` with ``step_fn`` over ``data``, saving checkpoints as ``policy`` says.
+
+    Ctrl-C and SIGTERM are put off until the step is finished; the state is saved where there is a
+    policy, and then KeyboardInterrupt or SystemExit(143) is raised. A second Ctrl-C stops at once.
+
+    Args:
+      step_fn: a pure function ``(state, batch) -> (state, metrics)``, compiled once by
+        ``jax.jit`` with the state donated. ``metrics`` is a tree of scalars, or one scalar.
+      state: any pytree of arrays and numbers. It is copied, so that it can be used afterwards.
+      data: an iterable, iterated anew every epoch, or a callable ``epoch -> iterable`` (epochs
+        count from 1). A batch is any pytree of arrays.
+      epochs: how many times to go over the data, those before a resumption included.
+      policy: None trains without checkpoints.
+      directory: where the files go, made when missing; None is the current directory. With several
+        processes each writes into its own ``rank_<i>/`` there.
+      prefix: what their names begin with. A later run with a used prefix writes ``<prefix>_<N>-``.
+      resume: continue from the newest valid checkpoint of ``prefix``, bit for bit as if never
+        interrupted; start afresh where there is none. The same ``data`` is needed: the batches
+        that were trained on are read over, unless data or its iterator has ``state_dict`` and
+        ``load_state_dict`` (or ``get_state`` and ``set_state``).
+      progress: show a bar; None: in a terminal or a notebook only.
+      async_save: write files beside the training; at most one save is in flight, and its error is
+        raised at the next step or at the end. False waits for each file.
+      crc: end each file with a CRC-32, which ``resume`` checks.
+      portable: refuse a state that MindSpore cannot load (float8, complex ...) before anything is
+        trained. False saves it for fnckpt alone.
+      gather: of several processes the first one writes whole files into ``directory``, gathered
+        leaf by leaf, and all wait for it; all must see the directory to resume.
+      checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
+        ``policy`` says when to save, the manager itself where that is None; what to keep, and
+        where, it always says. Leave out the options of our own files.
+      save_on_error: when ``step_fn``, ``data`` or a callback raises, save the last good state. The
+        state is not donated then, and every step is waited for.
+      eval_fn: ``state -> metrics``, called after every epoch; see ``History.evaluations``.
+      eval_every: call it after every so many steps, counted over all epochs, instead.
+      best: the metric of ``eval_fn`` that says what the best state is. ``TrainResult.best`` tells
+        it; where checkpoints are saved, ``<prefix>-best.ckpt`` keeps it, which no policy deletes.
+      best_mode: "min" or "max" of it is best.
+      on_step: ``(global step, state, metrics)`` after every step. The state must not be kept, the
+        next step uses it up; both are on the device, and only reading them waits for it.
+      on_epoch: ``(epoch, state, means)`` after every epoch: floats, evaluations included.
+      on_checkpoint: ``(path)`` when a checkpoint is on the disk, at the next step at the latest.
+      clock: seconds that never go back.
+
+    Raises:
+      TypeError, ValueError: of the arguments; of what ``step_fn`` returns; of data that is empty
+        or can be read only once. Before anything is trained, where that is possible.
+      OSError: the directory is not writable, or a save failed. Earlier checkpoints are intact.
+      CheckpointMismatch: ``resume`` found a checkpoint that does not fit ``state``.
+      FormatError: ``resume`` found only damaged ones.
+
+    Examples:
+      >>> result = train(lambda s, x: (s + x, {"sum": s}), 0.0, [1.0, 2.0, 3.0], epochs=2)
+      >>> float(result.state), result.history["sum"].tolist()
+      (12.0, [0.0, 1.0, 3.0, 6.0, 7.0, 9.0])
+    """
+    _check_epochs(epochs)
+    saving = Saving(
+        policy=policy,
+        directory=directory,
+        prefix=prefix,
+        asynchronous=async_save,
+        crc=crc,
+        portable=portable,
+        gather=gather,
+    )
+    evaluation = Evaluation(measure=eval_fn, every=eval_every, best=best, mode=best_mode)
+    callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=on_checkpoint)
+    _check_gather(saving, save_on_error)
+    engine = _engine(saving, checkpointer, on_checkpoint, resume=resume)
+    training = _Training(
+        step_fn=step_fn,
+        state=owned(state),
+        feed=Feed(data),
+        epochs=epochs,
+        engine=engine,
+        evaluation=evaluation,
+        callbacks=callbacks,
+        save_on_error=save_on_error,
+        clock=clock,
+        bar=make_bar(epochs, progress),
+    )
+    snapshot.check_names(training.state, portable=portable)
+    training.resume(resume)
+    training.feed.check(epochs - training.epoch + 1)
+    training.run()
+    return training.result()
+
+
+def _check_epochs(epochs: object) -> None:
+    if type(epochs) is not int:
+        raise TypeError(f"epochs: must be an int, got {epochs!r} of type {type(epochs).__name__}")
+    if epochs < 1:
+        raise ValueError(f"epochs: must be at least 1, got {epochs}")
+
+
+def _check_gather(saving: Saving, save_on_error: bool) -> None:
+    if saving.gather and save_on_error and jax.process_count() > 1:
+        raise ValueError(
+            "save_on_error: a process that fails cannot gather from those that do not know of it; "
+            "leave out gather, or save_on_error"
+        )
+
+
+def _engine(
+    saving: Saving,
+    manager: "ocp.CheckpointManager | None",
+    on_checkpoint: OnCheckpoint | None,
+    *,
+    resume: bool,
+) -> Engine | None:
+    """What keeps the checkpoints; None where there are none."""
+    if manager is not None:
+        from fnckpt.training.saving.orbax_engine import OrbaxEngine
+
+        if saving.of_files():
+            raise ValueError(
+                f"checkpointer: the Orbax manager says where and how, but {saving.of_files()} of "
+                "our own files was given too; leave that out, or checkpointer"
+            )
+        return OrbaxEngine(manager, saving.policy, on_checkpoint)
+    if saving.policy is None and not resume:
+        return None
+    return FileEngine(saving, on_checkpoint)
+
+
+@contextmanager
+def _noted(error: BaseException) -> Iterator[None]:
+    """Tell of a save that fails after ``error`` in a note to it."""
+    try:
+        yield
+    except OSError as other:
+        error.add_note(f"fnckpt: and then a checkpoint could not be saved: {other}")
+
+
+@dataclass
+class _Training:
+    """A training under way; ``epoch``, ``step`` and ``global_step`` are of its last step."""
+
+    step_fn: StepFn
+    state: Any
+    feed: Feed
+    epochs: int
+    engine: Engine | None
+    evaluation: Evaluation
+    callbacks: Callbacks
+    save_on_error: bool
+    clock: Callable[[], float]
+    bar: Bar
+
+    epoch: int = 1
+    step: int = 0
+    global_step: int = 0
+    zero: float = 0.0  # what the clock shows when no second has been trained
+    last_save: float = 0.0  # seconds of training
+    last_saved_step: int = 0
+    position: Any = None
+    recorder: Recorder = field(default_factory=Recorder)
+    saved: str | None = None  # the name of the newest checkpoint
+
+    # --- beginning
+
+    def resume(self, wanted: bool) -> None:
+        """Take over the newest checkpoint, if ``wanted`` and there is one; start the clock."""
+        found = self.engine.newest(self.state) if wanted and self.engine else None
+        if found is None or self.engine is None:
+            self.zero = self.clock()
+            return
+        self.saved = self.engine.path(found.place).name
+        self.state, self.recorder, self.position = found.state, found.recorder, found.position
+        self.epoch, self.step = found.place.epoch, found.place.step
+        self.global_step = self.last_saved_step = found.place.global_step
+        self.last_save = found.place.seconds
+        self.zero = self.clock() - found.place.seconds
+        if len(self.recorder.ends) == self.epoch:  # saved after the end of the epoch
+            self.epoch, self.step, self.position = self.epoch + 1, 0, None
+
+    def _start(self, batch: Any) -> StepFn:
+        """Compile the step for the first batch, then make the files of this run."""
+        compiled = compile_step(self.step_fn, self.state, batch, donated=not self.save_on_error)
+        self.state = compiled.state
+        if self.engine is not None:
+            self.engine.start(compiled)
+        return compiled.run
+
+    # --- the loop
+
+    def run(self) -> None:
+        """Train to the end, or to a signal; what is in flight is awaited in any case."""
+        with interrupts.put_off() as signals:
+            try:
+                self._epochs(signals)
+                self._finish()
+            except BaseException as error:
+                self._fail(error)
+                raise
+            finally:
+                self.bar.close()
+                if self.engine is not None:
+                    self.engine.close()
+
+    def _epochs(self, signals: interrupts.Interrupts) -> None:
+        step: StepFn | None = None
+        several = jax.process_count() > 1
+        while self.epoch <= self.epochs:
+            batches = self.feed.batches(self.epoch, skip=self.step, position=self.position)
+            if self.step:  # reading over what was trained on is no training
+                self.zero = self.clock() - self.last_save
+            self.position = None
+            self.bar.start_epoch(self.epoch, steps=self.feed.steps(), done=self.step)
+            self.bar.refresh(self._shown())
+            for batch in batches:
+                step = step or self._start(batch)
+                self._step(step, batch)
+                if several and self.last_saved_step == self.global_step:
+                    signals.agree(processes.greatest)
+                elif several:  # others may not have heard of it
+                    continue
+                if signals.pending is not None:
+                    return
+            self._end_epoch()
+            if several:
+                signals.agree(processes.greatest)
+            if self.epoch == self.epochs or signals.pending is not None:
+                return
+            self.epoch, self.step = self.epoch + 1, 0
+
+    def _step(self, step: StepFn, batch: Any) -> None:
+        state, metrics = step(self.state, batch)
+        if self.save_on_error:  # an error of the device must show before the good state is dropped
+            jax.block_until_ready(state)
+        self.state = state
+        self.step += 1
+        self.global_step += 1
+        self.recorder.add(metrics)
+        if self.evaluation.due(self.global_step):
+            self._evaluate()
+        if self.engine is not None:
+            self._save_if_due(self.engine)
+        if self.callbacks.on_step is not None:
+            self.callbacks.on_step(self.global_step, self.state, metrics)
+        self.bar.step(self._shown)
+
+    def _end_epoch(self) -> None:
+        if self.evaluation.every is None and self.evaluation.measure is not None:
+            self._evaluate()
+        self.recorder.end_epoch(self.global_step)
+        self.bar.refresh(self._shown())
+        if self.callbacks.on_epoch is not None:
+            self.callbacks.on_epoch(self.epoch, self.state, self.recorder.last_epoch())
+
+    def _evaluate(self) -> None:
+        """Measure the state; save it where it is the best so far."""
+        asked = self.evaluation
+        assert asked.measure is not None
+        measured = {name: float(v) for name, v in scalars(asked.measure(self.state)).items()}
+        if asked.best is not None and asked.best not in measured:
+            raise ValueError(
+                f"best: eval_fn gives no {asked.best!r}, it gives {', '.join(sorted(measured))}"
+            )
+        self.recorder.evaluate(self.global_step, measured)
+        best = self._best()
+        if best is not None and best[0] == self.global_step and self.engine is not None:
+            self.engine.save_best(self._moment(self.clock() - self.zero))
+
+    def _best(self) -> tuple[int, float] | None:
+        if self.evaluation.best is None:
+            return None
+        return self.recorder.best(self.evaluation.best, greatest=self.evaluation.mode == "max")
+
+    # --- saving
+
+    def _save_if_due(self, engine: Engine) -> None:
+        engine.poll()
+        now = self.clock() - self.zero
+        if engine.due(step=self.global_step, now=now, last_save=self.last_save):
+            self._save(engine, now)
+
+    def _save(self, engine: Engine, now: float) -> None:
+        moment = self._moment(now)
+        engine.save(moment)
+        self.last_save, self.last_saved_step = now, self.global_step
+        self.saved = engine.path(moment.place).name
+
+    def _moment(self, now: float) -> Moment:
+        place = Place(self.epoch, self.step, self.global_step, now)
+        return Moment(self.state, place, self.recorder.recorded(), self.feed.position())
+
+    def _finish(self) -> None:
+        """Save the last step unless that was done, and wait until it is on the disk."""
+        if self.engine is None:
+            return
+        if self.engine.due_at_end(step=self.global_step, last_saved_step=self.last_saved_step):
+            self._save(self.engine, self.clock() - self.zero)
+        self.engine.wait()
+
+    def _fail(self, error: BaseException) -> None:
+        """Wait for the save in flight and, where asked for, save the last good state."""
+        if self.engine is None:
+            return
+        with _noted(error):
+            self.engine.wait()
+        if self.save_on_error and isinstance(error, Exception):
+            with _noted(error):
+                self._rescue(self.engine, error)
+
+    def _rescue(self, engine: Engine, error: Exception) -> None:
+        here = Place(self.epoch, self.step, self.global_step)
+        if not engine.has(here):
+            self.last_saved_step = 0  # a save that failed may have claimed this step
+        self._finish()
+        if engine.has(here):
+            error.add_note(f"fnckpt: the state before this error is in {engine.path(here)}")
+
+    # --- telling
+
+    def _shown(self) -> dict[str, object]:
+        shown: dict[str, object] = dict(chosen(self.recorder.newest()))
+        return shown | ({"saved": self.saved} if self.saved else {})
+
+    def result(self) -> TrainResult:
+        best, metric = self._best(), self.evaluation.best or ""
+        path = self.engine.best(best[0]) if self.engine and best else None
+        return TrainResult(
+            state=self.state,
+            history=self.recorder.history(),
+            checkpoints=self.engine.paths() if self.engine else [],
+            seconds=self.clock() - self.zero,
+            best=Best(metric, best[1], best[0], path) if best else None,
+        )

@@ -1,0 +1,77 @@
+"""What ``train`` is asked for besides the training itself, in groups, each checked."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from fnckpt.training.policy import CheckpointPolicy
+
+State = TypeVar("State")
+Metrics = TypeVar("Metrics")
+OnStep = Callable[[int, State, Metrics], object]
+OnEpoch = Callable[[int, State, Mapping[str, float]], object]
+OnCheckpoint = Callable[[Path], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """Called on the host, in the thread that trains; what they raise ends the training."""
+
+    on_step: OnStep | None = None
+    on_epoch: OnEpoch | None = None
+    on_checkpoint: OnCheckpoint | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What to measure, when, and which metric of it says what the best state is."""
+
+    measure: Callable[[Any], Any] | None = None
+    every: int | None = None
+    best: str | None = None
+    mode: Literal["min", "max"] = "min"
+
+    def __post_init__(self) -> None:
+        if self.every is not None and type(self.every) is not int:
+            raise TypeError(f"eval_every: must be an int or None, got {self.every!r}")
+        if self.every is not None and self.every < 1:
+            raise ValueError(
+                f"eval_every: must be at least 1, got {self.every}; None is once an epoch"
+            )
+        if self.mode not in ("min", "max"):
+            raise ValueError(f'best_mode: must be "min" or "max", got {self.mode!r}')
+        for name, given in (("eval_every", self.every), ("best", self.best)):
+            if given is not None and self.measure is None:
+                raise ValueError(f"{name}: there is nothing to evaluate; give eval_fn")
+
+    def due(self, step: int) -> bool:
+        """Whether to evaluate after ``step`` steps in all, in the middle of an epoch or not."""
+        return self.every is not None and step % self.every == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """How checkpoints are written."""
+
+    policy: CheckpointPolicy | None = None
+    directory: str | os.PathLike[str] | None = None
+    prefix: str = "CKP"
+    asynchronous: bool = True
+    crc: bool = False
+    portable: bool = True
+    gather: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.policy is None or isinstance(self.policy, CheckpointPolicy)):
+            raise TypeError(
+                "policy: must be a CheckpointPolicy or None, got a "
+                f"{type(self.policy).__qualname__}"
+            )
+
+    def of_files(self) -> str:
+        """The names of what was asked for that means files of our own; empty where none was."""
+        plain = Saving()
+        names = ("directory", "prefix", "crc", "gather")
+        return ", ".join(n for n in names if vars(self)[n] != vars(plain)[n])

@@ -1,0 +1,78 @@
+"""What ``train`` returns."""
+
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from fnckpt.training.history import History
+
+State = TypeVar("State")
+
+_SHOWN = 5  # checkpoints in the tables
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best evaluation of a training.
+
+    Attributes:
+      metric: of ``eval_fn``.
+      value: its best value.
+      step: the number of steps trained by then.
+      path: the checkpoint with this state; None where none was saved.
+    """
+
+    metric: str
+    value: float
+    step: int
+    path: Path | None
+
+
+@dataclass(frozen=True, repr=False)
+class TrainResult(Generic[State]):
+    """The outcome of a training.
+
+    Attributes:
+      state: the final state, on the devices.
+      history: the metrics, as NumPy arrays on the host.
+      checkpoints: the files of this run that are on disk, oldest first.
+      seconds: of training, over all processes of the run.
+      best: the best evaluation, where ``train`` was told by which metric.
+    """
+
+    state: State = field(repr=False)
+    history: History
+    checkpoints: list[Path]
+    seconds: float
+    best: Best | None = None
+
+    def __repr__(self) -> str:
+        rows = "\n".join(f"  {name}: {text}" for name, text in self._rows())
+        return f"TrainResult\n{rows}"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in self._rows()
+        )
+        return f"<table><caption>TrainResult</caption>{rows}</table>"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        steps = max(map(len, self.history.steps.values()), default=0)
+        rows = [
+            ("trained", f"{steps} steps, {len(self.history.ends)} epochs, {self.seconds:.1f} s")
+        ]
+        for name, values in self.history.epochs.items():
+            if len(values):
+                rows.append((name, f"{values[0]:.4g} in epoch 1, {values[-1]:.4g} in the last"))
+        if self.best is not None:
+            best, file = self.best, f", {self.best.path.name}" if self.best.path else ""
+            rows.append(("best", f"{best.metric} {best.value:.4g} at step {best.step}{file}"))
+        older = len(self.checkpoints) - _SHOWN
+        files = ", ".join(path.name for path in self.checkpoints[-_SHOWN:])
+        rows.append(("checkpoints", f"{older} older, {files}" if older > 0 else files or "none"))
+        if self.checkpoints:
+            rows.append(("directory", str(self.checkpoints[-1].parent)))
+        return rows

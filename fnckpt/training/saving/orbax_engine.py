@@ -1,0 +1,148 @@
+"""Orbax as the engine of ``train``: its manager keeps the checkpoints, for clusters and stores."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.tree_util import all_leaves
+
+from fnckpt.checkpoints.pytree import RESERVED
+from fnckpt.checkpoints.restoring import is_key, wanted
+from fnckpt.errors import FormatError
+from fnckpt.training.options import OnCheckpoint
+from fnckpt.training.policy import CheckpointPolicy
+from fnckpt.training.saving import snapshot, store
+from fnckpt.training.saving.engine import Moment
+from fnckpt.training.saving.snapshot import Place, Snapshot
+from fnckpt.training.step import Step
+
+_STATE, _TRAIN = "state", "train"  # the items of a step's directory
+
+
+@dataclass
+class OrbaxEngine:
+    """Saves into ``manager``: the item ``state`` is the tree, ``train`` what lies beside it.
+
+    The state is stored as Orbax stores trees, keys as their data. ``policy`` says when to save;
+    where it is None the manager does. The manager says what to keep, and is not closed.
+    """
+
+    manager: ocp.CheckpointManager
+    policy: CheckpointPolicy | None
+    on_checkpoint: OnCheckpoint | None
+    _flight: Place | None = None
+    _seconds: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def newest(self, like: Any) -> Snapshot | None:
+        step = self.manager.latest_step()
+        if step is None:
+            return None
+        abstract = jax.tree.map(_stored, _named(like))
+        state_args = ocp.args.PyTreeRestore(
+            item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract)
+        )
+        own = self._own(step)
+        restored = self.manager.restore(step, args=ocp.args.Composite(state=state_args))
+        leaves = jax.tree.leaves(jax.tree.map(_as_like, _named(like), restored[_STATE]))
+        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        run = store.Run(Path(self.manager.directory), "orbax")
+        self._seconds = [(int(e), int(s), float(at)) for e, s, at in own["saved"]]
+        return snapshot.rebuilt(run, own, state)
+
+    def _own(self, step: int) -> dict[str, np.ndarray]:
+        """What lies beside the state; as NumPy, since jax would make int64 into int32."""
+        args = ocp.args.Composite(train=ocp.args.PyTreeRestore())
+        try:
+            return self.manager.restore(step, args=args)[_TRAIN]
+        except (KeyError, FileNotFoundError):
+            raise FormatError(
+                f"{self.manager.directory}/{step}: was not saved by train, the item {_TRAIN!r} is "
+                "missing; restore it with Orbax and give it as the state"
+            ) from None
+
+    def start(self, compiled: Step) -> None:
+        pass
+
+    def due(self, *, step: int, now: float, last_save: float) -> bool:
+        if self.policy is None:
+            return self.manager.should_save(step)
+        return self.policy.should_save(step=step, now=now, last_save=last_save)
+
+    def due_at_end(self, *, step: int, last_saved_step: int) -> bool:
+        policy = self.policy or CheckpointPolicy()
+        return policy.should_save_at_end(step=step, last_saved_step=last_saved_step)
+
+    def save(self, moment: Moment) -> None:
+        self.wait()
+        place = moment.place
+        entries = snapshot.entries(
+            {}, place, prefix="", saved=[], position=moment.position
+        ) | snapshot.history(moment.recorded)
+        own = {name.removeprefix(RESERVED): value for name, value in entries.items()}
+        del own["prefix"]
+        self._seconds.append((place.epoch, place.step, place.seconds))
+        own["saved"] = np.array(self._seconds, np.float64)
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(jax.tree.map(_storable, _named(moment.state))),
+            train=ocp.args.PyTreeSave(own),
+        )
+        self.manager.save(place.global_step, args=args, force=True)
+        self._flight = place
+
+    def save_best(self, moment: Moment) -> None:
+        """The manager keeps what it was told to."""
+
+    def has(self, place: Place) -> bool:
+        return self._flight is None and place.global_step in self.manager.all_steps()
+
+    def poll(self) -> None:
+        self.manager.check_for_errors()
+        if self._flight is not None and not self.manager.is_saving_in_progress():
+            self.wait()
+
+    def wait(self) -> None:
+        flight, self._flight = self._flight, None
+        self.manager.wait_until_finished()
+        if flight is not None and self.on_checkpoint is not None:
+            self.on_checkpoint(self.path(flight))
+
+    def close(self) -> None:
+        self.manager.wait_until_finished()
+
+    def path(self, place: Place) -> Path:
+        return Path(self.manager.directory) / str(place.global_step)
+
+    def paths(self) -> list[Path]:
+        steps = self.manager.all_steps()
+        return [Path(self.manager.directory) / str(step) for step in sorted(steps)]
+
+    def best(self, step: int) -> Path | None:
+        if step not in self.manager.all_steps():
+            return None
+        return Path(self.manager.directory) / str(step)
+
+
+def _named(state: Any) -> Any:
+    """``state``, a lone array by a name: Orbax 0.11.36 takes one without for missing."""
+    return {_STATE: state} if all_leaves((state,)) else state
+
+
+def _storable(leaf: jax.Array) -> jax.Array:
+    """``leaf`` as Orbax stores it, in memory that the next step does not use up."""
+    return jax.random.key_data(leaf) if is_key(leaf) else jnp.copy(leaf)
+
+
+def _stored(leaf: jax.Array) -> jax.Array | jax.ShapeDtypeStruct:
+    """What is expected of the stored form of ``leaf``."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
+def _as_like(leaf: jax.Array, restored: jax.Array) -> jax.Array:
+    """The restored array as a key or weakly typed where ``leaf`` is, placed where it is."""
+    if is_key(leaf) or leaf.weak_type or not leaf.committed:
+        return wanted(leaf, "state").restore(np.asarray(restored))
+    return restored

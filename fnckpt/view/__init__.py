@@ -1,1 +1,0 @@
-"""Pages of files, as HTML that needs no network and no script."""

@@ -1,0 +1,27 @@
+"""The table of behaviours that every target is judged by; a module for each family."""
+
+from tests.ir.conformance.case import Case
+from tests.ir.conformance.cases import (
+    complexes,
+    control,
+    elementwise,
+    indexing,
+    linalg,
+    networks,
+    products,
+    reductions,
+    shapes,
+)
+
+FAMILIES = (
+    elementwise,
+    shapes,
+    indexing,
+    reductions,
+    products,
+    networks,
+    control,
+    complexes,
+    linalg,
+)
+CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]

@@ -1,0 +1,82 @@
+"""Logsumexp as JAX writes it: one operator, whose numbers every target gives."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnckpt
+from fnckpt.exporting.export import trace
+from fnckpt.exporting.runtimes import RUNTIMES
+from fnckpt.ir.evaluate import evaluate
+from fnckpt.ir.passes.pipeline import optimized
+from fnckpt.ir.passes.reductions import COMPOSE
+from fnckpt.ir.passes.rewrite import rewrite
+
+INF, NAN, MOST = np.inf, np.nan, np.finfo(np.float32).max
+ROWS = np.array(
+    [
+        [-INF, -INF, -INF, -INF],
+        [-INF, -1000, -1000, -999],  # ONNX Runtime's ReduceLogSumExp makes -inf of it
+        [-1000, -INF, -999, -1000],
+        [INF, -INF, 0, 1],
+        [INF, INF, INF, INF],
+        [NAN, 1, 2, 3],
+        [-INF, NAN, 0, 0],
+        [INF, NAN, 0, 0],
+        [1e30, 1, 2, 3],
+        [-1e30, -1e30, -2e30, -1e30],
+        [200, 201, 202, 100],
+        [-300, -300, -301, -200],
+        [MOST, 0, -MOST, -INF],
+        [-MOST, -MOST, -MOST, -INF],
+        [0, -0.0, 0.5, -0.5],
+    ],
+    np.float32,
+)
+X = np.stack([ROWS, ROWS[::-1]])  # [2, 15, 4]
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [-1, 0, (0, 2), (1,), None], ids=str)
+@pytest.mark.parametrize("opset", [13, 20])
+def test_logsumexp_is_one_operator_with_the_numbers_of_jax(
+    axis: int | tuple[int, ...] | None, keepdims: bool, opset: int, tmp_path: Path
+) -> None:
+    function = partial(jax.nn.logsumexp, axis=axis, keepdims=keepdims)
+    wanted = np.asarray(jax.jit(function)(X))
+    graph = trace(None, lambda _, x: function(x), (X,), name="case")
+    after = optimized(graph, debug=True)
+    assert [node.op for node in after.cnodes()] == ["ReduceLogSumExp"]
+    for each in (after, rewrite(after, COMPOSE)):
+        np.testing.assert_allclose(evaluate(each, (X,))[0], wanted, rtol=1e-6)
+    path = tmp_path / "logsumexp"
+    model = fnckpt.export(None, lambda _, x: function(x), X, "ONNX", file_name=path, opset=opset)
+    np.testing.assert_allclose(RUNTIMES["ONNX"][1](model, (X,))[0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("file_format", ["MINDIR", "AIR"])
+def test_other_targets_write_logsumexp_in_parts(file_format: str, tmp_path: Path) -> None:
+    function = partial(jax.nn.logsumexp, axis=-1)
+    wanted = np.asarray(jax.jit(function)(X))
+    path = tmp_path / "logsumexp"
+    model = fnckpt.export(None, lambda _, x: function(x), X, file_format, file_name=path)
+    np.testing.assert_allclose(RUNTIMES[file_format][1](model, (X,))[0], wanted, rtol=1e-6)
+
+
+LEFT_ALONE = {
+    "another maximum": lambda x: jnp.log(jnp.exp(x - x.max(0)).sum(-1)) + x.max(0)[..., 0],
+    "weighted": lambda x: jax.scipy.special.logsumexp(x, -1, jnp.arange(4.0)),
+    "no maximum": lambda x: jnp.log(jnp.exp(x).sum(-1)),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_ALONE)
+def test_what_only_looks_like_logsumexp_is_left_alone(name: str) -> None:
+    graph = trace(None, lambda _, x: LEFT_ALONE[name](x), (X,), name="case")
+    after = optimized(graph, debug=True)
+    assert "ReduceLogSumExp" not in {node.op for node in after.cnodes()}
+    np.testing.assert_allclose(evaluate(after, (X,))[0], evaluate(graph, (X,))[0], rtol=1e-6)
