@@ -18,7 +18,7 @@ from fnckpt.exporting.narrowing import narrowed_and_measured
 from fnckpt.exporting.signature import function_name, input_names, leaf_names
 from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
-from fnckpt.ir.graph import Aval, FuncGraph, Parameter
+from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
@@ -194,8 +194,8 @@ def export(
     inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
     try:
         _check_sizes(goal, input_names(apply_fn, inputs), jax.tree.leaves(inputs))
-        graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
-        traced = len(graph.cnodes())
+        graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll, loops=goal.loops)
+        traced = len([n for n in graph.every_node() if isinstance(n, CNode)])
         graph, fired = _optimized(graph, goal, passes, options)
         graph, narrowing = narrowed_and_measured(graph, dtype, jax.tree.leaves(inputs))
         graph = legalized(graph, goal, fast_math=fast_math)
@@ -235,6 +235,7 @@ def trace(
     *,
     name: str,
     max_unroll: int = DEFAULT_MAX_UNROLL,
+    loops: bool = True,
 ) -> FuncGraph:
     """The graph of ``apply_fn(params, *inputs)`` as it was traced, without any pass.
 
@@ -264,6 +265,7 @@ def trace(
         name=name,
         output_names=leaf_names(shapes, "output"),
         max_unroll=max_unroll,
+        loops=loops,
     )
 
 

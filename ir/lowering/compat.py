@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
+from jax.interpreters import partial_eval
 
 from fnckpt.ir.graph import Aval
 
@@ -79,3 +81,68 @@ def expanded(primitive: HighPrimitive) -> ClosedJaxpr:
     avals = primitive.in_avals_flat
     with wide_numbers([Aval(tuple(a.shape), np.dtype(a.dtype)) for a in avals]):
         return jax.make_jaxpr(expand)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
+
+
+@dataclass(frozen=True)
+class Counting:
+    """The part of a while loop that its condition depends on.
+
+    ``used`` says which of the condition's constants, the body's, and what is carried that is.
+    """
+
+    cond: ClosedJaxpr
+    body: ClosedJaxpr
+    used: Sequence[bool]
+    of_cond: int
+    of_body: int
+
+    def trips(self, given: Sequence[np.ndarray], most: int) -> int:
+        """The trips, at most ``most``, where the used values are ``given``."""
+        consts, rest = given[: self.of_cond], given[self.of_cond :]
+        body_consts, carry = rest[: self.of_body], rest[self.of_body :]
+        cond, body = jaxpr_as_fun(self.cond), jaxpr_as_fun(self.body)
+
+        def goes_on(state: tuple[jax.Array, Sequence[jax.Array]]) -> jax.Array:
+            count, values = state
+            return (count < most) & cond(*consts, *values)[0]
+
+        def trip(
+            state: tuple[jax.Array, Sequence[jax.Array]],
+        ) -> tuple[jax.Array, Sequence[jax.Array]]:
+            count, values = state
+            return count + 1, body(*body_consts, *values)
+
+        with jax.ensure_compile_time_eval(), wide_numbers(given):
+            start = jax.numpy.int32(0), [jax.numpy.asarray(each) for each in carry]
+            return int(jax.lax.while_loop(goes_on, trip, start)[0])
+
+
+def counting_part(
+    cond: ClosedJaxpr, body: ClosedJaxpr, of_cond: int, of_body: int
+) -> Counting | None:
+    """What a loop's condition depends on, through the body; None where the body has effects."""
+    if cond.effects or body.effects:
+        return None
+    count = len(cond.jaxpr.invars) - of_cond
+    _, used_by_cond = partial_eval.dce_jaxpr(cond.jaxpr, [True])
+    needed = list(used_by_cond[of_cond:])
+    used_by_body: Sequence[bool] = []
+    while True:
+        slim, used_by_body = partial_eval.dce_jaxpr(body.jaxpr, needed)
+        more = [a or b for a, b in zip(needed, used_by_body[of_body:], strict=True)]
+        if more == needed:
+            break
+        needed = more
+    kept = [*used_by_body[:of_body], *needed]
+    slim, _ = partial_eval.dce_jaxpr(body.jaxpr, needed, instantiate=kept)
+    test, _ = partial_eval.dce_jaxpr(
+        cond.jaxpr, [True], instantiate=[*used_by_cond[:of_cond], *needed]
+    )
+    assert len(needed) == count
+    return Counting(
+        ClosedJaxpr(test, cond.consts),
+        ClosedJaxpr(slim, body.consts),
+        [*used_by_cond[:of_cond], *kept],
+        sum(used_by_cond[:of_cond]),
+        sum(kept[:of_body]),
+    )

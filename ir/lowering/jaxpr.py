@@ -125,12 +125,16 @@ def _why_not(name: str, holds_keys: bool) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """One lowering: its limit on unrolling, its way with an equation, the problems found so far."""
+    """One lowering: its limit on unrolling, its way with an equation, the problems found so far.
+
+    ``loops``: whether the target has branches and loops.
+    """
 
     max_unroll: int
     lowered: Callable[[Site, JaxprEqn, Sequence[Value]], Value | Sequence[Value]] = by_rule
     results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
     problems: list[Problem] = field(default_factory=list)
+    loops: bool = True
 
 
 def lower(
@@ -141,6 +145,7 @@ def lower(
     name: str,
     output_names: Sequence[str],
     max_unroll: int = DEFAULT_MAX_UNROLL,
+    loops: bool = True,
 ) -> FuncGraph:
     """The graph of a jaxpr.
 
@@ -151,11 +156,12 @@ def lower(
       name: of the graph.
       output_names: one for each result.
       max_unroll: the most iterations of a loop that are written out.
+      loops: whether branches and loops may stay; else they are written out, or refused.
 
     Raises:
       NotLowered: naming every equation that cannot be lowered.
     """
-    run = Run(max_unroll)
+    run = Run(max_unroll, loops=loops)
     consts = [constant_of(value) for value in closed.consts]
     complex_inputs = [p.name for p in inputs if p.aval.dtype.kind == "c"]
     run.problems.extend(_complex_problem("input", label) for label in complex_inputs)
@@ -230,7 +236,7 @@ def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -
     name = eqn.primitive.name
     try:
         results = run.results(eqn)
-        site = Site(results, place.origin(), partial(_call, run, place), run.max_unroll)
+        site = Site(results, place.origin(), partial(_call, run, place), run.max_unroll, run.loops)
         values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
         return _refused(run, eqn, place, str(refusal))

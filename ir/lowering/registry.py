@@ -82,12 +82,14 @@ class Site:
       origin: its scope and source line, stamped on every node that the rule makes.
       call: ``call(jaxpr, args)`` lowers a jaxpr that the equation holds.
       max_unroll: how many copies of a loop's body may be written.
+      loops: whether the target has loops and branches, so that those stay what they are.
     """
 
     results: tuple[Aval, ...]
     origin: Origin
     call: Call
     max_unroll: int
+    loops: bool = True
 
     @property
     def aval(self) -> Aval:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 import ml_dtypes
 import numpy as np
 
-from fnckpt.ir.graph import NOWHERE, Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.graph import NOWHERE, Aval, CNode, Constant, FuncGraph, Node, Parameter, rebuilt
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.build import FLOAT32, cast_value, known, mapped
 from fnckpt.ir.passes.reshape import value_of
-from fnckpt.ir.passes.rewrite import rebuilt
 from fnckpt.ir.passes.share import share
 
 NARROW: Mapping[str, np.dtype] = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fnckpt.ir.graph import CNode, FuncGraph
+from fnckpt.ir.graph import CNode, FuncGraph, everywhere
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
@@ -40,6 +40,7 @@ class Target:
         ``fast_math=True`` leaves out.
       no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
       symbolic: whether sizes may be left open.
+      loops: whether it has branches and loops; else they are written out.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Target:
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
     symbolic: bool = True
+    loops: bool = True
     fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
 
 
@@ -129,15 +131,21 @@ class Refused(Exception):
 def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> FuncGraph:
     """``graph`` in the operators that ``target`` has; with ``fast_math`` without its guards."""
     left_out = target.guards if fast_math else ()
-    return rewrite(graph, [rule for rule in target.legalize if rule not in left_out])
+    rules = [rule for rule in target.legalize if rule not in left_out]
+    return everywhere(graph, lambda each: rewrite(each, rules))
 
 
 def preferred(graph: FuncGraph, target: Target, /, **options: int | str) -> FuncGraph:
     """``graph`` with the operators that ``target`` runs faster, and has under ``options``."""
-    after = rewrite(graph, [*target.fused, *_newer(target, options)])
-    for step in target.fused_parts:
-        after = step(after)
-    return graph if after is graph else share(after)
+    rules = [*target.fused, *_newer(target, options)]
+
+    def fused(each: FuncGraph) -> FuncGraph:
+        after = rewrite(each, rules)
+        for step in target.fused_parts:
+            after = step(after)
+        return each if after is each else share(after)
+
+    return everywhere(graph, fused)
 
 
 def _newer(target: Target, options: Mapping[str, int | str]) -> list[Rule]:
@@ -178,6 +186,8 @@ def emit_all(
             emitters[node.op](node, writer)
         except Refusal as refusal:
             places.append((node, str(refusal)))
+        except Refused as refused:  # of a graph inside
+            places.extend(refused.places)
         except (InconclusiveDimensionOperation, KeyError):
             if is_static(node):
                 raise

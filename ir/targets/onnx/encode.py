@@ -7,11 +7,10 @@ import onnx
 from onnx import helper
 
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
-from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
-from fnckpt.ir.targets.onnx.writer import Writer, element_type
+from fnckpt.ir.targets.onnx.writer import Writer, element_type, value_info
 from fnckpt.ir.targets.target import Encoded, emit_all
 from fnckpt.wire import Part, field
 
@@ -95,7 +94,7 @@ def _model(
 ) -> onnx.ModelProto:
     known = {id(node) for node in (*graph.inputs, *graph.outputs)}
     between = [
-        _info(name, aval)
+        value_info(name, aval)
         for node in graph.cnodes()
         if id(node) not in known and node.op != "TupleGetItem"
         for name, aval in zip(writer.results(node), node.results, strict=True)
@@ -103,18 +102,13 @@ def _model(
     body = helper.make_graph(
         writer.nodes,
         graph.name,
-        [_info(writer.ref(p), p.aval) for p in graph.inputs],
-        [_info(name, aval) for name, aval in outputs],
+        [value_info(writer.ref(p), p.aval) for p in graph.inputs],
+        [value_info(name, aval) for name, aval in outputs],
         value_info=between,
     )
     ids = [helper.make_opsetid("", opset)]
     version = helper.find_min_ir_version_for(ids)
     return helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
-
-
-def _info(name: str, aval: Aval) -> onnx.ValueInfoProto:
-    shape = [size if is_known(size) else str(size) for size in aval.shape]
-    return helper.make_tensor_value_info(name, element_type(aval.dtype), shape)
 
 
 def _tensor(name: str, value: np.ndarray) -> list[Part]:

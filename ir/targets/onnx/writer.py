@@ -1,16 +1,18 @@
 """The nodes and initializers of an ONNX graph while it is written."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from fnckpt.ir.graph import CNode, Constant, Node, Parameter
+from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.sizes import is_known as is_number
 from fnckpt.ir.targets.target import Refusal
 
 Value = Node | str
-Attribute = int | float | str | Sequence[int]
+Attribute = int | float | str | Sequence[int] | onnx.GraphProto
 
 MOST_COMPARED = 1024  # bytes of an array that are looked at to find an equal one
 
@@ -22,6 +24,8 @@ class Writer:
       inputs: of the graph; symbolic sizes are read off them.
       opset: the version of ONNX's operators.
       nodes: what was written, in order.
+      infos: the shapes of what a graph inside computes.
+      alive: the graphs inside that were written; an id is good for as long as its node lives.
       initializers: the arrays that are not the user's: shapes, axes, constants.
     """
 
@@ -32,6 +36,15 @@ class Writer:
         self._taken = set(names.values())
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._once: dict[tuple[str, ...], str] = {}
+        self._root = self
+        self.infos: list[onnx.ValueInfoProto] = []
+        self.alive: list[FuncGraph] = []
+
+    def inner(self) -> "Writer":
+        """The writer of a graph inside: nodes of its own, names and initializers of the file."""
+        writer = copy(self)
+        writer.nodes, writer.infos = [], []
+        return writer
 
     def ref(self, value: Value) -> str:
         """The name of a value."""
@@ -88,10 +101,13 @@ class Writer:
         return name
 
     def once(self, op: str, *inputs: str, **attrs: Attribute) -> str:
-        """Write ``op`` of named values, unless it is there already; its result's name."""
+        """Write ``op`` of named values, unless it is there already; its result's name.
+
+        It stands in the outermost graph, where every graph inside sees it.
+        """
         if (op, *inputs) not in self._once:
             name = self._once[(op, *inputs)] = self.unused(f"size/{op}")
-            self.add(op, inputs, [name], name, **attrs)
+            self._root.add(op, inputs, [name], name, **attrs)
         return self._once[(op, *inputs)]
 
     def add(
@@ -113,6 +129,12 @@ def element_type(dtype: np.dtype) -> int:
         return helper.np_dtype_to_tensor_dtype(dtype)
     except (KeyError, ValueError):
         raise Refusal(f"ONNX has no dtype {dtype}; cast to one that it has") from None
+
+
+def value_info(name: str, aval: Aval) -> onnx.ValueInfoProto:
+    """What a value is: its name, dtype and shape."""
+    shape = [size if is_number(size) else str(size) for size in aval.shape]
+    return helper.make_tensor_value_info(name, element_type(aval.dtype), shape)
 
 
 def is_known(value: Node) -> bool:

@@ -36,6 +36,7 @@ class Case:
       tolerance: instead of the dtype's, where the operation itself loses more; say why beside it.
       cannot: for a target's name the reason, a regular expression, that it gives for refusing.
         The target ``"graph"`` is lowering itself.
+      alike: False where a target without loops gets another graph than one that has them.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Case:
     tolerance: float | None = None
     cannot: Mapping[str, str] = field(default_factory=dict)
     x64: bool = False
+    alike: bool = True
 
     @property
     def id(self) -> str:
@@ -57,20 +59,24 @@ class Case:
 
 
 @cache
-def graph_of(case: Case) -> FuncGraph:
-    """What ``case.fn`` lowers to, without any pass.
+def graph_of(case: Case, *, loops: bool = True) -> FuncGraph:
+    """What ``case.fn`` lowers to, without any pass; without ``loops`` these are written out.
 
     Raises:
       NotLowered: it cannot be lowered.
     """
     with case.bits():
-        return trace((), lambda _, *xs: case.fn(*xs), case.args, name="case")
+        return trace((), lambda _, *xs: case.fn(*xs), case.args, name="case", loops=loops)
+
+
+def optimized_graph(case: Case, *, loops: bool = True) -> FuncGraph:
+    """The graph that a target gets, verified before and after each pass."""
+    return _optimized(case, loops or case.alike)
 
 
 @cache
-def optimized_graph(case: Case) -> FuncGraph:
-    """The graph that a target gets, verified before and after each pass."""
-    return optimized(graph_of(case), debug=True)
+def _optimized(case: Case, loops: bool) -> FuncGraph:
+    return optimized(graph_of(case, loops=loops), debug=True)
 
 
 @cache

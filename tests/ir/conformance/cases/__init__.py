@@ -7,6 +7,7 @@ from tests.ir.conformance.cases import (
     elementwise,
     indexing,
     linalg,
+    loops,
     networks,
     products,
     reductions,
@@ -21,6 +22,7 @@ FAMILIES = (
     products,
     networks,
     control,
+    loops,
     complexes,
     linalg,
 )
