@@ -219,9 +219,7 @@ class Recorder:
         )
 
     @classmethod
-    def restored(
-        cls, entries: Mapping[str, np.ndarray], trained: int | None = None
-    ) -> "Recorder":
+    def restored(cls, entries: Mapping[str, np.ndarray], trained: int | None = None) -> "Recorder":
         """The recorder that made these entries of ``Recorded``.
 
         Args:
