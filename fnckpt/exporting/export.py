@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
 from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
+from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
 from fnckpt.picture.graph import graph as drawn
 
@@ -91,13 +93,23 @@ class ExportResult(os.PathLike[str]):
     def flops(self) -> int:
         """The floating-point operations of one run; a multiplication and an addition are two.
 
-        Symbolic sizes count as 1.
+        They are counted in the file, so that ``inspect`` shows the same, or, where a size is
+        symbolic or the file is gone, in the graph with 1 for each symbol.
         """
-        return flops(self._of_ones())
+        return self._costs[0]
 
     def heaviest(self) -> Sequence[Heavy]:
         """The ten nodes with the most operations, each with the path of its module."""
-        return heaviest(self._of_ones())
+        return self._costs[1]
+
+    @cached_property
+    def _costs(self) -> tuple[int, Sequence[Heavy]]:
+        if self.path.exists() and not self._symbols():
+            total, unknown, heavy = file_costs(target(self.file_format).summarize(self.path))
+            if not unknown:
+                return total, heavy
+        graph = self._of_ones()
+        return flops(graph), heaviest(graph)
 
     def _of_ones(self) -> FuncGraph:
         return specialized(self.graph, dict.fromkeys(self._symbols(), 1))
