@@ -3,6 +3,7 @@
 import inspect
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from jax.extend.core import Var
 from fnckpt.errors import UnsupportedError
 from fnckpt.exporting.narrowing import narrowed_and_measured
 from fnckpt.exporting.signature import function_name, input_names, leaf_names
+from fnckpt.exporting.training_mode import in_training_mode
 from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
 from fnckpt.ir.graph import Aval, FuncGraph, Parameter
@@ -183,7 +185,10 @@ def export(
     Raises:
       UnsupportedError: something in the function cannot be said in the format. The message names
         every such place with the source line that made it. No file was written.
-      ValueError: an unknown format, pass or ``dtype``, or an option that the format does not have.
+      ValueError: an unknown format, pass or ``dtype``, an option that the format does not have, or
+        a function that returns no array.
+      UserWarning: (a warning) a module that is called as in training: BatchNorm with the batch's
+        statistics, Dropout.
       OSError: the file cannot be written; what was there before is still there.
 
     Examples:
@@ -206,7 +211,7 @@ def export(
     inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
     try:
         _check_sizes(goal, input_names(apply_fn, inputs), jax.tree.leaves(inputs))
-        graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll)
+        graph, training = _traced(params, apply_fn, inputs, name, max_unroll)
         traced = len(graph.cnodes())
         graph, fired = _optimized(graph, goal, passes, options)
         graph, narrowing = narrowed_and_measured(graph, dtype, jax.tree.leaves(inputs))
@@ -217,6 +222,8 @@ def export(
         raise UnsupportedError(_message(name, goal, error.problems)) from None
     except Refused as error:
         raise UnsupportedError(_message(name, goal, _problems(error))) from None
+    for line in training:
+        warnings.warn(f"{name}: {line}", UserWarning, stacklevel=2)
     path = path.with_name(f"{path.stem}{encoded.ending}{goal.suffix}")
     size = _write(path, encoded)
     weights = graph.weights()
@@ -252,7 +259,19 @@ def trace(
 
     Raises:
       NotLowered: naming every equation that has no rule.
+      ValueError: there is no output.
     """
+    return _traced(params, apply_fn, inputs, name, max_unroll)[0]
+
+
+def _traced(
+    params: PyTree,
+    apply_fn: Callable[..., PyTree],
+    inputs: Sequence[PyTree],
+    name: str,
+    max_unroll: int,
+) -> tuple[FuncGraph, list[str]]:
+    """What ``trace`` gives, and a line for each module that is called as in training."""
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
     arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
@@ -263,13 +282,18 @@ def trace(
         return apply_fn(jax.tree.unflatten(structure, values), *args)
 
     closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
+    if not closed.out_avals:
+        raise ValueError(
+            f"{name}: has no output, there is nothing to export; it returned {shapes!r}, return an "
+            "array or a tree of arrays"
+        )
     count = len(arrays)
     found = zip(leaf_names(params), is_weight, strict=True)
     names = [n or "params" for n, weight in found if weight]  # a lone array has no path
     weights = list(map(_weight, names, arrays, closed.jaxpr.invars[:count]))
     avals = [aval_of_var(var) for var in closed.jaxpr.invars[count:]]
     given = list(map(Parameter, input_names(apply_fn, inputs), avals))
-    return lower(
+    graph = lower(
         closed,
         weights,
         given,
@@ -277,6 +301,7 @@ def trace(
         output_names=leaf_names(shapes, "output"),
         max_unroll=max_unroll,
     )
+    return graph, in_training_mode(closed)
 
 
 def _check_sizes(goal: Target, names: Sequence[str], leaves: Sequence[object]) -> None:

@@ -1,4 +1,4 @@
-"""``inspect --stats`` and ``diff`` show every checkpoint that ``train`` writes, and right numbers."""
+"""``inspect --stats`` and ``diff`` read what ``train`` writes, and their numbers are right."""
 
 from pathlib import Path
 from typing import Any
