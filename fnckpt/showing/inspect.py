@@ -162,10 +162,9 @@ def tree(path: Path) -> FileTable:
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
     for name, array in _tensors(path).items():
         parts = tuple(name.split("."))
-        for depth in range(len(parts)):
+        for depth in range(len(parts) + 1):  # "a" may be a tensor and, beside "a.b", a part
             count, size = totals.get(parts[:depth], (0, 0))
             totals[parts[:depth]] = count + 1, size + array.nbytes
-        totals[parts] = 1, array.nbytes
     rows = [
         ("  " * len(parts) + (parts[-1] if parts else path.name), f"{count:,}", f"{size:,}")
         for parts, (count, size) in sorted(totals.items())

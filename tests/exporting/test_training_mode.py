@@ -37,7 +37,7 @@ class Net(linen.Module):
     training: bool
 
     @linen.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> Any:
         return Block(self.training, name="first")(x)
 
 
@@ -123,7 +123,7 @@ def test_modules_in_inference_mode_are_not(make: Any, tmp_path: Path):
 
 
 def test_where_random_numbers_are_refused_the_way_out_is_named(tmp_path: Path):
-    def apply(weight: Any, x: jax.Array) -> jax.Array:
+    def apply(weight: Any, x: jax.Array) -> Any:
         drop = linen.Dropout(0.5, deterministic=False)
         return drop.apply({}, x, rngs={"dropout": weight["key"]})
 

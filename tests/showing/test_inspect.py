@@ -48,8 +48,8 @@ def test_stats_and_diff_read_what_train_writes(metrics: Any, tmp_path: Path, cap
 FIGURES = {
     "a text": ("abc", ("", "", "", "", "")),
     "nothing": (np.zeros(0, np.float32), ("", "", "", "", "0")),
-    "numbers": (np.float32([1, -3, np.nan]), ("-3", "1", "-1", "3.162", "1")),
-    "complex": (np.complex64([3 + 4j, np.nan]), ("", "", "3+4j", "5", "1")),
+    "numbers": (np.array([1, -3, np.nan], np.float32), ("-3", "1", "-1", "3.162", "1")),
+    "complex": (np.array([3 + 4j, np.nan], np.complex64), ("", "", "3+4j", "5", "1")),
     "bools": (np.array([True, False]), ("0", "1", "0.5", "1", "0")),
 }
 
@@ -70,17 +70,17 @@ DIFFERENCES = {
         np.array([BIG, 1]), np.array([BIG + 1, 1]), "1 elements, by up to 1",
     ),
     "integers of other signs": (
-        np.int64([-(1 << 63)]), np.int64([(1 << 63) - 1]), "1 elements, by up to 1.84e+19",
+        np.array([-(1 << 63)], np.int64), np.array([(1 << 63) - 1], np.int64), "1 elements, by up to 1.84e+19",
     ),
     "a NaN in one": (
-        np.float32([1, 2, 3]), np.float32([np.nan, 2, 5]),
+        np.array([1, 2, 3], np.float32), np.array([np.nan, 2, 5], np.float32),
         "2 elements, by up to 2, 1 with NaN or an infinity",
     ),
     "only NaN in one": (
-        np.float32([1]), np.float32([np.nan]), "1 elements, 1 with NaN or an infinity",
+        np.array([1], np.float32), np.array([np.nan], np.float32), "1 elements, 1 with NaN or an infinity",
     ),
-    "the sign of zero": (np.float32([0]), np.float32([-0.0]), "1 elements, by up to 0"),
-    "imaginary parts": (np.complex64([1]), np.complex64([1 + 2j]), "1 elements, by up to 2"),
+    "the sign of zero": (np.array([0], np.float32), np.array([-0.0], np.float32), "1 elements, by up to 0"),
+    "imaginary parts": (np.array([1], np.complex64), np.array([1 + 2j], np.complex64), "1 elements, by up to 2"),
     "bools": (np.array([True]), np.array([False]), "1 elements, by up to 1"),
     "bfloat16": (jnp.bfloat16(1), jnp.bfloat16(3), "1 elements, by up to 2"),
 }  # fmt: skip
