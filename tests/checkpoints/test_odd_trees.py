@@ -98,7 +98,7 @@ def test_what_other_libraries_wrote_becomes_a_sound_checkpoint(tree: Arrays, tmp
         same(dict(found), tree)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=st.dictionaries(st.sampled_from(["a", "a.b", "b", "c.d"]), arrays(), min_size=1))
 def test_what_orbax_holds_it_gives_back(tree: Arrays, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("orbax")
