@@ -109,14 +109,29 @@ def shape_of(text: str, scope: "SymbolicScope") -> PyTree:
 
 
 def nested(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
-    """``{"a.b": x}`` as ``{"a": {"b": x}}``."""
+    """``{"a.b": x}`` as ``{"a": {"b": x}}``.
+
+    Raises:
+      ValueError: an array has the name of a part: ``a`` beside ``a.b``.
+    """
+    parts_of = {name: name.split(".") for name in arrays}
+    outer = {
+        ".".join(parts[:depth]): name
+        for name, parts in parts_of.items()
+        for depth in range(1, len(parts))
+    }
+    both = [f"{name} and {outer[name]}" for name in arrays if name in outer]
+    if both:
+        raise ValueError(
+            f"--params: names that no nested dict holds both: {', '.join(both)}; rename one of each"
+        )
     tree: dict[str, PyTree] = {}
     for name, array in arrays.items():
         *parts, last = name.split(".")
         place = tree
         for part in parts:
             inner = place.setdefault(part, {})
-            assert isinstance(inner, dict), name
+            assert isinstance(inner, dict), name  # checked above
             place = inner
         place[last] = array
     return tree

@@ -3,8 +3,10 @@
 import inspect
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from jax.extend.core import Var
 from fnckpt.errors import UnsupportedError
 from fnckpt.exporting.narrowing import narrowed_and_measured
 from fnckpt.exporting.signature import function_name, input_names, leaf_names
+from fnckpt.exporting.training_mode import in_training_mode
 from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
@@ -26,6 +29,7 @@ from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
 from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
+from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
 from fnckpt.picture.graph import graph as drawn
 
@@ -91,13 +95,23 @@ class ExportResult(os.PathLike[str]):
     def flops(self) -> int:
         """The floating-point operations of one run; a multiplication and an addition are two.
 
-        Symbolic sizes count as 1.
+        They are counted in the file, so that ``inspect`` shows the same, or, where a size is
+        symbolic or the file is gone, in the graph with 1 for each symbol.
         """
-        return flops(self._of_ones())
+        return self._costs[0]
 
     def heaviest(self) -> Sequence[Heavy]:
         """The ten nodes with the most operations, each with the path of its module."""
-        return heaviest(self._of_ones())
+        return self._costs[1]
+
+    @cached_property
+    def _costs(self) -> tuple[int, Sequence[Heavy]]:
+        if self.path.exists() and not self._symbols():
+            total, unknown, heavy = file_costs(target(self.file_format).summarize(self.path))
+            if not unknown:
+                return total, heavy
+        graph = self._of_ones()
+        return flops(graph), heaviest(graph)
 
     def _of_ones(self) -> FuncGraph:
         return specialized(self.graph, dict.fromkeys(self._symbols(), 1))
@@ -171,7 +185,10 @@ def export(
     Raises:
       UnsupportedError: something in the function cannot be said in the format. The message names
         every such place with the source line that made it. No file was written.
-      ValueError: an unknown format, pass or ``dtype``, or an option that the format does not have.
+      ValueError: an unknown format, pass or ``dtype``, an option that the format does not have, or
+        a function that returns no array.
+      UserWarning: (a warning) a module that is called as in training: BatchNorm with the batch's
+        statistics, Dropout.
       OSError: the file cannot be written; what was there before is still there.
 
     Examples:
@@ -194,7 +211,7 @@ def export(
     inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
     try:
         _check_sizes(goal, input_names(apply_fn, inputs), jax.tree.leaves(inputs))
-        graph = trace(params, apply_fn, inputs, name=name, max_unroll=max_unroll, loops=goal.loops)
+        graph, training = _traced(params, apply_fn, inputs, name, max_unroll, goal.loops)
         traced = len([n for n in graph.every_node() if isinstance(n, CNode)])
         graph, fired = _optimized(graph, goal, passes, options)
         graph, narrowing = narrowed_and_measured(graph, dtype, jax.tree.leaves(inputs))
@@ -205,6 +222,8 @@ def export(
         raise UnsupportedError(_message(name, goal, error.problems)) from None
     except Refused as error:
         raise UnsupportedError(_message(name, goal, _problems(error))) from None
+    for line in training:
+        warnings.warn(f"{name}: {line}", UserWarning, stacklevel=2)
     path = path.with_name(f"{path.stem}{encoded.ending}{goal.suffix}")
     size = _write(path, encoded)
     weights = graph.weights()
@@ -241,7 +260,20 @@ def trace(
 
     Raises:
       NotLowered: naming every equation that has no rule.
+      ValueError: there is no output.
     """
+    return _traced(params, apply_fn, inputs, name, max_unroll, loops)[0]
+
+
+def _traced(
+    params: PyTree,
+    apply_fn: Callable[..., PyTree],
+    inputs: Sequence[PyTree],
+    name: str,
+    max_unroll: int,
+    loops: bool,
+) -> tuple[FuncGraph, list[str]]:
+    """What ``trace`` gives, and a line for each module that is called as in training."""
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
     arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
@@ -252,13 +284,18 @@ def trace(
         return apply_fn(jax.tree.unflatten(structure, values), *args)
 
     closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
+    if not closed.out_avals:
+        raise ValueError(
+            f"{name}: has no output, there is nothing to export; it returned {shapes!r}, return an "
+            "array or a tree of arrays"
+        )
     count = len(arrays)
     found = zip(leaf_names(params), is_weight, strict=True)
     names = [n or "params" for n, weight in found if weight]  # a lone array has no path
     weights = list(map(_weight, names, arrays, closed.jaxpr.invars[:count]))
     avals = [aval_of_var(var) for var in closed.jaxpr.invars[count:]]
     given = list(map(Parameter, input_names(apply_fn, inputs), avals))
-    return lower(
+    graph = lower(
         closed,
         weights,
         given,
@@ -267,6 +304,7 @@ def trace(
         max_unroll=max_unroll,
         loops=loops,
     )
+    return graph, in_training_mode(closed)
 
 
 def _check_sizes(goal: Target, names: Sequence[str], leaves: Sequence[object]) -> None:

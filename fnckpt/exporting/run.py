@@ -1,7 +1,9 @@
 """Running an exported file on arrays, in the runtime of its format."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import jax
@@ -13,6 +15,7 @@ from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import ValueSummary
 
 Array = np.ndarray | jax.Array
+POSITION = re.compile("(?:arr_)?([0-9]+)")  # what numpy.savez and ``run`` call unnamed arrays
 Inputs = Mapping[str, Array] | Sequence[Array] | Array
 
 
@@ -57,7 +60,7 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
 def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of a graph's file by name.
 
-    ``given`` holds an array for each input: by its name, or, with other names, in order.
+    ``given`` holds an array for each input: by its name, or by its position (``0`` or ``arr_0``).
 
     Raises:
       FormatError: it is no file of a graph.
@@ -79,6 +82,33 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
 
 
+def _matched(path: Path, names: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Which of ``given`` goes to each of the inputs ``names``.
+
+    Names that are only numbers (``0``, or ``arr_0`` of ``numpy.savez``) say the order.
+
+    Raises:
+      ValueError: other names, of which a misspelled one would be taken for another input.
+    """
+    if set(given) == set(names):
+        return list(names)
+    counted = [POSITION.fullmatch(name) for name in given]
+    order = {int(each[1]): each.string for each in counted if each}
+    if sorted(order) == list(range(len(given))):
+        return [order[position] for position in range(len(given))]
+    if len(names) == 1:  # it cannot be another's
+        return list(given)
+    lines = [f"{path}: the names of the arrays are not those of the inputs:"]
+    extra = [name for name in given if name not in names]
+    for name in names:
+        if name not in given:
+            close = get_close_matches(name, extra, n=3)
+            lines.append(f"  {name}: not given" + (f"; close: {', '.join(close)}" if close else ""))
+    lines += [f"  {name}: given, not an input" for name in extra]
+    lines.append("name each array as its input, or give them in order, without names")
+    raise ValueError("\n".join(lines))
+
+
 def _ordered(
     path: Path, inputs: Sequence[ValueSummary], given: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
@@ -87,7 +117,7 @@ def _ordered(
         raise ValueError(
             f"{path}: takes {len(names)} inputs ({', '.join(map(str, inputs))}), {len(given)} given"
         )
-    rows = [given[name] for name in names] if set(given) == set(names) else list(given.values())
+    rows = [given[name] for name in _matched(path, names, list(given))]
     for value, array in zip(inputs, rows, strict=True):
         fits = array.dtype.name == value.dtype and len(array.shape) == len(value.shape)
         if not fits or any(

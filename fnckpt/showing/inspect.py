@@ -83,13 +83,16 @@ def _graph_tables(summary: Summary) -> list[FileTable]:
 
 def _cost_tables(summary: Summary) -> list[FileTable]:
     """The ten heaviest nodes, where the file tells shapes to count from."""
-    if not summary.shapes:
-        return []
     total, unknown, heavy = file_costs(summary)
+    if not heavy:
+        return []
     title = f"{total:,} FLOPs, of the heaviest nodes"
     if unknown:
-        title += f"; of {unknown} nodes the file does not tell the shapes"
-    rows = [(h.op, h.scope, f"{h.flops:,}", f"{h.flops / total:.1%}") for h in heavy]
+        title = f"FLOPs of the heaviest nodes; of {unknown} nodes the file does not tell the shapes"
+    share = 0 if unknown else total  # of a total that is not known there is none
+    rows = [
+        (h.op, h.scope, f"{h.flops:,}", f"{h.flops / share:.1%}" if share else "") for h in heavy
+    ]
     return [FileTable(title, ("operator", "node", "FLOPs", "share"), rows)]
 
 
@@ -126,6 +129,8 @@ def _inspect_checkpoint(path: Path) -> list[FileTable]:
 def statistics(path: Path) -> FileTable:
     """Range, mean, norm and what is not finite of each tensor of a checkpoint.
 
+    A text has none of them; complex numbers have no range.
+
     Raises:
       FormatError: it is no checkpoint.
     """
@@ -134,14 +139,18 @@ def statistics(path: Path) -> FileTable:
 
 
 def _figures(array: np.ndarray) -> tuple[str, ...]:
+    if array.dtype.kind == "U":
+        return "", "", "", "", ""
     if not array.size:
         return "", "", "", "", "0"
-    wide = array.astype(np.float64)
+    is_complex = array.dtype.kind == "c"
+    wide = array.astype(np.complex128 if is_complex else np.float64)
     finite = wide[np.isfinite(wide)]
     if not finite.size:
         return "", "", "", "", str(wide.size)
-    figures = finite.min(), finite.max(), finite.mean(), np.linalg.norm(finite)
-    return *(f"{number:.4g}" for number in figures), str(wide.size - finite.size)
+    ends = ("", "") if is_complex else (f"{finite.min():.4g}", f"{finite.max():.4g}")
+    norm = np.linalg.norm(finite)
+    return *ends, f"{finite.mean():.4g}", f"{norm:.4g}", str(wide.size - finite.size)
 
 
 def tree(path: Path) -> FileTable:
@@ -153,10 +162,9 @@ def tree(path: Path) -> FileTable:
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
     for name, array in _tensors(path).items():
         parts = tuple(name.split("."))
-        for depth in range(len(parts)):
+        for depth in range(len(parts) + 1):  # "a" may be a tensor and, beside "a.b", a part
             count, size = totals.get(parts[:depth], (0, 0))
             totals[parts[:depth]] = count + 1, size + array.nbytes
-        totals[parts] = 1, array.nbytes
     rows = [
         ("  " * len(parts) + (parts[-1] if parts else path.name), f"{count:,}", f"{size:,}")
         for parts, (count, size) in sorted(totals.items())

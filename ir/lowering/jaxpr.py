@@ -111,8 +111,9 @@ def by_rule(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Value | Seque
 def _why_not(name: str, holds_keys: bool) -> str:
     if holds_keys:
         return (
-            "its PRNG key depends on an input or a weight, and no file holds keys; use a constant "
-            "key, or make the random numbers outside apply_fn and give them as an input"
+            "its PRNG key depends on an input or a weight, and no file holds keys; turn Dropout "
+            "off (model.eval() of NNX, deterministic=True of linen), use a constant key, or make "
+            "the random numbers outside apply_fn and give them as an input"
         )
     if name in REFUSED:
         return REFUSED[name]

@@ -35,7 +35,8 @@ refuses(
 )  # fmt: skip
 refuses(
     "random numbers depend on a key that is an input or a weight, and no file holds a generator; "
-    "use a constant key, or make them outside apply_fn and give them as an input",
+    "turn Dropout off (model.eval() of NNX, deterministic=True of linen), use a constant key, or "
+    "make them outside apply_fn and give them as an input",
     "random_bits", "random_clone", "random_fold_in", "random_gamma", "random_seed", "random_split",
     "random_unwrap", "random_wrap", "rng_bit_generator", "rng_uniform", "threefry2x32",
     "threefry4x32", "philox2x32", "philox4x32",
