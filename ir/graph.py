@@ -141,14 +141,14 @@ class FuncGraph:
         """The operators, each after what it uses."""
         return [node for node in self.nodes() if isinstance(node, CNode)]
 
+    def every_graph(self) -> list["FuncGraph"]:
+        """This graph, and those inside it."""
+        inside = (graph for node in self.nodes() for graph in graphs_of(node))
+        return [self, *(each for graph in inside for each in graph.every_graph())]
+
     def every_node(self) -> list[Node]:
-        """As ``nodes``, each with those of the graphs that it holds in front of it."""
-        found: list[Node] = []
-        for node in self.nodes():
-            for graph in graphs_of(node):
-                found += graph.every_node()
-            found.append(node)
-        return found
+        """The nodes of ``every_graph``; a graph's own each after what it uses."""
+        return [node for graph in self.every_graph() for node in graph.nodes()]
 
     def weights(self) -> list[Parameter]:
         """The parameters with a value that the outputs need, in the graphs inside too."""

@@ -162,7 +162,9 @@ def export(
       file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``, in any case.
       file_name: where to write; the format's suffix is added when missing. None takes the name
         of ``apply_fn``.
-      max_unroll: loops of known length are written out up to so many iterations.
+      max_unroll: a loop of known length is written out if it is short, and has at most so many
+        iterations. Other loops and branches stay what they are in ONNX and MINDIR. AIR has no
+        loops: there a longer one is refused, and of a branch both sides are computed.
       optimize: False writes the function as it was traced, operator by operator; a list of names
         runs these passes alone (``docs/optimizer.md`` lists them).
       keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in

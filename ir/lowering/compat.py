@@ -123,12 +123,10 @@ def counting_part(
     """What a loop's condition depends on, through the body; None where the body has effects."""
     if cond.effects or body.effects:
         return None
-    count = len(cond.jaxpr.invars) - of_cond
     _, used_by_cond = partial_eval.dce_jaxpr(cond.jaxpr, [True])
     needed = list(used_by_cond[of_cond:])
-    used_by_body: Sequence[bool] = []
     while True:
-        slim, used_by_body = partial_eval.dce_jaxpr(body.jaxpr, needed)
+        _, used_by_body = partial_eval.dce_jaxpr(body.jaxpr, needed)
         more = [a or b for a, b in zip(needed, used_by_body[of_body:], strict=True)]
         if more == needed:
             break
@@ -138,7 +136,6 @@ def counting_part(
     test, _ = partial_eval.dce_jaxpr(
         cond.jaxpr, [True], instantiate=[*used_by_cond[:of_cond], *needed]
     )
-    assert len(needed) == count
     return Counting(
         ClosedJaxpr(test, cond.consts),
         ClosedJaxpr(slim, body.consts),

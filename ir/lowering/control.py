@@ -1,8 +1,8 @@
 """Branches and loops: kept as they are, or written out where that is known and short.
 
 A loop is written out if its number of trips is known and the equations of all trips are few: then
-each step is simplified alone, and a runtime has no loop to manage. ``docs/benchmarks.md`` has what
-was measured. A target that has no loops gets all of them written out, up to ``max_unroll``.
+each step is simplified alone, and a runtime has no loop to manage. A target that has no loops gets
+all of them written out, up to ``max_unroll``.
 """
 
 from collections.abc import Callable, Sequence
@@ -112,7 +112,7 @@ def _scan(
         body=inside.graph("body", results),
         captured=len(captured),
         carried=carried,
-        length=length if not is_known(length) else int(length),
+        length=length,
         reverse=reverse,
     )
     return _like(site.results, items(node))

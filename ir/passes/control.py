@@ -16,12 +16,10 @@ from fnckpt.ir.graph import (
     inlined,
     with_graphs,
 )
-from fnckpt.ir.operators import apply, constant, item
-from fnckpt.ir.passes.build import BFLOAT16, FLOAT32, Build
+from fnckpt.ir.operators import apply, constant, item, items
+from fnckpt.ir.passes.build import BFLOAT16, BOOL, FLOAT32, INT32, Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.sizes import all_known
-
-INT32 = np.dtype(np.int32)
 
 
 @rewrites("Cond")
@@ -42,18 +40,18 @@ def _chosen(branches: tuple[FuncGraph, ...], first: int) -> FuncGraph:
     index = Parameter("index", Aval((), INT32))
     given = tuple(Parameter(p.name, p.aval) for p in branches[0].inputs)
     if len(branches) == 1:
-        results = inlined(branches[0], given)
+        results = tuple(inlined(branches[0], given))
     else:
         place = apply("Sub", index, constant(first, INT32)) if first else index
-        results = _results(apply("Cond", place, *given, branches=branches))
+        results = items(apply("Cond", place, *given, branches=branches))
     names = branches[0].output_names
-    return FuncGraph(branches[0].name, (index, *given), tuple(results), names)
+    return FuncGraph(branches[0].name, (index, *given), results, names)
 
 
-def _results(node: CNode) -> list[Node]:
-    if len(node.results) == 1:
-        return [node]
-    return [item(node, number) for number in range(len(node.results))]
+def boolean_of(index: Node) -> Node | None:
+    """The boolean that chooses between two branches, where the index is a cast of one."""
+    cast = isinstance(index, CNode) and index.op == "Cast"
+    return index.inputs[0] if cast and index.inputs[0].aval.dtype == BOOL else None
 
 
 @rewrites("Scan")

@@ -7,18 +7,16 @@ Source: ``mindspore.export`` of 2.10 and what its loader needs of it.
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fnckpt.ir.attributes import graph, graphs
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Node, Parameter, graphs_of, inlined
+from fnckpt.ir.passes.build import BOOL, INT32
+from fnckpt.ir.passes.control import boolean_of
 from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS, emits, integer
 from fnckpt.ir.targets.mindir.sizes import vector
 from fnckpt.ir.targets.mindir.writer import Writer, tensor_type
 from fnckpt.ir.targets.names import base_name
 from fnckpt.ir.targets.target import emit_all
 from fnckpt.proto import mind_ir_pb2 as mind_ir
-
-BOOL, INT32 = np.dtype(bool), np.dtype(np.int32)
 
 
 class Function:
@@ -84,20 +82,13 @@ def emit_cond(node: CNode, w: Writer) -> None:
         closures.append(w.control("Partial", f"{made}/given", made, *given))
     if len(closures) == 2:
         first, second = closures
-        chosen = w.control("Switch", f"{name}/chosen", _is_second(node, w, index), second, first)
+        zero = w.scalar(0, INT32)
+        later = boolean_of(index) or w.step("NotEqual", node, Aval((), BOOL), index, zero)
+        chosen = w.control("Switch", f"{name}/chosen", w.ref(later), second, first)
     else:
         layer = w.control("MakeTuple", f"{name}/branches", *closures)
         chosen = w.control("switch_layer", f"{name}/chosen", w.ref(index), layer)
     w.call(chosen, (), node.results, name, node.origin.scope)
-
-
-def _is_second(node: CNode, w: Writer, index: Node) -> str:
-    """Whether the second of two branches is taken, as a boolean."""
-    if isinstance(index, CNode) and index.op == "Cast":
-        (source,) = index.inputs
-        if source.aval.dtype == BOOL and id(source) in w.names:
-            return w.ref(source)
-    return w.step("NotEqual", node, Aval((), BOOL), index, w.scalar(0, INT32))
 
 
 @emits("While")

@@ -12,13 +12,16 @@ from onnx import helper
 
 from fnckpt.ir.attributes import flag, graph, graphs, integer, size
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter, inlined
+from fnckpt.ir.passes.build import INT32
+from fnckpt.ir.passes.control import boolean_of
 from fnckpt.ir.targets.names import base_name
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS, emits
 from fnckpt.ir.targets.onnx.sizes import vector
 from fnckpt.ir.targets.onnx.writer import Writer, value_info
 from fnckpt.ir.targets.target import emit_all
 
-BOOL, INT64 = np.dtype(bool), np.dtype(np.int64)
+# Whose types are those of a Loop's own two inputs: the number of the trip, and whether it goes on.
+TRIP, GOES_ON = Constant(np.zeros((), np.int64)), Constant(np.ones((), bool))
 
 
 def write(w: Writer, inside: FuncGraph, given: Sequence[str]) -> list[Node]:
@@ -87,16 +90,8 @@ def emit_cond(node: CNode, w: Writer) -> None:
         outputs = write(inner, branch, given)
         results = list(zip(fresh(inner, outputs), outputs, strict=True))
         messages[name] = body_of(inner, name, [], results)
-    w.add("If", [_is_second(node, w, index)], w.results(node), w.names[id(node)], **messages)
-
-
-def _is_second(node: CNode, w: Writer, index: Node) -> str:
-    """Whether the second of two branches is taken, as a boolean."""
-    if isinstance(index, CNode) and index.op == "Cast":
-        (source,) = index.inputs
-        if source.aval.dtype == BOOL and id(source) in w.names:
-            return w.ref(source)
-    return w.step("Greater", node, index, w.scalar(0, np.dtype(np.int32)))
+    second = boolean_of(index) or w.step("Greater", node, index, w.scalar(0, INT32))
+    w.add("If", [second], w.results(node), w.names[id(node)], **messages)
 
 
 # ------------------------------------------------------------------------------------------- loops
@@ -117,13 +112,10 @@ def emit_while(node: CNode, w: Writer) -> None:
     names = fresh(inner, outputs)
     goes_on = write(inner, cond, [*given[:captured], *names])
     (again,) = fresh(inner, goes_on)
-    inputs = [(count, ZERO), (went_on, TRUE), *zip(carried, body.outputs, strict=True)]
-    results = [(again, TRUE), *zip(names, outputs, strict=True)]
+    inputs = [(count, TRIP), (went_on, GOES_ON), *zip(carried, body.outputs, strict=True)]
+    results = [(again, GOES_ON), *zip(names, outputs, strict=True)]
     message = body_of(inner, "body", inputs, results)
     w.add("Loop", ["", w.ref(first), *given[captured:]], w.results(node), name, body=message)
-
-
-ZERO, TRUE = Constant(np.int64(0).reshape(())), Constant(np.bool_(True).reshape(()))
 
 
 @emits("Scan")
@@ -148,7 +140,7 @@ def emit_scan(node: CNode, w: Writer) -> None:
               num_scan_inputs=len(rows), **turned)  # fmt: skip
         return
     count, went_on = inner.unused(f"{name}/trip"), inner.unused(f"{name}/goes_on")
-    inputs = [(count, ZERO), (went_on, TRUE), *inputs]
-    message = body_of(inner, "body", inputs, [(went_on, TRUE), *results])
+    inputs = [(count, TRIP), (went_on, GOES_ON), *inputs]
+    message = body_of(inner, "body", inputs, [(went_on, GOES_ON), *results])
     trips = vector(w, (size(node, "length"),), "length")
     w.add("Loop", [trips, "", *given[captured:first]], w.results(node), name, body=message)

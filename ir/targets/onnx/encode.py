@@ -48,7 +48,7 @@ def encode(
     model = _model(graph, writer, outputs, opset)
     if not external_data and fits(arrays, model.ByteSize()):
         tensors = [_tensor(name, value) for name, value in arrays.items()]
-        return Encoded(_parts(model, tensors), len(writer.nodes))
+        return Encoded(_parts(model, tensors), writer.count)
     large = {name: value for name, value in arrays.items() if value.nbytes >= LEAST_BYTES}
     held = tuple(large.values())
     data = beside(held, folder="", before=f"{stem}.onnx.", after=".data", front=b"", align=4096)
@@ -59,7 +59,7 @@ def encode(
         else _tensor(name, value)
         for name, value in arrays.items()
     ]
-    return Encoded(_parts(model, tensors), len(writer.nodes), data)
+    return Encoded(_parts(model, tensors), writer.count, data)
 
 
 def _parts(model: onnx.ModelProto, tensors: Sequence[list[Part]]) -> list[Part]:

@@ -24,6 +24,7 @@ class Writer:
       inputs: of the graph; symbolic sizes are read off them.
       opset: the version of ONNX's operators.
       nodes: what was written, in order.
+      count: how many nodes the file has, those of the graphs inside too.
       infos: the shapes of what a graph inside computes.
       alive: the graphs inside that were written; an id is good for as long as its node lives.
       initializers: the arrays that are not the user's: shapes, axes, constants.
@@ -37,6 +38,7 @@ class Writer:
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._once: dict[tuple[str, ...], str] = {}
         self._root = self
+        self.count = 0
         self.infos: list[onnx.ValueInfoProto] = []
         self.alive: list[FuncGraph] = []
 
@@ -117,6 +119,7 @@ class Writer:
         node = helper.make_node(op, refs, outputs, name=name)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
         self.nodes.append(node)
+        self._root.count += 1
 
 
 def element_type(dtype: np.dtype) -> int:
