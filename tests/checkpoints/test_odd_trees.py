@@ -39,7 +39,9 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     return array.T if draw(st.booleans()) else array
 
 
-trees = st.dictionaries(names, arrays(), min_size=1, max_size=4)
+trees = st.dictionaries(names, arrays(), min_size=1, max_size=4).filter(
+    lambda tree: not any(f"{name}.npy" in tree for name in tree)  # refused, as tested below
+)
 
 
 def same(found: Arrays, wanted: Arrays) -> None:
@@ -83,6 +85,14 @@ def test_what_is_saved_is_read_from_each_file(tree: Arrays, tmp_path: Path):
             assert held[key].shape == array.shape
     for back in ("a.safetensors", "a.npz"):
         same(load_checkpoint(convert(tmp_path / back, tmp_path / "b.ckpt")), tree)
+
+
+def test_a_name_that_numpy_takes_for_another_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"names that a .npz cannot have: 'a\.npy'"):
+        npz.write({"a": np.zeros(2), "a.npy": np.ones(3)}, tmp_path / "a.npz")
+    assert list(tmp_path.iterdir()) == []
+    npz.write({"a.npy": np.ones(3)}, tmp_path / "a.npz")
+    assert np.load(tmp_path / "a.npz")["a.npy"].shape == (3,)
 
 
 @odd
