@@ -8,7 +8,7 @@ numbers inside ``Dropout.__call__`` or an attention with dropout.
 import re
 from collections.abc import Iterator
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxprs_in_params
 from jax.extend.source_info_util import summarize
 
 from fnckpt.ir.lowering.source import user_line
@@ -55,23 +55,13 @@ def _outer(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """The outermost equations that have frames: those of a cached inner jaxpr may have none."""
     for eqn in jaxpr.eqns:
         yield eqn
-        for inner in _inner(eqn):
+        for inner in jaxprs_in_params(eqn.params):
             yield from _outer(inner)
 
 
 def _primitives(eqn: JaxprEqn) -> set[str]:
     held = {eqn.primitive.name}
-    for inner in _inner(eqn):
+    for inner in jaxprs_in_params(eqn.params):
         for each in inner.eqns:
             held |= _primitives(each)
     return held
-
-
-def _inner(eqn: JaxprEqn) -> Iterator[Jaxpr]:
-    """The jaxprs in the parameters of ``eqn``."""
-    for value in eqn.params.values():
-        for each in value if isinstance(value, tuple) else (value,):
-            if isinstance(each, ClosedJaxpr):
-                yield each.jaxpr
-            elif isinstance(each, Jaxpr):
-                yield each

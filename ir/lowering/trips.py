@@ -14,24 +14,18 @@ from fnckpt.ir.sizes import is_known
 MOST_TRIPS = 1 << 20  # that are counted
 
 
-def opened(jaxpr: object) -> Jaxpr:
-    """The jaxpr, without the constants of a closed one."""
-    if isinstance(jaxpr, ClosedJaxpr):
-        return jaxpr.jaxpr
-    assert isinstance(jaxpr, Jaxpr)
-    return jaxpr
-
-
 def equations(jaxpr: object) -> int:
     """The equations of a jaxpr with those inside, a scan's for each of its trips."""
-    return _counted(opened(jaxpr))
+    whole = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    assert isinstance(whole, Jaxpr)
+    return _counted(whole)
 
 
 @lru_cache(maxsize=4096)
 def _counted(jaxpr: Jaxpr) -> int:
     count = 0
     for eqn in jaxpr.eqns:
-        inner = sum(_counted(opened(each)) for each in jaxprs_in_params(eqn.params))
+        inner = sum(_counted(each) for each in jaxprs_in_params(eqn.params))
         length = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
         count += 1 + inner * (length if is_known(length) else 1)
     return count
