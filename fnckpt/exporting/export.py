@@ -20,7 +20,8 @@ from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
 from fnckpt.ir.graph import Aval, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
-from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
+from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var
+from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
 from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
@@ -298,11 +299,9 @@ def is_array(leaf: object) -> bool:
 
 
 def _weight(name: str, leaf: object, var: Var) -> Parameter:
-    """The leaf as a named weight; a PRNG key has no value that a file could hold."""
-    if is_extended(var):
-        return Parameter(name, Aval((), np.dtype(np.uint32)), path=name)
-    value = np.asarray(leaf, aval_of_var(var).dtype)
-    return Parameter(name, aval_of_var(var), value, path=name)
+    """The leaf as a named weight; of PRNG keys, their data."""
+    aval = aval_of_var(var)
+    return Parameter(name, aval, array_of(leaf).astype(aval.dtype, copy=False), path=name)
 
 
 def _optimized(

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
+import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
@@ -38,6 +39,34 @@ def bind(eqn: JaxprEqn, args: Sequence[jax.Array]) -> Sequence[jax.Array]:
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
     results = eqn.primitive.bind(*functions, *args, **params)
     return results if eqn.primitive.multiple_results else [results]
+
+
+class Generator(Protocol):
+    """What JAX keeps of a generator of random numbers: functions of one key's data."""
+
+    key_shape: tuple[int, ...]
+
+    def seed(self, seed: jax.Array) -> jax.Array: ...
+
+    def split(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array: ...
+
+    def random_bits(self, key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Array: ...
+
+    def fold_in(self, key: jax.Array, data: jax.Array) -> jax.Array: ...
+
+
+@runtime_checkable
+class KeyType(Protocol):
+    """The dtype of PRNG keys, which keeps their generator."""
+
+    _impl: Generator
+
+
+def generator(aval: object) -> Generator:
+    """The generator that an array of keys is of."""
+    assert isinstance(aval, jax.core.ShapedArray)
+    assert isinstance(aval.dtype, KeyType)
+    return aval.dtype._impl
 
 
 class FlatTree(Protocol):

@@ -11,9 +11,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Origin, Parameter
 from fnckpt.ir.lowering.known import computed, constant_of, is_extended
+from fnckpt.ir.lowering.random import move_keys
 from fnckpt.ir.lowering.registry import (
     CALLS,
     COMPLEX_RULES,
+    KEY_RULES,
     REFUSED,
     RULES,
     Pair,
@@ -103,17 +105,14 @@ def by_rule(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Value | Seque
         values = computed(eqn, inputs)
         if values is not None:
             return values
+    if holds_keys and rule is None:
+        return KEY_RULES.get(name, move_keys)(site, eqn, *inputs)
     if rule is None:
-        raise Refusal(_why_not(name, holds_keys))
+        raise Refusal(_why_not(name))
     return rule(site, *inputs, **arguments(rule, eqn.params))
 
 
-def _why_not(name: str, holds_keys: bool) -> str:
-    if holds_keys:
-        return (
-            "its PRNG key depends on an input or a weight, and no file holds keys; use a constant "
-            "key, or make the random numbers outside apply_fn and give them as an input"
-        )
+def _why_not(name: str) -> str:
     if name in REFUSED:
         return REFUSED[name]
     of = "complex numbers" if name in RULES else f"{name}"

@@ -1,7 +1,7 @@
 """Values that are known at export: computed by JAX itself where no rule can say them.
 
-PRNG keys live here only: a key is a constant of its key data, ``uint32[..., 2]``, which becomes
-a key again for the equation that takes it. What comes out as numbers goes on as a constant.
+A known PRNG key is a constant of its key data, ``uint32[..., 2]``, which becomes a key again for
+the equation that takes it. What comes out as numbers goes on as a constant.
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ def known_sizes(node: Node) -> tuple[int, ...] | None:
 
 def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:
     """The results of an equation as constants, or None where not all of its inputs are known."""
-    if eqn.effects or eqn.primitive.name in IMPURE:
+    if eqn.effects or eqn.primitive.name in IMPURE or not all(map(_has_known_sizes, eqn.outvars)):
         return None
     arrays = [known_value(value) for value in inputs]
     given = [array for array in arrays if array is not None]
@@ -100,6 +100,10 @@ def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:
         return [constant_of(result) for result in results]
 
 
+def _has_known_sizes(var: Var) -> bool:
+    return not isinstance(var.aval, jax.core.ShapedArray) or all_known(var.aval.shape)
+
+
 def _jax_value(atom: Var | Literal, array: np.ndarray) -> jax.Array:
     value = jax.numpy.asarray(array)
     if not is_extended(atom):
@@ -108,11 +112,16 @@ def _jax_value(atom: Var | Literal, array: np.ndarray) -> jax.Array:
     return jax.random.wrap_key_data(value, impl=PRNGS[str(atom.aval.dtype)])
 
 
-def constant_of(value: object) -> Value:
-    """An array of JAX or numpy as a constant; keys become their data."""
+def array_of(value: object) -> np.ndarray:
+    """An array of JAX or numpy as one of numpy; PRNG keys become their data."""
     if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended):
         value = jax.random.key_data(value)
-    array = np.asarray(value)
+    return np.asarray(value)
+
+
+def constant_of(value: object) -> Value:
+    """An array of JAX or numpy as a constant; PRNG keys become their data."""
+    array = array_of(value)
     if array.dtype.kind == "c":
         return Pair(Constant(np.real(array)), Constant(np.imag(array)))
     return Constant(array)

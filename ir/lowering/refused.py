@@ -34,13 +34,6 @@ refuses(
     "masked_load", "masked_swap", "run_state", "empty_ref", "empty2",
 )  # fmt: skip
 refuses(
-    "random numbers depend on a key that is an input or a weight, and no file holds a generator; "
-    "use a constant key, or make them outside apply_fn and give them as an input",
-    "random_bits", "random_clone", "random_fold_in", "random_gamma", "random_seed", "random_split",
-    "random_unwrap", "random_wrap", "rng_bit_generator", "rng_uniform", "threefry2x32",
-    "threefry4x32", "philox2x32", "philox4x32",
-)  # fmt: skip
-refuses(
     "it is a series whose length depends on the data, and no closed form of a stated accuracy is "
     "known to this version of fnckpt; compute it outside apply_fn and give the result as an input",
     "igamma", "igammac", "igamma_grad_a", "regularized_incomplete_beta",

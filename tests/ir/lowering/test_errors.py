@@ -43,10 +43,6 @@ def by_long_scan(x):
     return lax.scan(lambda c, _: (c + 1, None), x, None, length=600)[0]
 
 
-def by_key(x):
-    return jax.random.normal(jax.random.key(x[0, 0].astype(np.int32)), (3,))
-
-
 def by_gammainc(x):
     return jax.scipy.special.gammainc(x, x)
 
@@ -71,7 +67,6 @@ FUNCTIONS: dict[Callable[..., object], tuple[str, str, str]] = {
     by_cond: ("cond", "return lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x)", "jnp.where"),
     by_while: ("while", "return lax.while_loop(", "fori_loop"),
     by_long_scan: ("scan", "return lax.scan(", "max_unroll=512"),
-    by_key: ("random_seed", "return jax.random.normal(", "constant key"),
     by_gammainc: ("igamma", "return jax.scipy.special.gammainc(x, x)", "outside apply_fn"),
     by_pallas: ("pallas_call", "return pallas.pallas_call(", "Pallas kernel"),
 }

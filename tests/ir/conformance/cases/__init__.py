@@ -9,6 +9,7 @@ from tests.ir.conformance.cases import (
     linalg,
     networks,
     products,
+    random,
     reductions,
     shapes,
 )
@@ -23,5 +24,6 @@ FAMILIES = (
     control,
     complexes,
     linalg,
+    random,
 )
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
