@@ -119,12 +119,14 @@ class FuncGraph:
       inputs: the parameters that a caller gives, unused ones too.
       outputs: the results in order; one node may stand twice, and may be an input.
       output_names: one name for each output.
+      left_out: the effects that no output depends on, as ``primitive: line``, which are not here.
     """
 
     name: str
     inputs: tuple[Parameter, ...]
     outputs: tuple[Node, ...]
     output_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, each after what it uses."""

@@ -74,6 +74,7 @@ class ExportResult(os.PathLike[str]):
     def rows(self) -> list[tuple[str, str]]:
         """What the result shows of itself, as (name, value)."""
         precision = [] if self.narrowing is None else [("precision", str(self.narrowing))]
+        left_out = [("left out", "; ".join(self.left_out))] if self.left_out else []
         return [
             ("file", str(self.path)),
             ("format", self.file_format),
@@ -82,11 +83,17 @@ class ExportResult(os.PathLike[str]):
             ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
             ("passes", ", ".join(self.passes) or "none"),
             *precision,
+            *left_out,
             ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),
             ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
             ("bytes", f"{self.bytes:,}"),
             ("seconds", f"{self.seconds:.2f}"),
         ]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The prints and callbacks that no output depends on, each with its source line."""
+        return self.graph.left_out
 
     @property
     def flops(self) -> int:

@@ -9,6 +9,7 @@ import jax
 import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.interpreters import partial_eval
 
 from fnckpt.ir.graph import Aval
 
@@ -39,6 +40,13 @@ def bind(eqn: JaxprEqn, args: Sequence[jax.Array]) -> Sequence[jax.Array]:
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
     results = eqn.primitive.bind(*functions, *args, **params)
     return results if eqn.primitive.multiple_results else [results]
+
+
+def without_dead(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """A jaxpr of the same arguments without the equations that no result and no effect needs."""
+    every = [True] * len(closed.jaxpr.outvars)
+    live, _ = partial_eval.dce_jaxpr(closed.jaxpr, every, instantiate=True)
+    return ClosedJaxpr(live, closed.consts)
 
 
 class Generator(Protocol):

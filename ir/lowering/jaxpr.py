@@ -9,8 +9,17 @@ import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Origin, Parameter
-from fnckpt.ir.lowering.known import computed, constant_of, is_extended
+from fnckpt.ir.attributes import integer
+from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Origin, Parameter, ordered
+from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.known import (
+    IMPURE,
+    NOT_LOWERED,
+    computed,
+    constant_of,
+    is_extended,
+    is_stand_in,
+)
 from fnckpt.ir.lowering.random import move_keys
 from fnckpt.ir.lowering.registry import (
     CALLS,
@@ -123,13 +132,24 @@ def _why_not(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A problem, and whether its equation does something else than to compute its results.
+
+    It is no problem of the function where no output depends on it.
+    """
+
+    problem: Problem
+    is_effect: bool
+
+
+@dataclass(frozen=True)
 class Run:
     """One lowering: its limit on unrolling, its way with an equation, the problems found so far."""
 
     max_unroll: int
     lowered: Callable[[Site, JaxprEqn, Sequence[Value]], Value | Sequence[Value]] = by_rule
     results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Found] = field(default_factory=list)
 
 
 def lower(
@@ -155,21 +175,35 @@ def lower(
       NotLowered: naming every equation that cannot be lowered.
     """
     run = Run(max_unroll)
+    closed = compat.without_dead(closed)
     consts = [constant_of(value) for value in closed.consts]
-    complex_inputs = [p.name for p in inputs if p.aval.dtype.kind == "c"]
-    run.problems.extend(_complex_problem("input", label) for label in complex_inputs)
+    border = [_complex_problem("input", p.name) for p in inputs if p.aval.dtype.kind == "c"]
     args = [_parts(parameter) for parameter in (*parameters, *inputs)]
     outputs = interpret(run, closed.jaxpr, consts, args)
+    border += [
+        _complex_problem("output", label)
+        for label, output in zip(output_names, outputs, strict=True)
+        if isinstance(output, Pair)
+    ]
+    reached = _reached(outputs)
+    problems = [*border, *(run.problems[i].problem for i in sorted(reached))]
+    if problems:
+        raise NotLowered(tuple(dict.fromkeys(problems)))
     real = [output for output in outputs if not isinstance(output, Pair)]
-    if len(real) < len(outputs):
-        run.problems.extend(
-            _complex_problem("output", label)
-            for label, output in zip(output_names, outputs, strict=True)
-            if isinstance(output, Pair)
-        )
-    if run.problems:
-        raise NotLowered(tuple(dict.fromkeys(run.problems)))
-    return FuncGraph(name, tuple(inputs), tuple(real), tuple(output_names))
+    unseen = [each for i, each in enumerate(run.problems) if i not in reached and each.is_effect]
+    left_out = dict.fromkeys(f"{e.problem.primitive}: {e.problem.line}" for e in unseen)
+    return FuncGraph(name, tuple(inputs), tuple(real), tuple(output_names), tuple(left_out))
+
+
+def _reached(outputs: Sequence[Value]) -> set[int]:
+    """The numbers of the problems that an output depends on."""
+    parts = [part for value in outputs for part in _nodes(value)]
+    stand_ins = [node for node in ordered(parts) if isinstance(node, CNode) and is_stand_in(node)]
+    return {integer(node, "problem") for node in stand_ins if node.attrs}
+
+
+def _nodes(value: Value) -> tuple[Node, ...]:
+    return (value.real, value.imag) if isinstance(value, Pair) else (value,)
 
 
 def _complex_problem(kind: str, name: str) -> Problem:
@@ -232,23 +266,29 @@ def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -
         site = Site(results, place.origin(), partial(_call, run, place), run.max_unroll)
         values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
-        return _refused(run, eqn, place, str(refusal))
+        return _refused(run, eqn, inputs, place, str(refusal))
     except (InconclusiveDimensionOperation, TypeError, ValueError):
         # A rule takes a symbolic size for a number: it needs to know it.
         if not (sizes := _symbolic_sizes(eqn)):
             raise
         reason = f"its size {sizes} is symbolic, and its rule needs numbers; give a number there"
-        return _refused(run, eqn, place, reason)
+        return _refused(run, eqn, inputs, place, reason)
     values = [values] if isinstance(values, Parameter | Constant | CNode | Pair) else list(values)
     found = tuple(value.aval for value in values)
     assert run.problems or found == results, f"{name}: lowered to {found}, JAX says {results}"
     return values
 
 
-def _refused(run: Run, eqn: JaxprEqn, place: _Place, reason: str) -> Sequence[Value]:
+def _refused(
+    run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place, reason: str
+) -> Sequence[Value]:
     """Note the problem; values of the right shapes, so that the rest is looked at."""
-    run.problems.append(Problem(eqn.primitive.name, user_line(place.path), reason))
-    return [_stand_in(_aval_or_scalar(var)) for var in eqn.outvars]
+    problem = Problem(eqn.primitive.name, user_line(place.path), reason)
+    is_effect = bool(eqn.effects) or not eqn.outvars or eqn.primitive.name in IMPURE
+    run.problems.append(Found(problem, is_effect))
+    behind = tuple(node for value in inputs for node in _nodes(value))
+    number = len(run.problems) - 1
+    return [_stand_in(_aval_or_scalar(var), behind, number) for var in eqn.outvars]
 
 
 def _symbolic_sizes(eqn: JaxprEqn) -> str:
@@ -274,9 +314,10 @@ def _aval_or_scalar(var: Var) -> Aval:
     return Aval((), np.dtype(np.uint32))
 
 
-def _stand_in(aval: Aval) -> Value:
+def _stand_in(aval: Aval, inputs: tuple[Node, ...] = (), problem: int | None = None) -> Value:
     """A value of the right shape for what could not be lowered, so that the rest is looked at."""
+    attrs = {} if problem is None else {"problem": problem}
     if aval.dtype.kind == "c":
-        part = part_of(aval)
-        return Pair(CNode("NotLowered", (), {}, (part,)), CNode("NotLowered", (), {}, (part,)))
-    return CNode("NotLowered", (), {}, (aval,))
+        real, imag = (CNode(NOT_LOWERED, inputs, attrs, (part_of(aval),)) for _ in range(2))
+        return Pair(real, imag)
+    return CNode(NOT_LOWERED, inputs, attrs, (aval,))

@@ -24,6 +24,9 @@ PRNGS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg
 MOST_SIZES = 64  # of an array of indices that is looked at
 KEEPS_SIZES = frozenset({"Cast", "Concat", "Reshape"})
 
+# The operator that stands where an equation could not be lowered; no finished graph has it.
+NOT_LOWERED = "NotLowered"
+
 # What calls back into Python may look at a clock or a file: a value it gives is not a constant.
 IMPURE = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print", "infeed"})
 
@@ -49,12 +52,22 @@ def _settled(node: Node) -> np.ndarray | None:
         return node.value
     found: dict[int, np.ndarray | tuple[np.ndarray, ...]] = {}
     below = ordered([node])
-    if any(not inputs_of(n) and not isinstance(n, Constant) for n in below):
+    if any(not _is_computed(n) for n in below):
         return None
     for n in below:
         found[id(n)] = compute(n, [found[id(i)] for i in inputs_of(n)])
     value = found[id(node)]
     return value if isinstance(value, np.ndarray) else None
+
+
+def _is_computed(node: Node) -> bool:
+    """Whether this is a constant, or an operator with a meaning."""
+    return (bool(inputs_of(node)) and not is_stand_in(node)) or isinstance(node, Constant)
+
+
+def is_stand_in(node: Node) -> bool:
+    """Whether this stands for the result of an equation that could not be lowered."""
+    return isinstance(node, CNode) and node.op == NOT_LOWERED
 
 
 def known_sizes(node: Node) -> tuple[int, ...] | None:

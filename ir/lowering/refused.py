@@ -8,8 +8,8 @@ refuses(
     "eig", "eigh", "hessenberg", "schur", "svd", "tridiagonal",
 )  # fmt: skip
 refuses(
-    "a callback is Python code, which no file holds; write it with jax.numpy, or do it outside "
-    "apply_fn",
+    "a callback is Python code, which no file holds, and an output depends on its value; write it "
+    "with jax.numpy, or do it outside apply_fn",
     "debug_callback", "debug_print", "io_callback", "pure_callback",
 )  # fmt: skip
 refuses(
