@@ -19,8 +19,9 @@ from fnckpt.ir.lowering.known import (
     constant_of,
     is_extended,
     is_stand_in,
+    known_value,
 )
-from fnckpt.ir.lowering.random import move_keys
+from fnckpt.ir.lowering.random import move_keys, moves_keys
 from fnckpt.ir.lowering.registry import (
     CALLS,
     COMPLEX_RULES,
@@ -114,20 +115,37 @@ def by_rule(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Value | Seque
         values = computed(eqn, inputs)
         if values is not None:
             return values
-    if holds_keys and rule is None:
-        return KEY_RULES.get(name, move_keys)(site, eqn, *inputs)
-    if rule is None:
-        raise Refusal(_why_not(name))
-    return rule(site, *inputs, **arguments(rule, eqn.params))
+    if rule is not None:
+        return rule(site, *inputs, **arguments(rule, eqn.params))
+    if holds_keys and name in KEY_RULES:
+        return KEY_RULES[name](site, eqn, *inputs)
+    if holds_keys and moves_keys(eqn):
+        return move_keys(site, eqn, *inputs)
+    if name not in RULES and name not in REFUSED:
+        known = [
+            None if is_extended(v) else known_value(x)
+            for v, x in zip(eqn.invars, inputs, strict=True)
+        ]
+        closed = compat.definition(eqn, known)
+        if closed is not None:
+            rest = [x for x, value in zip(inputs, known, strict=True) if value is None]
+            return site.call(closed, rest)
+    raise Refusal(_why_not(name, holds_keys))
 
 
-def _why_not(name: str) -> str:
+def _why_not(name: str, holds_keys: bool) -> str:
     if name in REFUSED:
         return REFUSED[name]
-    of = "complex numbers" if name in RULES else f"{name}"
+    if name not in RULES:
+        return (
+            f"no lowering rule for {name}, and its own definition is none that JAX can trace; "
+            "write it with other operations, move it out of apply_fn, or add a rule as "
+            "docs/adding.md tells"
+        )
+    of = "PRNG keys" if holds_keys else "complex numbers"
     return (
-        f"no lowering rule for {of if of == name else f'{name} of {of}'}; write it with other "
-        "operations, or move it out of apply_fn"
+        f"no lowering rule for {name} of {of}; write it with other operations, move it out of "
+        "apply_fn, or add a rule as docs/adding.md tells"
     )
 
 

@@ -6,6 +6,7 @@ function of the key's data, traced; the cipher below is written out.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import jax
@@ -140,6 +141,13 @@ def lower_fold_in(site: Site, eqn: JaxprEqn, keys: Node, numbers: Node) -> Value
     return folded
 
 
+@lowers_keys("random_gamma")
+def lower_gamma(site: Site, eqn: JaxprEqn, keys: Value, shapes: Value) -> tuple[Value, ...]:
+    """JAX's own loop of draws, for all elements at once as XLA has it."""
+    together = partial(eqn.primitive.impl, use_vmap=True, **eqn.params)
+    return site.call(compat.traced(eqn, together), (keys, shapes))
+
+
 @lowers_keys("eq", "ne")
 def compare_keys(site: Site, eqn: JaxprEqn, x: Node, y: Node) -> Node:
     """Keys are equal where all of their data are."""
@@ -154,16 +162,16 @@ def _axes(keys: Node) -> int:
     return len(keys.aval.shape) - 1
 
 
+def moves_keys(eqn: JaxprEqn) -> bool:
+    """Whether a primitive has keys to move, and gives nothing but keys."""
+    return any(map(is_extended, eqn.invars)) and all(map(is_extended, eqn.outvars))
+
+
 def move_keys(site: Site, eqn: JaxprEqn, *inputs: Value) -> tuple[Value, ...]:
     """A primitive that moves elements, for each word of the keys."""
-    own = tuple(-1 if is_extended(atom) else None for atom in eqn.invars)
-    if -1 not in own or not all(map(is_extended, eqn.outvars)):
-        raise Refusal(
-            "it makes something else of PRNG keys, and no rule says what; use their data, "
-            "jax.random.key_data"
-        )
+    words = tuple(-1 if is_extended(atom) else None for atom in eqn.invars)
 
     def move(*arrays: Array) -> Sequence[Array]:
         return tuple(compat.bind(eqn, arrays))
 
-    return composed(site, jax.vmap(move, in_axes=own, out_axes=-1), *inputs)
+    return composed(site, jax.vmap(move, in_axes=words, out_axes=-1), *inputs)

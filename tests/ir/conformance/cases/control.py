@@ -122,7 +122,7 @@ REFUSED = {
         "max_unroll",
     ),
     "a long while": (
-        lambda x: lax.while_loop(lambda c: c[0] < 600, lambda c: (c[0] + 1, c[1]), (0, x))[1],
+        lambda x: lax.while_loop(lambda c: c[0] < 600, lambda c: (c[0] + 1, c[1] + 1), (0, x))[1],
         "max_unroll",
     ),
     "pure_callback": (lambda x: jax.pure_callback(np.sin, x, x), "Python code"),
