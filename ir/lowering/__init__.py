@@ -3,6 +3,7 @@
 from fnckpt.ir.lowering import (
     bits,
     calls,
+    collective,
     complexes,
     conv,
     dot,
@@ -42,6 +43,7 @@ __all__ = [
     "Site",
     "bits",
     "calls",
+    "collective",
     "complexes",
     "conv",
     "dot",

@@ -22,10 +22,8 @@ refuses(
 )  # fmt: skip
 refuses(
     "it speaks to other devices, and a file is run by one; export the function of one device",
-    "all_gather", "all_gather_invariant", "all_gather_reduced", "all_to_all", "axis_index",
-    "pbroadcast", "pmax", "pmin", "ppermute", "psend", "precv", "psum", "psum_invariant",
-    "ragged_all_to_all", "reduce_scatter", "shard_map", "xla_pmap",
-    "unreduced_psum", "unreduced_reduce_scatter", "preduced",
+    "psend", "precv", "ragged_all_to_all", "xla_pmap", "unreduced_psum",
+    "unreduced_reduce_scatter", "preduced",
 )  # fmt: skip
 refuses(
     "it reads or writes a mutable reference, and a graph is a pure function; return new arrays "
@@ -55,8 +53,4 @@ refuses(
 refuses(
     "a part of JAX's own export, which no traced function holds; export the function itself",
     "dimension_size", "shape_assertion",
-)  # fmt: skip
-refuses(
-    "a product of sparse or ragged groups, whose sizes are data; use jax.lax.dot_general",
-    "ragged_dot_general",
 )  # fmt: skip

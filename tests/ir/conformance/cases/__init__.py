@@ -12,6 +12,7 @@ from tests.ir.conformance.cases import (
     random,
     reductions,
     shapes,
+    small,
 )
 
 FAMILIES = (
@@ -25,5 +26,6 @@ FAMILIES = (
     complexes,
     linalg,
     random,
+    small,
 )
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
