@@ -126,12 +126,14 @@ class FuncGraph:
       inputs: the parameters that a caller gives, unused ones too.
       outputs: the results in order; one node may stand twice, and may be an input.
       output_names: one name for each output.
+      left_out: the effects that no output depends on, as ``primitive: line``, which are not here.
     """
 
     name: str
     inputs: tuple[Parameter, ...]
     outputs: tuple[Node, ...]
     output_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, each after what it uses."""
@@ -199,6 +201,11 @@ def graphs_of(node: Node) -> tuple[FuncGraph, ...]:
 HOLDS_GRAPHS = frozenset({"Cond", "Scan", "While"})
 
 Change = Callable[[FuncGraph], FuncGraph]
+
+
+def nodes_inside(node: Node) -> list[Node]:
+    """The node, and every node of the graphs that it holds."""
+    return [node, *(inner for graph in graphs_of(node) for inner in graph.every_node())]
 
 
 def with_graphs(node: Node, change: Change) -> Node:

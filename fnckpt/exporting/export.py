@@ -23,7 +23,8 @@ from fnckpt.files import replacing
 from fnckpt.ir.cost import Heavy, flops, heaviest
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.lowering import NotLowered, Problem, lower
-from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
+from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var
+from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
 from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
@@ -77,6 +78,7 @@ class ExportResult(os.PathLike[str]):
     def rows(self) -> list[tuple[str, str]]:
         """What the result shows of itself, as (name, value)."""
         precision = [] if self.narrowing is None else [("precision", str(self.narrowing))]
+        left_out = [("left out", "; ".join(self.left_out))] if self.left_out else []
         return [
             ("file", str(self.path)),
             ("format", self.file_format),
@@ -85,11 +87,17 @@ class ExportResult(os.PathLike[str]):
             ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
             ("passes", ", ".join(self.passes) or "none"),
             *precision,
+            *left_out,
             ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),
             ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
             ("bytes", f"{self.bytes:,}"),
             ("seconds", f"{self.seconds:.2f}"),
         ]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The prints and callbacks that no output depends on, each with its source line."""
+        return self.graph.left_out
 
     @property
     def flops(self) -> int:
@@ -340,11 +348,9 @@ def is_array(leaf: object) -> bool:
 
 
 def _weight(name: str, leaf: object, var: Var) -> Parameter:
-    """The leaf as a named weight; a PRNG key has no value that a file could hold."""
-    if is_extended(var):
-        return Parameter(name, Aval((), np.dtype(np.uint32)), path=name)
-    value = np.asarray(leaf, aval_of_var(var).dtype)
-    return Parameter(name, aval_of_var(var), value, path=name)
+    """The leaf as a named weight; of PRNG keys, their data."""
+    aval = aval_of_var(var)
+    return Parameter(name, aval, array_of(leaf).astype(aval.dtype, copy=False), path=name)
 
 
 def _optimized(

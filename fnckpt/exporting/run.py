@@ -11,6 +11,7 @@ import numpy as np
 
 from fnckpt.errors import FormatError
 from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import ValueSummary
 
@@ -29,7 +30,8 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
     Args:
       file: a ``.onnx``, ``.mindir`` or ``.air`` file, or an ``ExportResult``.
       inputs: the arrays in order, a dict of them by the names of the inputs, or one array where
-        there is one input. Shapes and dtypes are those of the inputs of the file.
+        there is one input. Shapes and dtypes are those of the inputs of the file; PRNG keys may
+        be keys or their data.
 
     Returns:
       An array for each output, in order.
@@ -50,10 +52,10 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
       12.0
     """
     if isinstance(inputs, Mapping):
-        given = {str(name): np.asarray(array) for name, array in inputs.items()}
+        given = {str(name): array_of(array) for name, array in inputs.items()}
     else:
         arrays = [inputs] if isinstance(inputs, np.ndarray | jax.Array) else inputs
-        given = {str(i): np.asarray(array) for i, array in enumerate(arrays)}
+        given = {str(i): array_of(array) for i, array in enumerate(arrays)}
     return list(run_named(Path(file), given).values())
 
 

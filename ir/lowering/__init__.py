@@ -3,6 +3,7 @@
 from fnckpt.ir.lowering import (
     bits,
     calls,
+    collective,
     complexes,
     control,
     conv,
@@ -13,6 +14,7 @@ from fnckpt.ir.lowering import (
     index,
     linalg,
     pool,
+    random,
     reduction,
     refused,
     shape,
@@ -22,6 +24,7 @@ from fnckpt.ir.lowering import (
 from fnckpt.ir.lowering.jaxpr import NotLowered, Problem, lower
 from fnckpt.ir.lowering.registry import (
     COMPLEX_RULES,
+    KEY_RULES,
     REFUSED,
     RULES,
     Pair,
@@ -33,6 +36,7 @@ from fnckpt.ir.lowering.registry import (
 
 __all__ = [
     "COMPLEX_RULES",
+    "KEY_RULES",
     "REFUSED",
     "RULES",
     "NotLowered",
@@ -42,6 +46,7 @@ __all__ = [
     "Site",
     "bits",
     "calls",
+    "collective",
     "complexes",
     "control",
     "conv",
@@ -55,6 +60,7 @@ __all__ = [
     "lowers",
     "lowers_complex",
     "pool",
+    "random",
     "reduction",
     "refused",
     "shape",

@@ -18,7 +18,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Primitive
 
 from fnckpt.exporting.export import trace
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.lowering import COMPLEX_RULES, REFUSED, RULES
+from fnckpt.ir.lowering import COMPLEX_RULES, KEY_RULES, REFUSED, RULES
 from fnckpt.ir.lowering.registry import CALLS
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.targets import target
@@ -195,7 +195,7 @@ def limits(name: str, file_format: str) -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    names = sorted({*RULES, *COMPLEX_RULES, *REFUSED})
+    names = sorted({*RULES, *COMPLEX_RULES, *KEY_RULES, *REFUSED})
     graphs, rows = examples(), []
     reasons = list(dict.fromkeys(REFUSED.values()))
     of_targets = [

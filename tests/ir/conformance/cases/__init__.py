@@ -10,8 +10,10 @@ from tests.ir.conformance.cases import (
     loops,
     networks,
     products,
+    random,
     reductions,
     shapes,
+    small,
 )
 
 FAMILIES = (
@@ -25,5 +27,7 @@ FAMILIES = (
     loops,
     complexes,
     linalg,
+    random,
+    small,
 )
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
