@@ -13,6 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
+from fnckpt.ir.border import NO_COMPLEX, Border
+
 Attr = None | bool | int | float | complex | str | np.dtype | tuple["Attr", ...]
 
 
@@ -119,12 +121,14 @@ class FuncGraph:
       inputs: the parameters that a caller gives, unused ones too.
       outputs: the results in order; one node may stand twice, and may be an input.
       output_names: one name for each output.
+      border: which inputs, outputs and weights stand for complex values.
     """
 
     name: str
     inputs: tuple[Parameter, ...]
     outputs: tuple[Node, ...]
     output_names: tuple[str, ...]
+    border: Border = NO_COMPLEX
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, each after what it uses."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from fnckpt.errors import FormatError
 from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.ir.border import as_complex, as_real
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import ValueSummary
 
@@ -26,10 +27,11 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
     Args:
       file: a ``.onnx``, ``.mindir`` or ``.air`` file, or an ``ExportResult``.
       inputs: the arrays in order, a dict of them by the names of the inputs, or one array where
-        there is one input. Shapes and dtypes are those of the inputs of the file.
+        there is one input. Shapes and dtypes are those of the inputs of the file; one that stands
+        for complex numbers takes a complex array, or a real one with a last axis of 2.
 
     Returns:
-      An array for each output, in order.
+      An array for each output, in order; a complex one where the file says so.
 
     Raises:
       FormatError: it is not a file of one of these formats.
@@ -76,7 +78,10 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
             f"{path}: needs {runtime}, which is not installed; pip install '{EXTRAS[name]}'"
         )
     outputs = compute(path, inputs)
-    return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
+    return {
+        value.name: as_complex(array) if value.is_complex else array
+        for value, array in zip(summary.outputs, outputs, strict=True)
+    }
 
 
 def _ordered(
@@ -87,7 +92,8 @@ def _ordered(
         raise ValueError(
             f"{path}: takes {len(names)} inputs ({', '.join(map(str, inputs))}), {len(given)} given"
         )
-    rows = [given[name] for name in names] if set(given) == set(names) else list(given.values())
+    arrays = [given[name] for name in names] if set(given) == set(names) else list(given.values())
+    rows = [as_real(x) if v.is_complex else x for v, x in zip(inputs, arrays, strict=True)]
     for value, array in zip(inputs, rows, strict=True):
         fits = array.dtype.name == value.dtype and len(array.shape) == len(value.shape)
         if not fits or any(

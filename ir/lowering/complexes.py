@@ -95,7 +95,13 @@ def lower_imag(site: Site, x: Pair) -> Node:
 
 @lowers_complex("complex")
 def lower_complex(site: Site, real: Node, imag: Node) -> Pair:
-    return Pair(real, imag)
+    """The parts may be broadcast to each other."""
+    shape = site.aval.shape
+    whole = (
+        part if part.aval.shape == shape else site.apply("BroadcastTo", part, shape=shape)
+        for part in (real, imag)
+    )
+    return Pair(*whole)
 
 
 @lowers_complex("conj")

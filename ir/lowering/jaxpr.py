@@ -9,8 +9,10 @@ import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
+from fnckpt.ir.border import Border
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Origin, Parameter
 from fnckpt.ir.lowering.known import computed, constant_of, is_extended
+from fnckpt.ir.lowering.parts import as_in_file, is_complex, joined, split
 from fnckpt.ir.lowering.registry import (
     CALLS,
     COMPLEX_RULES,
@@ -157,47 +159,19 @@ def lower(
     """
     run = Run(max_unroll)
     consts = [constant_of(value) for value in closed.consts]
-    complex_inputs = [p.name for p in inputs if p.aval.dtype.kind == "c"]
-    run.problems.extend(_complex_problem("input", label) for label in complex_inputs)
-    args = [_parts(parameter) for parameter in (*parameters, *inputs)]
+    held = [as_in_file(parameter) for parameter in (*parameters, *inputs)]
+    given = zip((*parameters, *inputs), held, strict=True)
+    args = [split(real) if is_complex(old) else real for old, real in given]
     outputs = interpret(run, closed.jaxpr, consts, args)
-    real = [output for output in outputs if not isinstance(output, Pair)]
-    if len(real) < len(outputs):
-        run.problems.extend(
-            _complex_problem("output", label)
-            for label, output in zip(output_names, outputs, strict=True)
-            if isinstance(output, Pair)
-        )
     if run.problems:
         raise NotLowered(tuple(dict.fromkeys(run.problems)))
-    return FuncGraph(name, tuple(inputs), tuple(real), tuple(output_names))
-
-
-def _complex_problem(kind: str, name: str) -> Problem:
-    return Problem(
-        kind,
-        name,
-        "it is complex, and a file's inputs and outputs are real numbers; use its real and its "
-        "imaginary part as two (jnp.real, jnp.imag, jax.lax.complex inside apply_fn)",
+    border = Border(
+        inputs=tuple(i for i, each in enumerate(inputs) if is_complex(each)),
+        outputs=tuple(i for i, each in enumerate(outputs) if isinstance(each, Pair)),
+        weights=tuple(weight.name for weight in parameters if is_complex(weight)),
     )
-
-
-def _parts(parameter: Parameter) -> Value:
-    """A complex weight as two real ones."""
-    if parameter.aval.dtype.kind != "c":
-        return parameter
-    if parameter.value is None:
-        return _stand_in(parameter.aval)
-    parts = [
-        Parameter(
-            f"{parameter.name}.{part}",
-            Aval(value.shape, value.dtype),
-            np.ascontiguousarray(value),
-            parameter.path and f"{parameter.path}.{part}",
-        )
-        for part, value in (("real", np.real(parameter.value)), ("imag", np.imag(parameter.value)))
-    ]
-    return Pair(*parts)
+    taken = tuple(held[len(parameters) :])
+    return FuncGraph(name, taken, tuple(map(joined, outputs)), tuple(output_names), border)
 
 
 def interpret(

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from fnckpt.ir.border import KEY
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
@@ -109,7 +110,10 @@ def _model(
     )
     ids = [helper.make_opsetid("", opset)]
     version = helper.find_min_ir_version_for(ids)
-    return helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
+    model = helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
+    if graph.border:
+        helper.set_model_props(model, {KEY: graph.border.text()})
+    return model
 
 
 def _info(name: str, aval: Aval) -> onnx.ValueInfoProto:

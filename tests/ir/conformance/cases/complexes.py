@@ -158,23 +158,9 @@ def functions() -> Iterator[Case]:
         ),
     )
     yield Case(
-        "complex: an input is refused",
-        lambda z: jnp.abs(z),
-        (np.ones(3, np.complex64),),
-        cannot={"graph": "real and its imaginary part"},
-    )
-    yield Case(
-        "complex: an output is refused",
-        lambda x: x * 1j,
-        (normal(3),),
-        cannot={"graph": "real and its imaginary part"},
-    )
-    yield Case(
-        "complex: arcsin has no rule",
-        of_pair(jnp.arcsin),
-        (normal(3), normal(3)),
-        cannot={"graph": "asin of complex numbers"},
-    )
+        "complex from parts of other sizes", lambda a, b: parts(lax.complex(a, b)),
+        (normal(3, 1), normal(3, 2)),
+    )  # fmt: skip
     yield Case(
         "conv: complex",
         lambda a, b: parts(lax.conv(lax.complex(a, a * 2), lax.complex(b, -b), (1, 1), "SAME")),
