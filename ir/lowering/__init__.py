@@ -3,6 +3,7 @@
 from fnckpt.ir.lowering import (
     bits,
     calls,
+    complex_reductions,
     complexes,
     conv,
     dot,
@@ -41,6 +42,7 @@ __all__ = [
     "Site",
     "bits",
     "calls",
+    "complex_reductions",
     "complexes",
     "conv",
     "dot",
