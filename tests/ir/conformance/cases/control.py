@@ -130,8 +130,6 @@ REFUSED = {
         lambda x: jax.random.normal(jax.random.key(x[0, 0].astype(np.int32)), (3,)),
         "PRNG key",
     ),
-    "gammainc": (lambda x: jax.scipy.special.gammainc(x**2, x**2), "depends on the data"),
-    "betainc": (lambda x: jax.scipy.special.betainc(x**2, x**2, 0.5), "depends on the data"),
 }
 
 RANDOM = {
