@@ -18,6 +18,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from fnckpt.ir.border import NO_COMPLEX, Border
+
 Attr: TypeAlias = (
     "bool | int | float | complex | str | np.dtype | FuncGraph | tuple[Attr, ...] | None"
 )
@@ -127,6 +129,7 @@ class FuncGraph:
       outputs: the results in order; one node may stand twice, and may be an input.
       output_names: one name for each output.
       left_out: the effects that no output depends on, as ``primitive: line``, which are not here.
+      border: which inputs, outputs and weights stand for complex values.
     """
 
     name: str
@@ -134,6 +137,7 @@ class FuncGraph:
     outputs: tuple[Node, ...]
     output_names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    border: Border = NO_COMPLEX
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, each after what it uses."""

@@ -44,7 +44,8 @@ class ExportResult(os.PathLike[str]):
     Attributes:
       path: the main file.
       file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``.
-      inputs: name, dtype and shape of each input, in the order of ``sample_input``'s leaves.
+      inputs: name, dtype and shape of each input, in the order of ``sample_input``'s leaves, as
+        the file has it. One that ``is_complex`` is real there, its parts along a last axis of 2.
       outputs: the same of each output.
       nodes: the number of operators in the file.
       traced_nodes: how many there were before any pass.
@@ -162,7 +163,8 @@ def export(
     Args:
       params: a pytree; its arrays become the named weights of the file, called by their path
         (``params.Conv_0.kernel``), and its other leaves, Python's numbers among them, are passed
-        to ``apply_fn`` as they are.
+        to ``apply_fn`` as they are. Complex arrays, here and among inputs and outputs, are real
+        ones in the file, float32 or float64, with a last axis of 2: real part, imaginary part.
       apply_fn: a pure function.
       sample_input: an array or ``jax.ShapeDtypeStruct`` that says shape and dtype of the one
         input, or a tuple of them for several; each may be a pytree. Sizes that ONNX and MindIR
@@ -240,10 +242,12 @@ def export(
     return ExportResult(
         path=path,
         file_format=goal.name,
-        inputs=tuple(_summary(p.name, p.aval) for p in graph.inputs),
+        inputs=tuple(
+            _summary(p.name, p.aval, i in graph.border.inputs) for i, p in enumerate(graph.inputs)
+        ),
         outputs=tuple(
-            _summary(n, node.aval)
-            for n, node in zip(graph.output_names, graph.outputs, strict=True)
+            _summary(n, node.aval, i in graph.border.outputs)
+            for i, (n, node) in enumerate(zip(graph.output_names, graph.outputs, strict=True))
         ),
         nodes=encoded.nodes,
         traced_nodes=traced,
@@ -417,6 +421,6 @@ def _message(name: str, goal: Target, problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _summary(name: str, aval: Aval) -> ValueSummary:
+def _summary(name: str, aval: Aval, is_complex: bool) -> ValueSummary:
     shape = tuple(str(size) if is_symbolic(size) else size for size in aval.shape)
-    return ValueSummary(name, aval.dtype.name, shape)
+    return ValueSummary(name, aval.dtype.name, shape, is_complex)

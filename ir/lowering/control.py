@@ -5,13 +5,14 @@ each step is simplified alone, and a runtime has no loop to manage. A target tha
 all of them written out, up to ``max_unroll``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
 from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.known import constant_of, known_value
+from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
 from fnckpt.ir.lowering.trips import equations, known_trips
 from fnckpt.ir.operators import apply, items
@@ -318,14 +319,6 @@ def _like(avals: Sequence[Aval], nodes: Sequence[Node]) -> list[Value]:
     return [
         Pair(next(rest), next(rest)) if aval.dtype.kind == "c" else next(rest) for aval in avals
     ]
-
-
-def each_part(function: Callable[..., Node], *values: Value) -> Value:
-    """``function``, which only moves elements, of real values, or of both parts of complex ones."""
-    real = [x.real if isinstance(x, Pair) else x for x in values]
-    imag = [x.imag if isinstance(x, Pair) else x for x in values]
-    is_complex = any(isinstance(x, Pair) for x in values)
-    return Pair(function(*real), function(*imag)) if is_complex else function(*real)
 
 
 def take_row(site: Site, x: Value, index: int) -> Value:

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, Var, jaxpr_as_fun
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
-from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers
+from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_complex
 from fnckpt.ir.operators.reduction import least_and_greatest
 
 Ints = tuple[int, ...]
@@ -37,10 +37,11 @@ def _closed(jaxpr: object, consts: Sequence[object]) -> ClosedJaxpr:
     return ClosedJaxpr(jaxpr, consts)
 
 
+@lowers_complex("reduce")
 @lowers("reduce")
 def lower_reduce(
     site: Site,
-    *args: Node,
+    *args: Value,
     jaxpr: object,
     dimensions: Ints,
     computation: object = None,
@@ -113,10 +114,11 @@ def windows(
     return result
 
 
+@lowers_complex("reduce_window")
 @lowers("reduce_window")
 def lower_reduce_window(
     site: Site,
-    *args: Node,
+    *args: Value,
     jaxpr: object,
     window_dimensions: Ints,
     window_strides: Ints,

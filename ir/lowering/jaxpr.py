@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from fnckpt.ir.attributes import integer
+from fnckpt.ir.border import Border
 from fnckpt.ir.graph import (
     Aval,
     CNode,
@@ -31,6 +32,7 @@ from fnckpt.ir.lowering.known import (
     is_stand_in,
     known_value,
 )
+from fnckpt.ir.lowering.parts import as_in_file, is_complex, joined, split
 from fnckpt.ir.lowering.random import move_keys, moves_keys
 from fnckpt.ir.lowering.registry import (
     CALLS,
@@ -211,22 +213,29 @@ def lower(
     run = Run(max_unroll, loops=loops)
     closed = compat.without_dead(closed)
     consts = [constant_of(value) for value in closed.consts]
-    border = [_complex_problem("input", p.name) for p in inputs if p.aval.dtype.kind == "c"]
-    args = [_parts(parameter) for parameter in (*parameters, *inputs)]
+    held = [as_in_file(parameter) for parameter in (*parameters, *inputs)]
+    given = zip((*parameters, *inputs), held, strict=True)
+    args = [split(real) if is_complex(old) else real for old, real in given]
     outputs = interpret(run, closed.jaxpr, consts, args)
-    border += [
-        _complex_problem("output", label)
-        for label, output in zip(output_names, outputs, strict=True)
-        if isinstance(output, Pair)
-    ]
     reached = _reached(outputs)
-    problems = [*border, *(run.problems[i].problem for i in sorted(reached))]
-    if problems:
-        raise NotLowered(tuple(dict.fromkeys(problems)))
-    real = [output for output in outputs if not isinstance(output, Pair)]
+    if reached:
+        found = [run.problems[i].problem for i in sorted(reached)]
+        raise NotLowered(tuple(dict.fromkeys(found)))
     unseen = [each for i, each in enumerate(run.problems) if i not in reached and each.is_effect]
     left_out = dict.fromkeys(f"{e.problem.primitive}: {e.problem.line}" for e in unseen)
-    return FuncGraph(name, tuple(inputs), tuple(real), tuple(output_names), tuple(left_out))
+    border = Border(
+        inputs=tuple(i for i, each in enumerate(inputs) if is_complex(each)),
+        outputs=tuple(i for i, each in enumerate(outputs) if isinstance(each, Pair)),
+        weights=tuple(weight.name for weight in parameters if is_complex(weight)),
+    )
+    return FuncGraph(
+        name,
+        tuple(held[len(parameters) :]),
+        tuple(map(joined, outputs)),
+        tuple(output_names),
+        border=border,
+        left_out=tuple(left_out),
+    )
 
 
 def _reached(outputs: Sequence[Value]) -> set[int]:
@@ -239,33 +248,6 @@ def _reached(outputs: Sequence[Value]) -> set[int]:
 
 def _nodes(value: Value) -> tuple[Node, ...]:
     return (value.real, value.imag) if isinstance(value, Pair) else (value,)
-
-
-def _complex_problem(kind: str, name: str) -> Problem:
-    return Problem(
-        kind,
-        name,
-        "it is complex, and a file's inputs and outputs are real numbers; use its real and its "
-        "imaginary part as two (jnp.real, jnp.imag, jax.lax.complex inside apply_fn)",
-    )
-
-
-def _parts(parameter: Parameter) -> Value:
-    """A complex weight as two real ones."""
-    if parameter.aval.dtype.kind != "c":
-        return parameter
-    if parameter.value is None:
-        return _stand_in(parameter.aval)
-    parts = [
-        Parameter(
-            f"{parameter.name}.{part}",
-            Aval(value.shape, value.dtype),
-            np.ascontiguousarray(value),
-            parameter.path and f"{parameter.path}.{part}",
-        )
-        for part, value in (("real", np.real(parameter.value)), ("imag", np.imag(parameter.value)))
-    ]
-    return Pair(*parts)
 
 
 def interpret(

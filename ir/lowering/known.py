@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from fnckpt.ir.attributes import sizes
+from fnckpt.ir.border import as_complex
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node, inputs_of, ordered
 from fnckpt.ir.lowering.compat import bind, wide_numbers
@@ -43,7 +44,7 @@ def known_value(value: Value) -> np.ndarray | None:
     """The array that ``value`` always is, or None where it depends on an input or a weight."""
     if isinstance(value, Pair):
         real, imag = known_value(value.real), known_value(value.imag)
-        return None if real is None or imag is None else np.asarray(real + 1j * imag)
+        return None if real is None or imag is None else as_complex(np.stack([real, imag], -1))
     return _settled(value)
 
 

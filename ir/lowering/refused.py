@@ -36,11 +36,6 @@ refuses(
     "masked_load", "masked_swap", "run_state", "empty_ref", "empty2",
 )  # fmt: skip
 refuses(
-    "it is a series whose length depends on the data, and no closed form of a stated accuracy is "
-    "known to this version of fnckpt; compute it outside apply_fn and give the result as an input",
-    "igamma", "igammac", "igamma_grad_a", "regularized_incomplete_beta",
-)  # fmt: skip
-refuses(
     "a window whose reductions of select and scatter are functions of the user; use the gradient "
     "of a max pooling, or write it with other operations",
     "select_and_scatter",

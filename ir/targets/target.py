@@ -1,9 +1,10 @@
 """What a target is: a table of emitters, its own rewrites, and a writer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fnckpt.ir.border import Border
 from fnckpt.ir.graph import CNode, FuncGraph, everywhere
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
@@ -83,15 +84,28 @@ Shape = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class ValueSummary:
-    """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``."""
+    """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``.
+
+    ``is_complex``: it stands for complex numbers, whose parts lie along its last axis of 2.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    is_complex: bool = False
 
     def __str__(self) -> str:
-        """Like ``image: float32[2,3]``."""
-        return f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+        """Like ``image: float32[2,3]``, or ``z: float32[3,2] for complex64[3]``."""
+        plain = f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+        return f"{plain} for {self.complex_dtype}{self._inner()}" if self.is_complex else plain
+
+    @property
+    def complex_dtype(self) -> str:
+        """The complex dtype that two of ``dtype`` make."""
+        return {"float64": "complex128"}.get(self.dtype, "complex64")
+
+    def _inner(self) -> str:
+        return f"[{','.join(map(str, self.shape[:-1]))}]"
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,21 @@ class Summary:
     parameters: tuple[ValueSummary, ...]
     nodes: tuple[NodeSummary, ...]
     shapes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+
+    def with_border(self, border: Border) -> "Summary":
+        """The same, with what stands for complex numbers marked."""
+
+        def marked(values: Sequence[ValueSummary], which: Callable[[int, str], bool]):
+            return tuple(
+                replace(value, is_complex=which(i, value.name)) for i, value in enumerate(values)
+            )
+
+        return replace(
+            self,
+            inputs=marked(self.inputs, lambda i, _: i in border.inputs),
+            outputs=marked(self.outputs, lambda i, _: i in border.outputs),
+            parameters=marked(self.parameters, lambda _, name: name in border.weights),
+        )
 
 
 class Refused(Exception):

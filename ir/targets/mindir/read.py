@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fnckpt.ir.border import KEY, border_of
 from fnckpt.ir.targets.mindir.check import check
 from fnckpt.ir.targets.mindir.check_control import graphs_of
 from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in, types_of
@@ -42,7 +43,7 @@ def summarize(path: Path) -> Summary:
             for name, tensors in types_of(each).items()
             if tensors
         },
-    )
+    ).with_border(border_of(model.user_info.get(KEY, "")))
 
 
 def value_of(tensor: TensorProto, name: str) -> ValueSummary:

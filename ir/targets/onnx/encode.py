@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from fnckpt.ir.border import KEY
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
@@ -108,7 +109,10 @@ def _model(
     )
     ids = [helper.make_opsetid("", opset)]
     version = helper.find_min_ir_version_for(ids)
-    return helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
+    model = helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
+    if graph.border:
+        helper.set_model_props(model, {KEY: graph.border.text()})
+    return model
 
 
 def _tensor(name: str, value: np.ndarray) -> list[Part]:

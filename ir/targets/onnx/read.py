@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from fnckpt.errors import FormatError
+from fnckpt.ir.border import KEY, border_of
 from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 
 
@@ -42,7 +43,7 @@ def summarize(path: Path) -> Summary:
       FormatError: it is no ONNX file.
     """
     model = _load(path)
-    graph = model.graph
+    graph, held = model.graph, {entry.key: entry.value for entry in model.metadata_props}
     return Summary(
         producer=model.producer_name,
         inputs=tuple(map(_value, graph.input)),
@@ -56,7 +57,7 @@ def summarize(path: Path) -> Summary:
             for n in each.node
         ),
         shapes=_shapes(model),
-    )
+    ).with_border(border_of(held.get(KEY, "")))
 
 
 def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:

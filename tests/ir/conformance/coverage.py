@@ -48,7 +48,8 @@ installed JAX has a primitive in `jax.extend.core.primitives` that is not listed
 - *refused*: the reason is below. An equation whose inputs are all known at export is computed by
   JAX then and refused never, except for callbacks.
 
-Complex numbers are pairs of real ones inside a function, for the primitives marked so.
+Complex numbers are pairs of real ones inside a function, for the primitives marked so; as inputs,
+outputs and weights they are real arrays with a last axis of 2.
 
 | primitive | graph | complex | ONNX | MINDIR | AIR |
 | --- | --- | --- | --- | --- | --- |
