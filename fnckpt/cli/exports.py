@@ -61,7 +61,7 @@ def export(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         fast_math=options.fast_math,
     )
-    print(result)
+    print(repr(result))
     return 0
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from fnckpt.errors import FormatError
-from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.exporting.runtimes import RUNTIMES, check_installed
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import ValueSummary
 
@@ -70,12 +70,8 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         raise FormatError(f"{path}: its suffix is none that can be run; they are {known}")
     summary = target(name).summarize(path)
     inputs = _ordered(path, summary.inputs, given)
-    runtime, compute = RUNTIMES[name]
-    if not is_installed(name):
-        raise ValueError(
-            f"{path}: needs {runtime}, which is not installed; pip install '{EXTRAS[name]}'"
-        )
-    outputs = compute(path, inputs)
+    check_installed(name, str(path))
+    outputs = RUNTIMES[name][1](path, inputs)
     return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
 
 

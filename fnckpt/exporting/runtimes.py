@@ -82,3 +82,16 @@ EXTRAS = {"ONNX": "fnckpt[run]", "MINDIR": "fnckpt[mindspore]"}
 def is_installed(file_format: str) -> bool:
     """Whether the runtime of a format is there."""
     return find_spec(RUNTIMES[file_format][0]) is not None
+
+
+def check_installed(file_format: str, what: str) -> None:
+    """``what`` needs the runtime of a format.
+
+    Raises:
+      ValueError: it is not installed; the message has the command that installs it.
+    """
+    if not is_installed(file_format):
+        runtime = RUNTIMES[file_format][0]
+        raise ValueError(
+            f"{what}: needs {runtime}, which is not installed; pip install '{EXTRAS[file_format]}'"
+        )

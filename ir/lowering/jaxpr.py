@@ -59,7 +59,8 @@ class _Place:
         return _Place((*self.path, eqn), scope)
 
     def origin(self) -> Origin:
-        return Origin(self.scope, partial(user_line, self.path))
+        primitive = self.path[-1].primitive.name if self.path else ""
+        return Origin(self.scope, partial(user_line, self.path), primitive)
 
 
 def shaped(atom: Var | Literal) -> jax.core.ShapedArray:
@@ -131,6 +132,7 @@ class Run:
     lowered: Callable[[Site, JaxprEqn, Sequence[Value]], Value | Sequence[Value]] = by_rule
     results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
     problems: list[Problem] = field(default_factory=list)
+    constant: Callable[[object], Value] = constant_of
 
 
 def lower(
@@ -141,6 +143,7 @@ def lower(
     name: str,
     output_names: Sequence[str],
     max_unroll: int = DEFAULT_MAX_UNROLL,
+    constant: Callable[[object], Value] = constant_of,
 ) -> FuncGraph:
     """The graph of a jaxpr.
 
@@ -151,12 +154,13 @@ def lower(
       name: of the graph.
       output_names: one for each result.
       max_unroll: the most iterations of a loop that are written out.
+      constant: the value of an array that the function closes over; a weight where it has a name.
 
     Raises:
       NotLowered: naming every equation that cannot be lowered.
     """
-    run = Run(max_unroll)
-    consts = [constant_of(value) for value in closed.consts]
+    run = Run(max_unroll, constant=constant)
+    consts = [run.constant(value) for value in closed.consts]
     complex_inputs = [p.name for p in inputs if p.aval.dtype.kind == "c"]
     run.problems.extend(_complex_problem("input", label) for label in complex_inputs)
     args = [_parts(parameter) for parameter in (*parameters, *inputs)]
@@ -263,7 +267,7 @@ def _symbolic_sizes(eqn: JaxprEqn) -> str:
 def _call(run: Run, place: _Place, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]:
     """Lower a jaxpr that an equation holds, in the equation's place."""
     if isinstance(jaxpr, ClosedJaxpr):
-        consts = [constant_of(value) for value in jaxpr.consts]
+        consts = [run.constant(value) for value in jaxpr.consts]
         return tuple(_jaxpr(run, jaxpr.jaxpr, consts, args, place))
     assert isinstance(jaxpr, Jaxpr)
     return tuple(_jaxpr(run, jaxpr, (), args, place))
