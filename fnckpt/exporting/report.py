@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnckpt.exporting.result import ExportResult
-from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.exporting.runtimes import RUNTIMES, is_installed
+from fnckpt.extras import install
 from fnckpt.files import replacing
 from fnckpt.ir.targets.target import Target
 
@@ -86,8 +87,7 @@ def _errors(result: ExportResult) -> list[str]:
     if outcome is None:
         runtime = RUNTIMES[result.file_format][0]
         assert not is_installed(result.file_format)
-        extra = EXTRAS[result.file_format]
-        return ["## Errors", f"Not run: {runtime} is not installed, `pip install '{extra}'`."]
+        return ["## Errors", f"Not run: {runtime} is not installed, `{install(runtime)}`."]
     rows = [(name, f"{error:.1e}") for name, error in outcome.errors.items()]
     about = (
         f"{outcome.runtime} against JAX, on {outcome.given}: the greatest difference over the "
