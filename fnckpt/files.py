@@ -45,7 +45,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:  # it would name the temporary file
+            raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:  # KeyboardInterrupt too
         with suppress(
             OSError
