@@ -1,5 +1,6 @@
 """Options, exit codes, streams and JSON of the command line."""
 
+import argparse
 import inspect
 import json
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 import fnckpt
 from fnckpt import extras
-from fnckpt.cli import main, parser
+from fnckpt.cli import main
 from fnckpt.cli.registry import COMMANDS
 from fnckpt.exporting.export import export
 from fnckpt.ir.targets import TARGETS, target
@@ -80,12 +81,9 @@ def test_every_option_of_export_is_on_the_command_line() -> None:
     named = [n for n in inspect.signature(export).parameters if n != "options"]
     for name in TARGETS:
         named += list(inspect.signature(target(name).encode).parameters)[2:]
-    (words,) = (
-        {word for action in part._actions for word in (*action.option_strings, action.dest)}
-        for group in parser()._subparsers._group_actions  # pyright: ignore
-        for name, part in group.choices.items()
-        if name == "export"
-    )
+    part = argparse.ArgumentParser()
+    COMMANDS["export"].configure(part)
+    words = {word.strip(",[]") for word in part.format_help().split()}
     wanted = [ON_THE_COMMAND_LINE.get(n, "--" + n.replace("_", "-")) for n in named]
     assert [word for word in wanted if word not in words] == []
 
@@ -128,7 +126,7 @@ def test_an_error_of_the_users_function_is_one_line_with_its_place(
     words = exported("--format", "ONNX", function=function, shape="f32[2,4]")
     code, out, err = said_by(words, capsys)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    number = NETS.splitlines().index(f"    {line}") + 1
+    number = [text.strip() for text in NETS.splitlines()].index(line) + 1
     place = f"{folder}/nets_with_options.py:{number} in {function}: {line}"
     assert err.startswith(f"fnckpt: nets_with_options:{function}: {place}: {said}")
 
