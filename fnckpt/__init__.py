@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from fnckpt.checkpoints.named_arrays import Arrays
     from fnckpt.checkpoints.orbax_handler import CkptRestore, CkptSave
     from fnckpt.checkpoints.pytree import differences, load_checkpoint, save_checkpoint
-    from fnckpt.errors import CheckpointMismatch, FnckptError, FormatError, UnsupportedError
-    from fnckpt.exporting.export import ExportResult, export
+    from fnckpt.errors import (
+        CheckpointMismatch,
+        FnckptError,
+        FormatError,
+        UnsupportedError,
+        VerificationError,
+    )
+    from fnckpt.exporting.export import export
     from fnckpt.exporting.narrowing import greatest_error
+    from fnckpt.exporting.result import ExportResult
     from fnckpt.exporting.run import run
+    from fnckpt.exporting.verify import Verified
     from fnckpt.ir.passes.pipeline import PASSES
     from fnckpt.training.history import History
     from fnckpt.training.loop import TrainResult, train
@@ -35,13 +43,15 @@ _HOMES = {
     "CheckpointPolicy": "training.policy",
     "CkptRestore": "checkpoints.orbax_handler",
     "CkptSave": "checkpoints.orbax_handler",
-    "ExportResult": "exporting.export",
+    "ExportResult": "exporting.result",
     "FnckptError": "errors",
     "FormatError": "errors",
     "History": "training.history",
     "PASSES": "ir.passes.pipeline",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
+    "VerificationError": "errors",
+    "Verified": "exporting.verify",
     "convert": "checkpoints.convert",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
@@ -70,6 +80,8 @@ __all__ = [
     "History",
     "TrainResult",
     "UnsupportedError",
+    "VerificationError",
+    "Verified",
     "__version__",
     "convert",
     "differences",

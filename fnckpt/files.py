@@ -1,5 +1,6 @@
 """Files that are whole or absent."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -31,13 +32,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, f"no directory {path.parent}; make it first", str(path)
+        )
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:  # it would name the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with open(descriptor, "wb", buffering=_BUFFER) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:  # it would name the temporary file
+            raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:  # KeyboardInterrupt too
         with suppress(
             OSError

@@ -61,10 +61,12 @@ class Origin:
     Attributes:
       scope: the path of modules that made it, ``Encoder/LayerNorm_0``; empty when there is none.
       line: called for the user's own source line, ``file:line in function: text``.
+      primitive: JAX's name of the operation, ``dot_general``; empty when there is none.
     """
 
     scope: str = ""
     line: Callable[[], str] = _not_recorded
+    primitive: str = ""
 
 
 NOWHERE = Origin()

@@ -19,6 +19,7 @@ from fnckpt.checkpoints.named_arrays import Arrays
 from fnckpt.checkpoints.restoring import Wanted, wanted
 from fnckpt.checkpoints.storable import check_leaves, host
 from fnckpt.errors import CheckpointMismatch
+from fnckpt.extras import require
 from fnckpt.files import replacing
 
 _MOST_GUESSES = 10_000  # pairs of names compared to suggest close ones, at 20 µs each
@@ -96,6 +97,7 @@ def write_leaves(
         if enc_key is None:
             ckpt.write(file, named, crc=crc)
         else:
+            require("cryptography", "an encrypted checkpoint")
             from fnckpt.checkpoints.formats.encryption import Encrypting
 
             encrypting = Encrypting(file, enc_key)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fnckpt.errors import FormatError
-from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.exporting.runtimes import RUNTIMES, check_installed
 from fnckpt.ir.border import as_complex, as_real
 from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.targets import target
@@ -77,12 +77,8 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         raise FormatError(f"{path}: its suffix is none that can be run; they are {known}")
     summary = target(name).summarize(path)
     inputs = _ordered(path, summary.inputs, given)
-    runtime, compute = RUNTIMES[name]
-    if not is_installed(name):
-        raise ValueError(
-            f"{path}: needs {runtime}, which is not installed; pip install '{EXTRAS[name]}'"
-        )
-    outputs = compute(path, inputs)
+    check_installed(name, str(path))
+    outputs = RUNTIMES[name][1](path, inputs)
     return {
         value.name: as_complex(array) if value.is_complex else array
         for value, array in zip(summary.outputs, outputs, strict=True)

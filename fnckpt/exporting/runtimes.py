@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fnckpt.extras import install, require
+
 Arrays = Sequence[np.ndarray]
 
 # MindSpore runs in a process of its own: a file that it does not like can end the interpreter.
@@ -33,6 +35,7 @@ def run_onnx(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
     Raises:
       ModuleNotFoundError: onnxruntime is not installed (``pip install 'fnckpt[run]'``).
     """
+    require("onnxruntime", "running an .onnx file")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
@@ -75,10 +78,17 @@ RUNTIMES = {
 }
 
 
-# What `pip install` brings each runtime; NumPy, which computes AIR, is there.
-EXTRAS = {"ONNX": "fnckpt[run]", "MINDIR": "fnckpt[mindspore]"}
-
-
 def is_installed(file_format: str) -> bool:
     """Whether the runtime of a format is there."""
     return find_spec(RUNTIMES[file_format][0]) is not None
+
+
+def check_installed(file_format: str, what: str) -> None:
+    """``what`` needs the runtime of a format.
+
+    Raises:
+      ValueError: it is not installed; the message has the command that installs it.
+    """
+    if not is_installed(file_format):
+        runtime = RUNTIMES[file_format][0]
+        raise ValueError(f"{what}: needs {runtime}, which is not installed; {install(runtime)}")

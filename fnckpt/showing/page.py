@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from fnckpt.ir.targets import TARGETS, target
 from fnckpt.picture.graph import graph
-from fnckpt.showing.inspect import FileTable, inspect_file
+from fnckpt.showing.file_table import FileTable
+from fnckpt.showing.inspect import graph_of, inspect_file
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -25,8 +25,8 @@ def page(path: Path) -> str:
     Raises:
       FormatError: it is none of these, or damaged.
     """
-    name = path.suffix.removeprefix(".").upper()
-    drawing = graph(target(name).summarize(path)) if name in TARGETS else ""
+    summary = graph_of(path)
+    drawing = "" if summary is None else graph(summary)
     tables = "".join(map(table, inspect_file(path)))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(path.name)}'
@@ -37,8 +37,8 @@ def page(path: Path) -> str:
 
 def table(content: FileTable) -> str:
     """A table as HTML."""
-    head = _row("th", content.header)
-    rows = "".join(_row("td", row) for row in content.rows)
+    head = _row("th", content.columns())
+    rows = "".join(_row("td", row) for row in content.texts())
     return f"<h2>{escape(content.title)}</h2><table>{head}{rows}</table>"
 
 

@@ -83,7 +83,8 @@ class _Place:
         return _Place((*self.path, eqn), scope)
 
     def origin(self) -> Origin:
-        return Origin(self.scope, partial(user_line, self.path))
+        primitive = self.path[-1].primitive.name if self.path else ""
+        return Origin(self.scope, partial(user_line, self.path), primitive)
 
 
 def shaped(atom: Var | Literal) -> jax.core.ShapedArray:
@@ -184,6 +185,7 @@ class Run:
     results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
     problems: list[Found] = field(default_factory=list)
     loops: bool = True
+    constant: Callable[[object], Value] = constant_of
 
 
 def lower(
@@ -195,6 +197,7 @@ def lower(
     output_names: Sequence[str],
     max_unroll: int = DEFAULT_MAX_UNROLL,
     loops: bool = True,
+    constant: Callable[[object], Value] = constant_of,
 ) -> FuncGraph:
     """The graph of a jaxpr.
 
@@ -206,13 +209,14 @@ def lower(
       output_names: one for each result.
       max_unroll: the most iterations of a loop that are written out.
       loops: whether branches and loops may stay; else they are written out, or refused.
+      constant: the value of an array that the function closes over; a weight where it has a name.
 
     Raises:
       NotLowered: naming every equation that cannot be lowered.
     """
-    run = Run(max_unroll, loops=loops)
+    run = Run(max_unroll, loops=loops, constant=constant)
     closed = compat.without_dead(closed)
-    consts = [constant_of(value) for value in closed.consts]
+    consts = [run.constant(value) for value in closed.consts]
     held = [as_in_file(parameter) for parameter in (*parameters, *inputs)]
     given = zip((*parameters, *inputs), held, strict=True)
     args = [split(real) if is_complex(old) else real for old, real in given]
@@ -319,7 +323,7 @@ def _symbolic_sizes(eqn: JaxprEqn) -> str:
 def _call(run: Run, place: _Place, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]:
     """Lower a jaxpr that an equation holds, in the equation's place."""
     if isinstance(jaxpr, ClosedJaxpr):
-        consts = [constant_of(value) for value in jaxpr.consts]
+        consts = [run.constant(value) for value in jaxpr.consts]
         return tuple(_jaxpr(run, jaxpr.jaxpr, consts, args, place))
     assert isinstance(jaxpr, Jaxpr)
     return tuple(_jaxpr(run, jaxpr, (), args, place))

@@ -42,6 +42,7 @@ from fnckpt.checkpoints.formats.ckpt_index import (
 )
 from fnckpt.checkpoints.garbage_collection import uncollected
 from fnckpt.errors import FormatError
+from fnckpt.extras import require
 from fnckpt.wire import Part, opening, scalar, text
 
 PART = 512 << 20  # bytes of a tensor in one message
@@ -309,6 +310,7 @@ def opened(
             raise FormatError(f"{source}: byte 0: the file is empty")
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if key is not None:
+            require("cryptography", "an encrypted checkpoint")
             from fnckpt.checkpoints.formats.encryption import decrypted
 
             yield contents(decrypted(data, key, source), source, verify=verify)

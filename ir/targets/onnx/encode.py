@@ -26,6 +26,7 @@ def encode(
     *,
     opset: int = DEFAULT_OPSET,
     external_data: bool = False,
+    metadata: bool = True,
 ) -> Encoded:
     """The file of ``graph``, which holds only what ``EMITTERS`` can write.
 
@@ -34,6 +35,7 @@ def encode(
       stem: of the file's name.
       opset: the version of ONNX's operators, from 13 to the newest that the onnx package knows.
       external_data: weights go to a file of their own, as they do anyway over 2 GB.
+      metadata: nodes tell the module, primitive and source line that made them.
 
     Raises:
       Refused: an operator or a dtype cannot be written; all such places at once.
@@ -41,7 +43,7 @@ def encode(
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
-    writer = Writer(value_names(graph), graph.inputs, opset)
+    writer = Writer(value_names(graph), graph.inputs, opset, metadata=metadata)
     nodes = [node for node in graph.cnodes() if node.op != "TupleGetItem"]
     emit_all(nodes, EMITTERS, CANNOT, writer)
     outputs = _outputs(graph, writer)
