@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from fnckpt.training.loop import TrainResult, train
     from fnckpt.training.policy import CheckpointPolicy
     from fnckpt.training.result import Best
+    from fnckpt.training.saving.listing import best_checkpoint, checkpoints, latest_checkpoint
 
     __version__: str
+else:
+    import fnckpt.checkpoints as checkpoints  # a package, which can be called
 
 # Where each name lives; a module is imported when its name is first asked for.
 _HOMES = {
@@ -42,11 +45,13 @@ _HOMES = {
     "PASSES": "ir.passes.pipeline",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
+    "best_checkpoint": "training.saving.listing",
     "convert": "checkpoints.convert",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
     "from_mindspore": "checkpoints.mindspore_names",
     "greatest_error": "exporting.narrowing",
+    "latest_checkpoint": "training.saving.listing",
     "load_checkpoint": "checkpoints.pytree",
     "mindspore_names": "checkpoints.mindspore_names",
     "run": "exporting.run",
@@ -71,11 +76,14 @@ __all__ = [
     "TrainResult",
     "UnsupportedError",
     "__version__",
+    "best_checkpoint",
+    "checkpoints",
     "convert",
     "differences",
     "export",
     "from_mindspore",
     "greatest_error",
+    "latest_checkpoint",
     "load_checkpoint",
     "mindspore_names",
     "run",

@@ -42,6 +42,7 @@ def train(
     crc: bool = False,
     portable: bool = True,
     gather: bool = False,
+    checkpoint_format: Literal["ckpt", "safetensors"] = "ckpt",
     checkpointer: "ocp.CheckpointManager | None" = None,
     save_on_error: bool = False,
     eval_fn: Callable[[State], object] | None = None,
@@ -81,6 +82,8 @@ def train(
         trained. False saves it for fnckpt alone.
       gather: of several processes the first one writes whole files into ``directory``, gathered
         leaf by leaf, and all wait for it; all must see the directory to resume.
+      checkpoint_format: ``"safetensors"`` writes ``<prefix>-<epoch>_<step>.safetensors`` instead of
+        ``.ckpt``; ``resume`` goes on from either.
       checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
         ``policy`` says when to save, the manager itself where that is None; what to keep, and
         where, it always says. Leave out the options of our own files.
@@ -118,6 +121,7 @@ def train(
         crc=crc,
         portable=portable,
         gather=gather,
+        format=checkpoint_format,
     )
     evaluation = Evaluation(measure=eval_fn, every=eval_every, best=best, mode=best_mode)
     callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=on_checkpoint)
@@ -135,7 +139,7 @@ def train(
         clock=clock,
         bar=make_bar(epochs, progress),
     )
-    snapshot.check_names(training.state, portable=portable)
+    snapshot.check_names(training.state, portable=portable, suffix=saving.suffix)
     training.resume(resume)
     training.feed.check(epochs - training.epoch + 1)
     training.run()

@@ -62,6 +62,7 @@ class Saving:
     crc: bool = False
     portable: bool = True
     gather: bool = False
+    format: Literal["ckpt", "safetensors"] = "ckpt"
 
     def __post_init__(self) -> None:
         if not (self.policy is None or isinstance(self.policy, CheckpointPolicy)):
@@ -69,9 +70,28 @@ class Saving:
                 "policy: must be a CheckpointPolicy or None, got a "
                 f"{type(self.policy).__qualname__}"
             )
+        self._check_format()
+
+    def _check_format(self) -> None:
+        if self.format not in ("ckpt", "safetensors"):
+            raise ValueError(
+                f'checkpoint_format: must be "ckpt" or "safetensors", got {self.format!r}'
+            )
+        for name, given in (("crc", self.crc), ("gather", self.gather)):
+            if given and self.format != "ckpt":
+                raise ValueError(
+                    f'{name}: is for "ckpt" files, checkpoint_format is {self.format!r}; '
+                    "leave one of them out"
+                )
+
+    @property
+    def suffix(self) -> str:
+        """What the names of the checkpoints end in."""
+        return f".{self.format}"
 
     def of_files(self) -> str:
         """The names of what was asked for that means files of our own; empty where none was."""
         plain = Saving()
-        names = ("directory", "prefix", "crc", "gather")
-        return ", ".join(n for n in names if vars(self)[n] != vars(plain)[n])
+        names = ("directory", "prefix", "crc", "gather", "format")
+        given = [name for name in names if vars(self)[name] != vars(plain)[name]]
+        return ", ".join("checkpoint_format" if name == "format" else name for name in given)
