@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fnckpt.training.policy import CheckpointPolicy
     from fnckpt.training.result import Best
     from fnckpt.training.saving.listing import best_checkpoint, checkpoints, latest_checkpoint
+    from fnckpt.training.stopping import STOP, EarlyStopping, StopTraining
 
     __version__: str
 else:
@@ -38,11 +39,14 @@ _HOMES = {
     "CheckpointPolicy": "training.policy",
     "CkptRestore": "checkpoints.orbax_handler",
     "CkptSave": "checkpoints.orbax_handler",
+    "EarlyStopping": "training.stopping",
     "ExportResult": "exporting.export",
     "FnckptError": "errors",
     "FormatError": "errors",
     "History": "training.history",
     "PASSES": "ir.passes.pipeline",
+    "STOP": "training.stopping",
+    "StopTraining": "training.stopping",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
     "best_checkpoint": "training.saving.listing",
@@ -63,16 +67,19 @@ _HOMES = {
 __all__ = [
     "CONV_TRANSPOSE",
     "PASSES",
+    "STOP",
     "Arrays",
     "Best",
     "CheckpointMismatch",
     "CheckpointPolicy",
     "CkptRestore",
     "CkptSave",
+    "EarlyStopping",
     "ExportResult",
     "FnckptError",
     "FormatError",
     "History",
+    "StopTraining",
     "TrainResult",
     "UnsupportedError",
     "__version__",

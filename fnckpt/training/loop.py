@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from fnckpt.training.saving import processes, snapshot
 from fnckpt.training.saving.engine import Engine, FileEngine, Moment
 from fnckpt.training.saving.snapshot import Place
 from fnckpt.training.step import Batch, Metrics, State, StepFn, compile_step, owned
+from fnckpt.training.stopping import Noted, Resumable, StopTraining, heed
 
 if TYPE_CHECKING:  # importing it takes seconds
     import orbax.checkpoint as ocp
@@ -98,6 +99,9 @@ def train(
         next step uses it up; both are on the device, and only reading them waits for it.
       on_epoch: ``(epoch, state, means)`` after every epoch: floats, evaluations included.
       on_checkpoint: ``(path)`` when a checkpoint is on the disk, at the next step at the latest.
+        A callback that returns ``fnckpt.STOP``, or raises ``StopTraining``, ends the training
+        normally: the last step is saved, and the result is returned. ``EarlyStopping`` is one for
+        ``on_epoch``.
       clock: seconds that never go back.
 
     Raises:
@@ -124,9 +128,10 @@ def train(
         format=checkpoint_format,
     )
     evaluation = Evaluation(measure=eval_fn, every=eval_every, best=best, mode=best_mode)
-    callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=on_checkpoint)
+    noted = Noted(on_checkpoint) if on_checkpoint is not None else None
+    callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=noted)
     _check_gather(saving, save_on_error)
-    engine = _engine(saving, checkpointer, on_checkpoint, resume=resume)
+    engine = _engine(saving, checkpointer, noted, resume=resume)
     training = _Training(
         step_fn=step_fn,
         state=owned(state),
@@ -233,6 +238,8 @@ class _Training:
         self.zero = self.clock() - found.place.seconds
         if len(self.recorder.ends) == self.epoch:  # saved after the end of the epoch
             self.epoch, self.step, self.position = self.epoch + 1, 0, None
+        if isinstance(self.callbacks.on_epoch, Resumable):
+            self.callbacks.on_epoch.resume(self.recorder.history())
 
     def _start(self, batch: Any) -> StepFn:
         """Compile the step for the first batch, then make the files of this run."""
@@ -248,7 +255,8 @@ class _Training:
         """Train to the end, or to a signal; what is in flight is awaited in any case."""
         with interrupts.put_off() as signals:
             try:
-                self._epochs(signals)
+                with suppress(StopTraining):
+                    self._epochs(signals)
                 self._finish()
             except BaseException as error:
                 self._fail(error)
@@ -297,8 +305,10 @@ class _Training:
         if self.engine is not None:
             self._save_if_due(self.engine)
         if self.callbacks.on_step is not None:
-            self.callbacks.on_step(self.global_step, self.state, metrics)
+            heed(self.callbacks.on_step(self.global_step, self.state, metrics))
         self.bar.step(self._shown)
+        if isinstance(self.callbacks.on_checkpoint, Noted):
+            self.callbacks.on_checkpoint.check()
 
     def _end_epoch(self) -> None:
         if self.evaluation.every is None and self.evaluation.measure is not None:
@@ -306,7 +316,7 @@ class _Training:
         self.recorder.end_epoch(self.global_step)
         self.bar.refresh(self._shown())
         if self.callbacks.on_epoch is not None:
-            self.callbacks.on_epoch(self.epoch, self.state, self.recorder.last_epoch())
+            heed(self.callbacks.on_epoch(self.epoch, self.state, self.recorder.last_epoch()))
 
     def _evaluate(self) -> None:
         """Measure the state; save it where it is the best so far."""
