@@ -1,6 +1,7 @@
 """The training loop: a compiled step over the data, checkpoints beside it."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from fnckpt.training.batches import Data, Feed
 from fnckpt.training.history import Recorder, scalars
 from fnckpt.training.options import Callbacks, Evaluation, OnCheckpoint, OnEpoch, OnStep, Saving
 from fnckpt.training.policy import CheckpointPolicy
-from fnckpt.training.progress import Bar, chosen, make_bar
+from fnckpt.training.progress import Bar, Progress, chosen, make_bar
 from fnckpt.training.result import Best, TrainResult
 from fnckpt.training.saving import processes, snapshot
 from fnckpt.training.saving.engine import Engine, FileEngine, Moment
@@ -38,7 +39,7 @@ def train(
     directory: str | os.PathLike[str] | None = None,
     prefix: str = "CKP",
     resume: bool = False,
-    progress: bool | None = None,
+    progress: Progress = None,
     async_save: bool = True,
     crc: bool = False,
     portable: bool = True,
@@ -75,7 +76,9 @@ def train(
         interrupted; start afresh where there is none. The same ``data`` is needed: the batches
         that were trained on are read over, unless data or its iterator has ``state_dict`` and
         ``load_state_dict`` (or ``get_state`` and ``set_state``).
-      progress: show a bar; None: in a terminal or a notebook only.
+      progress: True shows a bar, and a line for each epoch, which stays; ``"lines"`` only the
+        lines, for logs. None: True in a terminal or a notebook, else False. It goes to stderr, in a
+        notebook to stdout.
       async_save: write files beside the training; at most one save is in flight, and its error is
         raised at the next step or at the end. False waits for each file.
       crc: end each file with a CRC-32, which ``resume`` checks.
@@ -221,6 +224,7 @@ class _Training:
     position: Any = None
     recorder: Recorder = field(default_factory=Recorder)
     saved: str | None = None  # the name of the newest checkpoint
+    is_whole: bool = False  # whether the last step is saved, or need not be
 
     # --- beginning
 
@@ -252,19 +256,34 @@ class _Training:
     # --- the loop
 
     def run(self) -> None:
-        """Train to the end, or to a signal; what is in flight is awaited in any case."""
-        with interrupts.put_off() as signals:
-            try:
-                with suppress(StopTraining):
-                    self._epochs(signals)
-                self._finish()
-            except BaseException as error:
-                self._fail(error)
+        """Train to the end, or to a signal, which is told in one line."""
+        signals = interrupts.Interrupts()
+        try:
+            with interrupts.put_off() as signals:
+                self._run(signals)
+        except (KeyboardInterrupt, SystemExit) as end:
+            if not self.is_whole or signals.pending is None:
                 raise
-            finally:
-                self.bar.close()
-                if self.engine is not None:
-                    self.engine.close()
+            told = self._told_of_signal(signals.pending)
+            if isinstance(end, SystemExit):  # of which Python tells nothing
+                self.bar.line(told)
+                raise
+            raise KeyboardInterrupt(told) from None
+
+    def _run(self, signals: interrupts.Interrupts) -> None:
+        """Train; what is in flight is awaited in any case."""
+        try:
+            with suppress(StopTraining):
+                self._epochs(signals)
+            self._finish()
+            self.is_whole = True
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self.bar.close()
+            if self.engine is not None:
+                self.engine.close()
 
     def _epochs(self, signals: interrupts.Interrupts) -> None:
         step: StepFn | None = None
@@ -274,7 +293,7 @@ class _Training:
             if self.step:  # reading over what was trained on is no training
                 self.zero = self.clock() - self.last_save
             self.position = None
-            self.bar.start_epoch(self.epoch, steps=self.feed.steps(), done=self.step)
+            self.bar.start_epoch(self.epoch, steps=self._steps_expected(), done=self.step)
             self.bar.refresh(self._shown())
             for batch in batches:
                 step = step or self._start(batch)
@@ -314,7 +333,8 @@ class _Training:
         if self.evaluation.every is None and self.evaluation.measure is not None:
             self._evaluate()
         self.recorder.end_epoch(self.global_step)
-        self.bar.refresh(self._shown())
+        if self.bar.has_lines:
+            self.bar.end_epoch(self.recorder.last_epoch() | self._newest_file())
         if self.callbacks.on_epoch is not None:
             heed(self.callbacks.on_epoch(self.epoch, self.state, self.recorder.last_epoch()))
 
@@ -384,8 +404,27 @@ class _Training:
     # --- telling
 
     def _shown(self) -> dict[str, object]:
-        shown: dict[str, object] = dict(chosen(self.recorder.newest()))
-        return shown | ({"saved": self.saved} if self.saved else {})
+        """What stands behind the bar: the newest metrics, evaluations and file."""
+        measured = {f"eval.{k}": float(v[-1]) for k, v in self.recorder.evaluations.items()}
+        return chosen(self.recorder.newest()) | chosen(measured) | self._newest_file()
+
+    def _newest_file(self) -> dict[str, object]:
+        return {"saved": self.saved} if self.saved else {}
+
+    def _steps_expected(self) -> int | None:
+        """The steps of this epoch: of the data's length, or as many as the last epoch had."""
+        ends = [0, *self.recorder.ends]
+        before = ends[-1] - ends[-2] if len(ends) > 1 else None
+        return self.feed.steps() or before
+
+    def _told_of_signal(self, number: signal.Signals) -> str:
+        """One line: where the training stopped, what is saved, how to go on."""
+        name = "Ctrl-C" if number == signal.SIGINT else number.name
+        where = f"stopped by {name} in epoch {self.epoch} after step {self.step}"
+        if self.engine is None or self.saved is None:
+            return f"{where}; nothing is saved, train was given no policy that saves"
+        file = self.engine.path(Place(self.epoch, self.step)).parent / self.saved
+        return f"{where}; saved {file}; the same call with resume=True goes on"
 
     def result(self) -> TrainResult:
         best, metric = self._best(), self.evaluation.best or ""

@@ -85,7 +85,8 @@ def test_the_best_is_found_and_is_not_among_the_others(tmp_path, suffix):
         checkpoint_format=suffix,
     )
     best = fnckpt.best_checkpoint(tmp_path, "CKP")
-    assert best and result.best and best == result.best.path == tmp_path / f"CKP-best.{suffix}"
+    assert best and result.best  # noqa: PT018
+    assert best == result.best.path == tmp_path / f"CKP-best.{suffix}"
     assert load_checkpoint(best, part="n")[""] == 6
     assert best not in fnckpt.checkpoints(tmp_path)
 
