@@ -23,6 +23,7 @@ from fnckpt.ir.lowering import NotLowered, Problem, lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
 from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
+from fnckpt.ir.scopes import scoped
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
 from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
@@ -257,7 +258,7 @@ def trace(
     weights = list(map(_weight, names, arrays, closed.jaxpr.invars[:count]))
     avals = [aval_of_var(var) for var in closed.jaxpr.invars[count:]]
     given = list(map(Parameter, input_names(apply_fn, inputs), avals))
-    return lower(
+    graph = lower(
         closed,
         weights,
         given,
@@ -265,6 +266,7 @@ def trace(
         output_names=leaf_names(shapes, "output"),
         max_unroll=max_unroll,
     )
+    return scoped(graph)
 
 
 def _check_sizes(goal: Target, names: Sequence[str], leaves: Sequence[object]) -> None:
