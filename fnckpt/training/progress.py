@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from tqdm import TqdmWarning
@@ -107,7 +108,9 @@ def make_bar(epochs: int, progress: Progress) -> Bar:
     shown = progress if progress is not None else in_notebook() or sys.stderr.isatty()
     if not shown:
         return Bar(epochs, None, has_lines=False)
-    with warnings.catch_warnings():  # a notebook without ipywidgets gets the text bar: good enough
+    if in_notebook() and find_spec("ipywidgets") is None:
+        return Bar(epochs, None)  # a bar of text would fill the stored output
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
 
