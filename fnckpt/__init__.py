@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from fnckpt.training.loop import TrainResult, train
     from fnckpt.training.policy import CheckpointPolicy
     from fnckpt.training.result import Best
+    from fnckpt.training.saving.listing import best_checkpoint, checkpoints, latest_checkpoint
+    from fnckpt.training.stopping import STOP, EarlyStopping, StopTraining
 
     __version__: str
+else:
+    import fnckpt.checkpoints as checkpoints  # a package, which can be called
 
 # Where each name lives; a module is imported when its name is first asked for.
 _HOMES = {
@@ -43,20 +47,25 @@ _HOMES = {
     "CheckpointPolicy": "training.policy",
     "CkptRestore": "checkpoints.orbax_handler",
     "CkptSave": "checkpoints.orbax_handler",
+    "EarlyStopping": "training.stopping",
     "ExportResult": "exporting.result",
     "FnckptError": "errors",
     "FormatError": "errors",
     "History": "training.history",
     "PASSES": "ir.passes.pipeline",
+    "STOP": "training.stopping",
+    "StopTraining": "training.stopping",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
     "VerificationError": "errors",
     "Verified": "exporting.verify",
+    "best_checkpoint": "training.saving.listing",
     "convert": "checkpoints.convert",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
     "from_mindspore": "checkpoints.mindspore_names",
     "greatest_error": "exporting.narrowing",
+    "latest_checkpoint": "training.saving.listing",
     "load_checkpoint": "checkpoints.pytree",
     "mindspore_names": "checkpoints.mindspore_names",
     "run": "exporting.run",
@@ -68,26 +77,32 @@ _HOMES = {
 __all__ = [
     "CONV_TRANSPOSE",
     "PASSES",
+    "STOP",
     "Arrays",
     "Best",
     "CheckpointMismatch",
     "CheckpointPolicy",
     "CkptRestore",
     "CkptSave",
+    "EarlyStopping",
     "ExportResult",
     "FnckptError",
     "FormatError",
     "History",
+    "StopTraining",
     "TrainResult",
     "UnsupportedError",
     "VerificationError",
     "Verified",
     "__version__",
+    "best_checkpoint",
+    "checkpoints",
     "convert",
     "differences",
     "export",
     "from_mindspore",
     "greatest_error",
+    "latest_checkpoint",
     "load_checkpoint",
     "mindspore_names",
     "run",

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options)
     try:
         return options.command(options)
+    except KeyboardInterrupt as stop:
+        print(f"fnckpt: {stop or 'stopped by Ctrl-C'}", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader, `| head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -47,9 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fnckpt: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
         print(f"fnckpt: {_missing(error)}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("fnckpt: interrupted", file=sys.stderr)
-        return 130
     return 2
 
 

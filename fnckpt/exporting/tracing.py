@@ -15,6 +15,7 @@ from fnckpt.ir.graph import Aval, CNode, FuncGraph, Node, Parameter, inputs_of
 from fnckpt.ir.lowering import lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var
 from fnckpt.ir.lowering.known import array_of
+from fnckpt.ir.scopes import scoped
 
 PyTree = object
 
@@ -60,7 +61,7 @@ class Traced:
             loops=loops,
             constant=Known(function).value,
         )
-        return _as_asked(graph, self.asked)
+        return scoped(_as_asked(graph, self.asked))
 
 
 def traced(

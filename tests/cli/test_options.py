@@ -219,7 +219,7 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -
 
     monkeypatch.setattr("fnckpt.showing.inspect.check_file", interrupted)
     assert main(["check", "a.onnx"]) == 130
-    assert capsys.readouterr().err == "fnckpt: interrupted\n"
+    assert capsys.readouterr().err == "fnckpt: stopped by Ctrl-C\n"
 
 
 def test_json_has_numbers_lists_and_the_same_keys_for_every_file(

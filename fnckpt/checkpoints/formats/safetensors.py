@@ -51,6 +51,11 @@ def holds(array: np.ndarray) -> bool:
     return array.dtype in _TYPE_OF or (array.dtype.kind == "U" and not array.shape)
 
 
+def has(dtype: np.dtype) -> bool:
+    """Whether the format has ``dtype``; bytes are stored little-endian."""
+    return dtype.newbyteorder("=") in _TYPE_OF
+
+
 def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Write ``arrays`` (each ``holds``) to the file ``path``, whole or not at all.
 

@@ -1,9 +1,9 @@
 """The files of the runs in a directory: names, listing, claiming a run, deleting.
 
 Run 1 of the prefix ``resnet50`` writes ``resnet50-graph.meta`` and
-``resnet50-<epoch>_<step>.ckpt``, run N writes ``resnet50_<N>-...``. A run is claimed by the
-exclusive creation of its graph file and locked (``flock``) while it lives, so that two runs never
-share a name.
+``resnet50-<epoch>_<step>.ckpt`` (or ``.safetensors``), run N writes ``resnet50_<N>-...``. A
+run is claimed by the exclusive creation of its graph file and locked (``flock``) while it lives, so
+that two runs never share a name.
 """
 
 import errno
@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
+
+SUFFIXES = (".ckpt", ".safetensors")
 
 LONGEST_PREFIX = 180  # bytes; a file name has 255, and a temporary name adds about 40
 
@@ -33,6 +35,7 @@ class Checkpoint:
 
     epoch: int
     step: int
+    suffix: str = ".ckpt"
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,19 @@ class Run:
     def graph(self) -> Path:
         return self.directory / f"{self.stem}-graph.meta"
 
-    @property
-    def best(self) -> Path:
+    def best(self, suffix: str = ".ckpt") -> Path:
         """Where the best state so far is kept; no policy deletes it."""
-        return self.directory / f"{self.stem}-best.ckpt"
+        return self.directory / f"{self.stem}-best{suffix}"
 
     def path(self, checkpoint: Checkpoint) -> Path:
-        return self.directory / f"{self.stem}-{checkpoint.epoch}_{checkpoint.step}.ckpt"
+        place = f"{checkpoint.epoch}_{checkpoint.step}{checkpoint.suffix}"
+        return self.directory / f"{self.stem}-{place}"
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints of this run that are on disk, oldest (in training) first."""
         names = map(_pattern(self.prefix).fullmatch, _entries(self.directory))
         return sorted(
-            Checkpoint(int(name["epoch"]), int(name["step"]))
+            Checkpoint(int(name["epoch"]), int(name["step"]), name["suffix"])
             for name in names
             if name and name["epoch"] and int(name["number"] or 1) == self.number
         )
@@ -231,7 +234,8 @@ def _pattern(prefix: str, *, temporary: bool = False) -> re.Pattern[str]:
     """
     name = (
         rf"{re.escape(prefix)}(_(?P<number>[2-9]|[1-9][0-9]+))?"
-        r"-(graph\.meta|best\.ckpt|(?P<epoch>[1-9][0-9]*)_(?P<step>[1-9][0-9]*)\.ckpt)"
+        r"-(graph\.meta|(best|(?P<epoch>[1-9][0-9]*)_(?P<step>[1-9][0-9]*))"
+        r"(?P<suffix>\.ckpt|\.safetensors))"
     )
     return re.compile(rf"\.{name}\.[0-9a-f]+\.tmp" if temporary else name)
 
