@@ -12,6 +12,9 @@ import numpy as np
 
 Arrays = Sequence[np.ndarray]
 
+# A Python that imports nothing from the working directory, which may hold another's numpy.py.
+ISOLATED = (sys.executable, "-P")
+
 # MindSpore runs in a process of its own: a file that it does not like can end the interpreter.
 MINDSPORE = """
 import sys
@@ -50,8 +53,8 @@ def run_mindir(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]
     with tempfile.TemporaryDirectory() as directory:
         given, found = Path(directory, "given.npz"), Path(directory, "found.npz")
         np.savez(given, *inputs)
-        command = [sys.executable, "-c", MINDSPORE, os.fspath(path), str(given), str(found)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [*ISOLATED, "-c", MINDSPORE, os.path.abspath(path), str(given), str(found)]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{path}: MindSpore does not run it: {done.stderr[-2000:]}")
         with np.load(found) as results:

@@ -61,11 +61,19 @@ class Feed:
                 "list, a dataset, or a function epoch -> iterable"
             )
 
-    def batches(self, epoch: int, *, skip: int = 0, position: Any = None) -> Iterator[Any]:
+    def batches(
+        self,
+        epoch: int,
+        *,
+        skip: int = 0,
+        position: Any = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Any]:
         """The batches of ``epoch`` (from 1), without the first ``skip``.
 
         Args:
           position: what ``position`` gave after ``skip`` batches; None reads over them.
+          stop: whether to give up reading over them; asked after each.
 
         Raises:
           ValueError: there is no batch, or there are fewer than ``skip``.
@@ -79,7 +87,7 @@ class Feed:
             restored = _restore(iterator, position)
         if skip and restored:
             return iterator
-        return self._read_over(iterator, epoch, skip)
+        return self._read_over(iterator, epoch, skip, stop)
 
     def steps(self) -> int | None:
         """The number of batches of the open epoch, where its data has a length."""
@@ -91,8 +99,14 @@ class Feed:
             return self._source.state_dict()
         return self._source.get_state() if isinstance(self._source, Repositioned) else None
 
-    def _read_over(self, iterator: Iterator[Any], epoch: int, skip: int) -> Iterator[Any]:
-        read = sum(1 for _ in islice(iterator, skip))
+    def _read_over(
+        self, iterator: Iterator[Any], epoch: int, skip: int, stop: Callable[[], bool]
+    ) -> Iterator[Any]:
+        read = 0
+        for _ in islice(iterator, skip):
+            read += 1
+            if stop():
+                return iterator
         if read < skip:
             raise ValueError(
                 f"data: epoch {epoch} has {read} batches, the checkpoint was saved after {skip}; "
