@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -91,17 +92,24 @@ def check_replaceable(path: Path) -> None:
         )
 
 
-def check_regular(path: Path) -> None:
-    """Refuse to read what is no regular file: a pipe would wait for a writer, maybe for ever.
+@contextmanager
+def opened_regular(path: str | os.PathLike[str]) -> Iterator[FileIO]:
+    """The regular file ``path``, open to be read, unbuffered.
+
+    A pipe would wait for a writer, maybe for ever, and a device may never end.
 
     Raises:
-      OSError: it is a directory, a pipe, a socket or a device, or it is missing.
+      OSError: it is a directory, a pipe, a socket or a device, or cannot be read.
     """
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{path}: is a directory; give the name of a file")
-    if not stat.S_ISREG(mode):
-        raise OSError(f"{path}: is {_KINDS[stat.S_IFMT(mode)]}; only regular files are read")
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(f"{path}: is {_KINDS[stat.S_IFMT(mode)]}; only regular files are read")
+        yield file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 @contextmanager

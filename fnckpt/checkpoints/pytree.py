@@ -20,6 +20,7 @@ from fnckpt.checkpoints.restoring import Wanted, wanted
 from fnckpt.checkpoints.storable import check_leaves, host
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.files import replacing
+from fnckpt.visible import visible
 
 _MOST_GUESSES = 10_000  # pairs of names compared to suggest close ones, at 20 µs each
 
@@ -127,9 +128,9 @@ class Differences:
     def __str__(self) -> str:
         lines = [f"  {name}: {text}" for name, text in self.unlike.items()]
         for name, close in self.missing.items():
-            hint = f"; close: {', '.join(close)}" if close else ""
+            hint = f"; close: {', '.join(map(visible, close))}" if close else ""
             lines.append(f"  {name}: missing in the file{hint}")
-        lines.extend(f"  {name}: in the file, not in the tree" for name in self.extra)
+        lines.extend(f"  {visible(name)}: in the file, not in the tree" for name in self.extra)
         return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fnckpt.cli.registry import command
+from fnckpt.visible import visible
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,7 @@ def check(options: argparse.Namespace) -> int:
 
     problems = check_file(options.file)
     for problem in problems:
-        print(f"{options.file}: {problem}")
+        print(visible(f"{options.file}: {problem}"))
     if not problems:
-        print(f"{options.file}: good")
+        print(visible(f"{options.file}: good"))
     return 1 if problems else 0

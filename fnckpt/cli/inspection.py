@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fnckpt.cli.registry import command
 from fnckpt.showing.inspect import FileTable
+from fnckpt.visible import visible
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,5 +48,5 @@ def show(tables: Sequence[FileTable], *, as_json: bool) -> None:
         print(json.dumps(document, indent=1))
         return
     for table in tables:
-        print(table.title)
+        print(visible(table.title))
         print_table(table.header, table.rows)

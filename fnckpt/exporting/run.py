@@ -76,7 +76,10 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
             f"{path}: needs {runtime}, which is not installed; pip install '{EXTRAS[name]}'"
         )
     outputs = compute(path, inputs)
-    return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
+    names = [value.name for value in summary.outputs]
+    if len(names) != len(outputs):
+        raise FormatError(f"{path}: names {len(names)} outputs, and has {len(outputs)}")
+    return dict(zip(names, outputs, strict=True))
 
 
 def _ordered(

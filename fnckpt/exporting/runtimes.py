@@ -5,10 +5,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+
+from fnckpt.errors import FormatError
 
 Arrays = Sequence[np.ndarray]
 
@@ -34,14 +37,28 @@ def run_onnx(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
     """The outputs of an ``.onnx`` file in ONNX Runtime on the CPU.
 
     Raises:
+      RuntimeError: ONNX Runtime does not run the file; the message ends with what it said.
       ModuleNotFoundError: onnxruntime is not installed (``pip install 'fnckpt[run]'``).
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_inputs()]
-    results = session.run(None, dict(zip(names, inputs, strict=True)))
-    return [np.asarray(result) for result in results]
+    state = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    raised = tuple(
+        each
+        for each in vars(state).values()
+        if isinstance(each, type) and issubclass(each, Exception)
+    )
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 4  # what is wrong is in the error, not also on the terminal
+    try:
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), quiet, providers=["CPUExecutionProvider"]
+        )
+        names = [value.name for value in session.get_inputs()]
+        results = session.run(None, dict(zip(names, inputs, strict=True)))
+        return [np.asarray(result) for result in results]
+    except (*raised, RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise RuntimeError(f"{path}: ONNX Runtime does not run it: {error}") from None
 
 
 def run_mindir(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
@@ -65,10 +82,26 @@ def run_air(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
     """The outputs of an ``.air`` file as its operators' documentation has them, in numpy.
 
     No Ascend machine is needed, and none is imitated: this computes in the file's own dtypes.
-    """
-    from fnckpt.ir.targets.air.evaluate import evaluate
 
-    return list(evaluate(Path(path), inputs))
+    Raises:
+      FormatError: the file is damaged; nothing was computed unless it is said of a result.
+    """
+    from fnckpt.ir.targets.air.check import check
+    from fnckpt.ir.targets.air.evaluate import evaluate
+    from fnckpt.ir.targets.foreign import BAD_NUMBERS
+
+    faults = check(path)  # before memory is asked for by the file's word
+    if faults:
+        more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise FormatError(f"{path}: {faults[0]}{more}")
+    try:
+        return list(evaluate(Path(path), inputs))
+    except FormatError:
+        raise
+    except BAD_NUMBERS as error:
+        raise FormatError(
+            f"{path}: an operator does not go with its inputs ({type(error).__name__}: {error})"
+        ) from None
 
 
 RUNTIMES = {

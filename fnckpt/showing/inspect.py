@@ -14,6 +14,7 @@ from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import Summary, ValueSummary
 
 MOST_ROWS = 200
+MOST_DEPTH = 32  # of parts within parts
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def _cost_tables(summary: Summary) -> list[FileTable]:
 def _bytes(values: Sequence[ValueSummary]) -> int:
     """What the tensors take, those of a type that numpy has a name for."""
     return sum(
-        _size_of(v.dtype) * math.prod(n for n in v.shape if isinstance(n, int)) for v in values
+        _size_of(v.dtype) * math.prod(max(n, 0) for n in v.shape if isinstance(n, int))
+        for v in values
     )
 
 
@@ -152,7 +154,7 @@ def tree(path: Path) -> FileTable:
     """
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
     for name, array in _tensors(path).items():
-        parts = tuple(name.split("."))
+        parts = tuple(name.split(".", MOST_DEPTH))
         for depth in range(len(parts)):
             count, size = totals.get(parts[:depth], (0, 0))
             totals[parts[:depth]] = count + 1, size + array.nbytes

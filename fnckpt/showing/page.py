@@ -7,6 +7,7 @@ from pathlib import Path
 from fnckpt.ir.targets import TARGETS, target
 from fnckpt.picture.graph import graph
 from fnckpt.showing.inspect import FileTable, inspect_file
+from fnckpt.visible import visible
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -28,9 +29,10 @@ def page(path: Path) -> str:
     name = path.suffix.removeprefix(".").upper()
     drawing = graph(target(name).summarize(path)) if name in TARGETS else ""
     tables = "".join(map(table, inspect_file(path)))
+    title = escape(visible(path.name))
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(path.name)}'
-        f"</title><style>{STYLE}</style></head><body><h1>{escape(path.name)}</h1>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}'
+        f"</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
         f"{drawing}{tables}</body></html>"
     )
 
@@ -39,8 +41,8 @@ def table(content: FileTable) -> str:
     """A table as HTML."""
     head = _row("th", content.header)
     rows = "".join(_row("td", row) for row in content.rows)
-    return f"<h2>{escape(content.title)}</h2><table>{head}{rows}</table>"
+    return f"<h2>{escape(visible(content.title))}</h2><table>{head}{rows}</table>"
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{escape(visible(cell))}</{tag}>" for cell in cells) + "</tr>"

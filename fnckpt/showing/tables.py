@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from fnckpt.visible import visible
+
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print ``rows`` under ``header``; columns of numbers are aligned at the right."""
@@ -15,5 +17,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numbers = all(row[i][:1].isdigit() for row in rows if row[i])
         table.add_column(title, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # a str would be markup: [mindspore] would be a style
+        table.add_row(
+            *(Text(visible(cell)) for cell in row)
+        )  # a str would be markup: [mindspore] would be a style
     Console(soft_wrap=False, highlight=False).print(table)

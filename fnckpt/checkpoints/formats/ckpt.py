@@ -41,6 +41,7 @@ from fnckpt.checkpoints.formats.ckpt_index import (
 )
 from fnckpt.checkpoints.garbage_collection import uncollected
 from fnckpt.errors import FormatError
+from fnckpt.files import opened_regular
 from fnckpt.wire import Part, opening, scalar, text
 
 PART = 512 << 20  # bytes of a tensor in one message
@@ -301,7 +302,7 @@ def opened(
       OSError: it cannot be read.
     """
     source = os.fspath(path)
-    with open(path, "rb", buffering=0) as file:
+    with opened_regular(path) as file:
         if not os.fstat(file.fileno()).st_size:
             raise FormatError(f"{source}: byte 0: the file is empty")
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

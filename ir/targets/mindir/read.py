@@ -1,7 +1,6 @@
 """What a MindIR file holds, for people."""
 
-from pathlib import Path
-
+from fnckpt.ir.targets.foreign import AnyPath, refusing, sound
 from fnckpt.ir.targets.mindir.check import check
 from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in, types_of
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
@@ -13,7 +12,8 @@ __all__ = ["check", "summarize"]
 HIDDEN = frozenset({"Constant", "Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState"})
 
 
-def summarize(path: Path) -> Summary:
+@refusing
+def summarize(path: AnyPath) -> Summary:
     """The inputs, results, weights and operators of a MindIR file.
 
     Several results are one tuple in the file, so that they are called ``name:index``.
@@ -24,7 +24,7 @@ def summarize(path: Path) -> Summary:
     model = read_model(path)
     graph, kinds = model.graph, primitives_of(model)
     nodes = [(node, kinds.get(node.op_type, node.op_type)) for node in graph.node]
-    return Summary(
+    summary = Summary(
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         inputs=tuple(value for given in graph.input for value in values_of(given)),
         outputs=tuple(value for result in graph.output for value in values_of(result)),
@@ -40,6 +40,7 @@ def summarize(path: Path) -> Summary:
             if tensors
         },
     )
+    return sound(path, summary)
 
 
 def value_of(tensor: TensorProto, name: str) -> ValueSummary:
