@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.graph import Attr, Aval, CNode, Constant, FuncGraph, Node, Parameter
-from fnckpt.ir.targets.foreign import AnyPath, content_of, refusing, sound
+from fnckpt.ir.targets.foreign import AnyPath, check_texts, content_of, refusing, sound
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 from fnckpt.proto import anf_ir_pb2 as anf
 
@@ -60,6 +60,7 @@ def summarize(path: AnyPath) -> Summary:
         raise FormatError(f"{path}: no anf_ir ModelProto, its bytes are no such message") from None
     if not model.HasField("graph"):
         raise FormatError(f"{path}: no anf_ir ModelProto, it holds no graph")
+    check_texts(path, model)
     graph = model.graph
     summary = Summary(
         producer=model.domain,

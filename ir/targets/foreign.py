@@ -3,10 +3,13 @@
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.targets.target import Shape, Summary
@@ -64,6 +67,26 @@ def refusing(
             raise FormatError(f"{path}: its values are nested too deeply") from None
 
     return refuse
+
+
+def check_texts(path: AnyPath, message: Message) -> None:
+    """Every text in ``message`` is UTF-8; protobuf gives bytes where one is not.
+
+    Raises:
+      FormatError: naming the field and its first bytes.
+    """
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            texts = (value,) if isinstance(value, str | bytes) else value
+            wrong = next((each for each in texts if isinstance(each, bytes)), None)
+            if wrong is not None:
+                told = f"a text ({field.name}) is not UTF-8, found {wrong[:40]!r}"
+                raise FormatError(f"{path}: {told}")
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            inner = value.values() if isinstance(value, Mapping) else value
+            for each in (inner,) if isinstance(inner, Message) else inner:
+                if isinstance(each, Message):
+                    check_texts(path, each)
 
 
 def elements(sizes: Iterable[int | str]) -> int | None:

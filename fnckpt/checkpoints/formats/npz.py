@@ -8,6 +8,7 @@ import json
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ _DAMAGED = (  # what zipfile, zlib and the .npy reader raise of a damaged file
     SyntaxError,
     TypeError,
     ValueError,
+    tokenize.TokenError,
 )
 
 

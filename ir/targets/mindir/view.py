@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.targets.foreign import AnyPath, content_of
+from fnckpt.ir.targets.foreign import AnyPath, check_texts, content_of
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES
 from fnckpt.proto.mind_ir_pb2 import (
     AttributeProto,
@@ -34,6 +34,7 @@ def read_model(path: AnyPath) -> ModelProto:
         raise FormatError(f"{path}: not a MindIR file (a ModelProto), {found}") from None
     if not model.HasField("graph"):
         raise FormatError(f"{path}: not a MindIR file, its ModelProto holds no graph")
+    check_texts(path, model)
     return model
 
 

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.targets.foreign import AnyPath, content_of, refusing, sound
+from fnckpt.ir.targets.foreign import AnyPath, check_texts, content_of, refusing, sound
 from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 
 
@@ -126,6 +126,7 @@ def load(path: AnyPath) -> onnx.ModelProto:
         raise FormatError(f"{path}: no ONNX file, its bytes are no ModelProto") from None
     if not model.HasField("graph"):
         raise FormatError(f"{path}: no ONNX file, it holds no graph")
+    check_texts(path, model)
     return model
 
 
