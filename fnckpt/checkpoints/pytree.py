@@ -177,8 +177,9 @@ def load_checkpoint(
       strict: raise on any difference. False loads what fits, keeps the leaves of ``like`` where
         nothing does, and tells the differences in a UserWarning; ``differences`` returns them.
       mmap: NumPy leaves are read-only views of the file, fetched when they are looked at; the
-        file must not be truncated in place while they live. Texts are read at once, and
-        tensors over 512 MiB of files that MindSpore wrote.
+        file must not be truncated in place while they live, by anybody: to look at what is gone
+        ends the process (SIGBUS), and what is overwritten changes in the arrays. Without it all
+        is read. Texts are read at once, and tensors over 512 MiB of files that MindSpore wrote.
       verify: compare the CRC-32 where the file has one (with ``mmap`` that reads the whole file).
       dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
@@ -200,7 +201,7 @@ def load_checkpoint(
       1 array, 16 bytes
         params.w  float64[2]  16 bytes  norm 1.414
     """
-    with ckpt.opened(path, verify=verify, key=dec_key) as file:
+    with ckpt.opened(path, verify=verify, key=dec_key, mapped=mmap) as file:
         read = file.view if mmap else file.array
         if like is None:
             return Arrays({name: read(entry) for name, entry in file.entries.items()})
@@ -217,7 +218,7 @@ def load_checkpoint(
 def differences(path: str | os.PathLike[str], like: object) -> Differences:
     """How the file ``path`` differs from the pytree ``like``; only headers are read."""
     expected = _expected(like)
-    with ckpt.opened(path, verify=False) as file:
+    with ckpt.opened(path, verify=False, mapped=False) as file:
         return _differences(file.entries, expected)
 
 

@@ -144,6 +144,15 @@ def unpacked(stored: np.ndarray | None) -> Any:
     return bytes.fromhex(plain["bytes"]) if "bytes" in plain else plain["json"]
 
 
+def is_packed(stored: np.ndarray) -> bool:
+    """Whether ``stored`` is a position that ``unpacked`` reads."""
+    try:
+        unpacked(stored)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+    return True
+
+
 def _has_position(source: Any) -> bool:
     return isinstance(source, Positioned | Repositioned)
 
