@@ -41,7 +41,7 @@ def timed(work: Callable[[], object], seconds: float = 5.0) -> object:
     return result
 
 
-# ------------------------------------------------------------------------------------------ pictures
+# ----- pictures
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a/", "/", "a"])
@@ -69,7 +69,7 @@ def test_a_name_of_many_parts_is_a_short_tree(tmp_path: Path) -> None:
     assert len(load_checkpoint(path)._repr_html_()) < 1_000_000
 
 
-# ------------------------------------------------------------------------------------------ archives
+# ----- archives
 
 
 def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_damaged_orbax_directory_is_refused(tmp_path: Path) -> None:
             convert(path, tmp_path / "b.ckpt")
 
 
-# -------------------------------------------------------------------------------------------- graphs
+# ----- graphs
 
 
 def model(
@@ -284,7 +284,7 @@ def test_a_node_of_mindir_without_a_tensor_in_its_shape_is_not_good(tmp_path: Pa
     assert any("it is TENSORS, and no tensor is there" in each for each in check_file(path))
 
 
-# ------------------------------------------------------------------------------ files that change
+# ----- files that change
 
 
 def test_a_pipe_called_like_a_checkpoint_is_refused_or_passed_over(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_at_most(
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
-# --------------------------------------------------------------------------------------------- names
+# ----- names
 
 HOSTILE = "w\x1b[31m\x1b]0;title\x07\u009b2J\u202e\nfnckpt: a.ckpt: good"
 
@@ -404,7 +404,7 @@ def test_what_is_shown_holds_no_character_that_is_none() -> None:
     assert visible("a\nb", lines=True) == "a\nb"
 
 
-# ---------------------------------------------------------------------------------------- the server
+# ----- the server
 
 
 def asked(port: int, host: str) -> tuple[int, str]:
