@@ -8,6 +8,7 @@ from itertools import islice
 
 from fnckpt.checkpoints.formats.ckpt_index import Found
 from fnckpt.checkpoints.restoring import Wanted
+from fnckpt.visible import visible
 
 MOST_TOLD = 10  # differences in a message
 RESERVED = "fnckpt."  # begins the names of what train saves beside the state; no tree misses it
@@ -44,9 +45,9 @@ class Differences:
         """One for each leaf that differs."""
         lines = [f"  {name}: {text}" for name, text in self.unlike.items()]
         for name, close in self.missing.items():
-            hint = f"; close: {', '.join(close)}" if close else ""
+            hint = f"; close: {', '.join(map(visible, close))}" if close else ""
             lines.append(f"  {name}: missing in the file{hint}")
-        lines.extend(f"  {name}: in the file, not in the tree" for name in self.extra)
+        lines.extend(f"  {visible(name)}: in the file, not in the tree" for name in self.extra)
         return lines
 
 

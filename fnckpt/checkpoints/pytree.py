@@ -207,8 +207,9 @@ def load_checkpoint(
       strict: raise on any difference. False loads what fits, keeps the leaves of ``like`` where
         nothing does, and tells the differences in a UserWarning; ``differences`` returns them.
       mmap: NumPy leaves are read-only views of the file, fetched when they are looked at; the
-        file must not be truncated in place while they live. Texts are read at once, and
-        tensors over 512 MiB of files that MindSpore wrote.
+        file must not be truncated in place while they live, by anybody: to look at what is gone
+        ends the process (SIGBUS), and what is overwritten changes in the arrays. Without it all
+        is read. Texts are read at once, and tensors over 512 MiB of files that MindSpore wrote.
       verify: compare the CRC-32 where the file has one (with ``mmap`` that reads the whole file).
       dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
@@ -234,7 +235,7 @@ def load_checkpoint(
         w  float64[2]  16 bytes  norm 1.414
     """
     chosen = selection(part, only, skip)
-    with _opened(path, verify=verify, key=dec_key) as file:
+    with _opened(path, verify=verify, key=dec_key, mapped=mmap) as file:
         read = file.view if mmap else file.array
         entries = _chosen(file.entries, chosen, like, os.fspath(path))
         if like is None:
@@ -256,22 +257,24 @@ def load_checkpoint(
 def differences(path: str | os.PathLike[str], like: object) -> Differences:
     """How the file ``path`` differs from the pytree ``like``; only headers are read."""
     expected = _expected(like)
-    with _opened(path, verify=False) as file:
+    with _opened(path, verify=False, mapped=False) as file:
         return differing.between(file.entries, expected)
 
 
 def _opened(
-    path: str | os.PathLike[str], *, verify: bool, key: bytes | None = None
+    path: str | os.PathLike[str], *, verify: bool, mapped: bool, key: bytes | None = None
 ) -> AbstractContextManager[ckpt.Contents]:
     """The file ``path``, of either format, indexed."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, _told_of_directory(path))
     if path.suffix != SAFETENSORS:
-        return ckpt.opened(path, verify=verify, key=key)
+        return ckpt.opened(path, verify=verify, key=key, mapped=mapped)
     if key is not None:
         raise ValueError(f"{path}: the format {SAFETENSORS} has no encryption; leave out dec_key")
-    return nullcontext(ckpt.Contents({**safetensors.read(path)}, memoryview(b""), str(path), None))
+    return nullcontext(
+        ckpt.Contents({**safetensors.read(path)}, memoryview(b""), str(path), None, 0)
+    )
 
 
 def _told_of_directory(path: Path) -> str:

@@ -24,6 +24,7 @@ from fnckpt.cli import (
 from fnckpt.cli.registry import COMMANDS
 from fnckpt.errors import FnckptError
 from fnckpt.extras import install
+from fnckpt.visible import visible
 
 __all__ = ["checking", "converting", "diffing", "exports", "inspection", "main", "running"]
 __all__ += ["training", "viewing"]
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (FnckptError, ValueError, OSError, RuntimeError) as error:
-        print(f"fnckpt: {error}", file=sys.stderr)
+        print(visible(f"fnckpt: {error}", lines=True), file=sys.stderr)
     except ModuleNotFoundError as error:
         print(f"fnckpt: {_missing(error)}", file=sys.stderr)
     return 2

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from fnckpt.cli.registry import command
+from fnckpt.visible import visible
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def check(options: argparse.Namespace) -> int:
         print(json.dumps({"file": str(options.file), "problems": problems}, indent=1))
         return 1 if problems else 0
     for problem in problems:
-        print(f"{options.file}: {problem}")
+        print(visible(f"{options.file}: {problem}"))
     if not problems:
-        print(f"{options.file}: good")
+        print(visible(f"{options.file}: good"))
     return 1 if problems else 0

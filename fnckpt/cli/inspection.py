@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fnckpt.cli.registry import command
 from fnckpt.showing.file_table import FileTable
+from fnckpt.visible import visible
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +44,5 @@ def show(tables: Sequence[FileTable], *, as_json: bool) -> None:
         print(json.dumps([table.document() for table in tables], indent=1))
         return
     for table in tables:
-        print(table.title)
+        print(visible(table.title))
         print_table(table.columns(), table.texts())

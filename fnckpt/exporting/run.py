@@ -79,6 +79,8 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     inputs = _ordered(path, summary.inputs, given)
     check_installed(name, str(path))
     outputs = RUNTIMES[name][1](path, inputs)
+    if len(outputs) != len(summary.outputs):
+        raise FormatError(f"{path}: names {len(summary.outputs)} outputs, and has {len(outputs)}")
     return {
         value.name: as_complex(array) if value.is_complex else array
         for value, array in zip(summary.outputs, outputs, strict=True)

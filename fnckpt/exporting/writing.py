@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fnckpt.files import replacing
+from fnckpt.files import check_replaceable, replacing, writing_alone
 from fnckpt.ir.targets import TARGETS
 from fnckpt.ir.targets.target import Encoded, Target
 
@@ -33,16 +33,19 @@ def destination(file_name: str | os.PathLike[str] | None, name: str, goal: Targe
 
 def write(path: Path, encoded: Encoded) -> int:
     """Write the files, the graph last, then remove weights of older graphs; the bytes of all."""
-    data, written = encoded.beside, [path]
-    if data is not None:
-        written.append(path.parent / data.location)
-        if path.parent.is_dir():
-            written[1].parent.mkdir(exist_ok=True)
-        with replacing(written[1]) as file:
+    data = encoded.beside
+    if data is None or not path.parent.is_dir():
+        with replacing(path) as file:
+            file.writelines(encoded.parts)
+        return path.stat().st_size
+    check_replaceable(path)
+    beside = path.parent / data.location
+    with writing_alone(path.parent) as alone:  # of two, each would remove the other's weights
+        beside.parent.mkdir(exist_ok=True)
+        with replacing(beside) as file:
             file.writelines(data.parts())
-    with replacing(path) as file:
-        file.writelines(encoded.parts)
-    if data is not None:
-        for old in data.older(path.parent):
+        with replacing(path) as file:
+            file.writelines(encoded.parts)
+        for old in data.older(path.parent) if alone else ():
             old.unlink(missing_ok=True)
-    return sum(each.stat().st_size for each in written)
+        return path.stat().st_size + beside.stat().st_size

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
+from fnckpt.visible import visible
 
 # Colours by what an operator does; words that its name may hold, in any of the formats.
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -15,6 +16,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "move": ("transpose", "reshape", "concat", "slice", "gather", "pad", "expand", "broadcast",
              "squeeze", "tile", "scatter", "cast", "split", "flatten"),
 }  # fmt: skip
+
+MOST_DEPTH = 32  # of modules within modules
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,13 @@ def drawing_within(
 ) -> Drawing:
     """A part of a graph; what comes from elsewhere has no edge."""
     depth = _common_depth(nodes)
-    keys = [_key(node, depth) for node in nodes]
+    keys = [_key(node, depth, index) for index, node in enumerate(nodes)]
     groups: dict[str, list[NodeSummary]] = {}
     for key, node in zip(keys, nodes, strict=True):
         group = groups.pop(key, [])  # a module stands where its last operator does
-        groups[key] = [*group, node]
-    boxes = [Box(value.name, "input", str(value)) for value in inputs]
+        group.append(node)
+        groups[key] = group
+    boxes = [Box(visible(value.name), "input", visible(str(value))) for value in inputs]
     made: dict[str, int] = {value.name: i for i, value in enumerate(inputs)}
     places: dict[str, int] = {}
     for key, group in groups.items():
@@ -72,14 +76,14 @@ def drawing_within(
     for value in outputs:
         if value.name in made:
             edges.append((made[value.name], len(boxes)))
-        boxes.append(Box(value.name, "output", str(value)))
+        boxes.append(Box(visible(value.name), "output", visible(str(value))))
     unique = dict.fromkeys((a, b) for a, b in edges if a != b)
     return Drawing(tuple(boxes), tuple(unique))
 
 
 def _common_depth(nodes: Sequence[NodeSummary]) -> int:
     """How many leading modules all nodes that lie in one share."""
-    paths = [node.name.split("/")[:-1] for node in nodes if "/" in node.name]
+    paths = [_path(node)[:-1] for node in nodes if "/" in node.name]
     if not paths:
         return 0
     shared = 0
@@ -88,10 +92,18 @@ def _common_depth(nodes: Sequence[NodeSummary]) -> int:
     return shared
 
 
-def _key(node: NodeSummary, depth: int) -> str:
-    """The module that a node is drawn in, ending in a slash, or its own name."""
-    path = node.name.split("/")
-    return "/".join(path[: depth + 1]) + "/" if len(path) > depth + 1 else node.name
+def _path(node: NodeSummary) -> list[str]:
+    """The modules of a node and its own name; what is very deep counts as one name."""
+    return node.name.split("/", MOST_DEPTH)
+
+
+def _key(node: NodeSummary, depth: int, index: int) -> str:
+    """The module that a node is drawn in, ending in a slash; or what no other node has.
+
+    Names need not differ: ONNX lets nodes have none.
+    """
+    path = _path(node)
+    return "/".join(path[: depth + 1]) + "/" if len(path) > depth + 1 else f"{index}:{node.name}"
 
 
 def _box(key: str, group: Sequence[NodeSummary], shapes: Mapping[str, Shape]) -> Box:
@@ -99,12 +111,17 @@ def _box(key: str, group: Sequence[NodeSummary], shapes: Mapping[str, Shape]) ->
         node = group[0]
         weights = [_shaped(name, shapes) for name in node.inputs if name.startswith("params")]
         results = [_shaped(name, shapes) for name in node.outputs if name in shapes]
-        return Box(node.op, kind_of(node.op), "\n".join([node.name, node.op, *weights, *results]))
+        lines = [node.name, node.op, *weights, *results]
+        return Box(visible(node.op), kind_of(node.op), _hover(lines))
     counts = Counter(node.op for node in group).most_common()
     results = [_shaped(name, shapes) for name in group[-1].outputs if name in shapes]
     hover = [key.rstrip("/"), *(f"{count} {op}" for op, count in counts), *results]
     label = f"{key.rstrip('/').split('/')[-1]} ({len(group)})"
-    return Box(label, "module", "\n".join(hover), tuple(group))
+    return Box(visible(label), "module", _hover(hover), tuple(group))
+
+
+def _hover(lines: Sequence[str]) -> str:
+    return "\n".join(map(visible, lines))
 
 
 def _shaped(name: str, shapes: Mapping[str, Shape]) -> str:

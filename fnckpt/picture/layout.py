@@ -12,6 +12,7 @@ from fnckpt.picture.drawing import Drawing
 
 ROW, GAP, LETTER, HEIGHT, LANE = 58, 18, 7.2, 30, 10
 SWEEPS = 4
+MOST_LANES, SHORT = 20_000, 4  # over these rows an edge has places of its own in any graph
 
 Point = tuple[float, float]
 
@@ -60,9 +61,11 @@ def _lanes(
     """Row and width of every box and of every place that an edge passes; the way of each edge."""
     lanes = list(zip(rows, widths, strict=True))
     chains = []
+    free = sum(max(0, rows[b] - rows[a] - 1) for a, b in drawing.edges) <= MOST_LANES
     for a, b in drawing.edges:
         first = len(lanes)
-        lanes += [(row, float(LANE)) for row in range(rows[a] + 1, rows[b])]
+        if free or rows[b] - rows[a] <= SHORT:  # else an edge of one curve, over what is there
+            lanes += [(row, float(LANE)) for row in range(rows[a] + 1, rows[b])]
         chains.append([a, *range(first, len(lanes)), b])
     return lanes, chains
 

@@ -15,6 +15,7 @@ from fnckpt.ir.targets.target import Summary, ValueSummary
 from fnckpt.showing.file_table import FileTable, Row, Share
 
 MOST_ROWS = 200
+MOST_DEPTH = 32  # of parts within parts
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def _cost_tables(summary: Summary) -> list[FileTable]:
 def _bytes(values: Sequence[ValueSummary]) -> int:
     """What the tensors take, those of a type that numpy has a name for."""
     return sum(
-        _size_of(v.dtype) * math.prod(n for n in v.shape if isinstance(n, int)) for v in values
+        _size_of(v.dtype) * math.prod(max(n, 0) for n in v.shape if isinstance(n, int))
+        for v in values
     )
 
 
@@ -156,7 +158,7 @@ def tree(path: Path) -> FileTable:
     """
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
     for name, array in _tensors(path).items():
-        parts = tuple(name.split("."))
+        parts = tuple(name.split(".", MOST_DEPTH))
         for depth in range(len(parts) + 1):  # "a" may be a tensor and, beside "a.b", a part
             count, size = totals.get(parts[:depth], (0, 0))
             totals[parts[:depth]] = count + 1, size + array.nbytes

@@ -7,6 +7,7 @@ from pathlib import Path
 from fnckpt.picture.graph import graph
 from fnckpt.showing.file_table import FileTable
 from fnckpt.showing.inspect import graph_of, inspect_file
+from fnckpt.visible import visible
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -28,9 +29,10 @@ def page(path: Path) -> str:
     summary = graph_of(path)
     drawing = "" if summary is None else graph(summary)
     tables = "".join(map(table, inspect_file(path)))
+    title = escape(visible(path.name))
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(path.name)}'
-        f"</title><style>{STYLE}</style></head><body><h1>{escape(path.name)}</h1>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}'
+        f"</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
         f"{drawing}{tables}</body></html>"
     )
 
@@ -39,8 +41,8 @@ def table(content: FileTable) -> str:
     """A table as HTML."""
     head = _row("th", content.columns())
     rows = "".join(_row("td", row) for row in content.texts())
-    return f"<h2>{escape(content.title)}</h2><table>{head}{rows}</table>"
+    return f"<h2>{escape(visible(content.title))}</h2><table>{head}{rows}</table>"
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{escape(visible(cell))}</{tag}>" for cell in cells) + "</tr>"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fnckpt.extras import require
+from fnckpt.visible import visible
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -22,7 +23,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numbers = all(row[i][:1].isdigit() for row in rows if row[i])
         table.add_column(title, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # a str would be markup: [mindspore] would be a style
+        # A str would be markup: [mindspore] would be a style.
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console = Console(soft_wrap=False, highlight=False)
     if not console.is_terminal:
         widest = Console(width=1 << 20).measure(table).maximum

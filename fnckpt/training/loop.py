@@ -302,8 +302,16 @@ class _Training:
     def _epochs(self, signals: interrupts.Interrupts) -> None:
         step: StepFn | None = None
         several = jax.process_count() > 1
+
+        def stop() -> bool:  # of several processes none may leave before the others
+            return not several and signals.pending is not None
+
         while self.epoch <= self.epochs:
-            batches = self.feed.batches(self.epoch, skip=self.step, position=self.position)
+            batches = self.feed.batches(
+                self.epoch, skip=self.step, position=self.position, stop=stop
+            )
+            if stop():
+                return
             if self.step:  # reading over what was trained on is no training
                 self.zero = self.clock() - self.last_save
             self.position = None

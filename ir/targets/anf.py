@@ -5,13 +5,12 @@ tools draw it. Source: anf_ir.proto and the dump of MindSpore 2.10, which name n
 and constants "cst1", "cst2", ...
 """
 
-from pathlib import Path
-
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.graph import Attr, Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.targets.foreign import AnyPath, check_texts, content_of, refusing, sound
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 from fnckpt.proto import anf_ir_pb2 as anf
 
@@ -48,20 +47,22 @@ def encode(graph: FuncGraph) -> bytes:
     return model.SerializeToString()
 
 
-def summarize(path: Path) -> Summary:
+@refusing
+def summarize(path: AnyPath) -> Summary:
     """What a ``graph.meta`` holds.
 
     Raises:
       FormatError: the file is no anf_ir ``ModelProto``.
     """
     try:
-        model = anf.ModelProto.FromString(path.read_bytes())
+        model = anf.ModelProto.FromString(content_of(path, "a graph.meta"))
     except DecodeError:
         raise FormatError(f"{path}: no anf_ir ModelProto, its bytes are no such message") from None
     if not model.HasField("graph"):
         raise FormatError(f"{path}: no anf_ir ModelProto, it holds no graph")
+    check_texts(path, model)
     graph = model.graph
-    return Summary(
+    summary = Summary(
         producer=model.domain,
         inputs=tuple(_summary(p.name, p.type) for p in graph.parameters),
         outputs=tuple(_summary(o.name, o.type) for o in graph.outputs),
@@ -71,6 +72,7 @@ def summarize(path: Path) -> Summary:
             for n in graph.node
         ),
     )
+    return sound(path, summary)
 
 
 def _summary(name: str, described: anf.TypeProto) -> ValueSummary:

@@ -45,8 +45,12 @@ def _counted(
         left = inputs[0]
         return None if left is None else 2 * math.prod(result) * _inner(left, result)
     if node.op == "Attention":
-        q, k = inputs[:2]
-        return None if q is None or k is None else 2 * k[1] * (math.prod(q) + math.prod(result))
+        q, k = (*inputs, None, None)[:2]
+        return (
+            None
+            if q is None or k is None or len(k) < 2
+            else 2 * k[1] * (math.prod(q) + math.prod(result))
+        )
     if node.op in CONVOLUTIONS:
         kernel = inputs[1] if len(inputs) > 1 else None
         return None if kernel is None else 2 * math.prod(result) * math.prod(kernel[1:])

@@ -151,10 +151,11 @@ class FileEngine:
             write_graph_meta(compiled.graph, path, names=compiled.names)
 
         store.remove_stale(self._folder, self.options.prefix)
-        run = self._run or store.claim(self._folder, self.options.prefix, write_graph)
-        if not run.graph.exists():
-            write_graph(run.graph)
-        self._resources.enter_context(store.hold(run))
+        enter = self._resources.enter_context
+        if self._found is not None and self._run is not None:
+            enter(store.hold(run := self._run, write_graph))
+        else:
+            run = enter(store.taken(self._run, self._folder, self.options.prefix, write_graph))
         self._run, self._saver = run, self._open(run, self.options.policy)
         self._resources.callback(self._saver.close)
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from fnckpt.checkpoints import differing, leaf_names, pytree, storable
+from fnckpt.checkpoints.formats import ckpt
 from fnckpt.checkpoints.pytree import RESERVED
 from fnckpt.errors import CheckpointMismatch, FormatError
 from fnckpt.training import batches
@@ -186,19 +187,47 @@ def refuse_all(failed: list[Path], directory: Path, prefix: str) -> None:
 
 def reserved(path: Path) -> dict[str, np.ndarray]:
     """The entries of ``path`` that are not state, without the beginning of their names."""
-    stored = pytree.load_checkpoint(path, mmap=True)
-    own = {
-        name.removeprefix(RESERVED): np.array(value)
-        for name, value in stored.items()
-        if name.startswith(RESERVED)
-    }
+    with ckpt.opened(path, mapped=False) as file:
+        own = {
+            name.removeprefix(RESERVED): file.array(entry)
+            for name, entry in file.entries.items()
+            if name.startswith(RESERVED)
+        }
     missing = {"prefix", "epoch", "step", "global_step", "seconds", "saved"} - own.keys()
     if missing:
         raise FormatError(
             f"{path}: was not saved by train, {RESERVED}{min(missing)} is missing; load it with "
             "fnckpt.load_checkpoint and give its arrays as the state"
         )
+    check_reserved(path, own)
     return own
+
+
+def check_reserved(path: Path, own: Mapping[str, np.ndarray]) -> None:
+    """The ``reserved`` entries are what ``entries`` and ``history`` write.
+
+    Raises:
+      FormatError: naming the first that is not.
+    """
+    kinds = {"prefix": "U", "seconds": "f"} | dict.fromkeys(("epoch", "step", "global_step"), "i")
+    for name, array in own.items():
+        if name in kinds:
+            fits = array.shape == () and array.dtype.kind == kinds[name]
+            fits = fits and (array.dtype.kind == "U" or 0 <= array < 1 << 62)
+        elif name == "saved":
+            fits = array.ndim == 2 and array.shape[1] == 3 and array.dtype.kind == "f"
+            fits = fits and bool(np.isfinite(array).all())
+        elif name == "data":
+            fits = array.ndim == 1 and array.dtype == np.uint8 and batches.is_packed(array)
+        elif name in ("history.ends", "history.evaluated"):
+            fits = array.ndim == 1 and array.dtype.kind == "i"
+        else:
+            fits = not name.startswith("history.") or array.ndim == 1
+        if not fits:
+            raise FormatError(
+                f"{path}: the entry {RESERVED}{name} is damaged, found {array.dtype}"
+                f"{list(array.shape)}"
+            )
 
 
 def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: Any) -> Snapshot:

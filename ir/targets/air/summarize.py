@@ -1,11 +1,10 @@
 """What an AIR file holds, for people."""
 
-import os
-
 from fnckpt.ir.border import KEY, border_of
 from fnckpt.ir.targets.air.codes import OF_FILE_CODE
 from fnckpt.ir.targets.air.read import read_model
 from fnckpt.ir.targets.air.view import desc_of, links, output_names, split
+from fnckpt.ir.targets.foreign import AnyPath, refusing, sound
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 from fnckpt.proto.ge_ir_pb2 import OpDef, TensorDescriptor
 
@@ -13,7 +12,8 @@ CONSTS = ("Const", "Constant")
 WEIGHT = "_const"  # the end of a weight's name, as MindSpore writes it; literals have others
 
 
-def summarize(path: str | os.PathLike[str]) -> Summary:
+@refusing
+def summarize(path: AnyPath) -> Summary:
     """The inputs, results, weights and operators of an AIR file.
 
     A result of an operator with several is called ``op:index``; the file keeps no other names.
@@ -27,7 +27,7 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     inputs = [op for op in graph.op if op.type == "Data"]
     inputs.sort(key=lambda op: op.attr["index"].i)
     weights = [op for op in graph.op if op.type in CONSTS and op.name.endswith(WEIGHT)]
-    return Summary(
+    summary = Summary(
         producer="GE",
         inputs=tuple(_result(op, 0) for op in inputs),
         outputs=tuple(_linked(ops, link) for link in output_names(graph)),
@@ -41,6 +41,7 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     ).with_border(
         border_of(model.attr[KEY].s.decode(errors="replace") if KEY in model.attr else "")
     )
+    return sound(path, summary)
 
 
 def _linked(ops: dict[str, OpDef], link: str) -> ValueSummary:

@@ -1,8 +1,7 @@
 """What a MindIR file holds, for people."""
 
-from pathlib import Path
-
 from fnckpt.ir.border import KEY, border_of
+from fnckpt.ir.targets.foreign import AnyPath, refusing, sound
 from fnckpt.ir.targets.mindir.check import check
 from fnckpt.ir.targets.mindir.check_control import graphs_of
 from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in, types_of
@@ -15,7 +14,8 @@ __all__ = ["check", "summarize"]
 HIDDEN = frozenset({"Constant", "Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState"})
 
 
-def summarize(path: Path) -> Summary:
+@refusing
+def summarize(path: AnyPath) -> Summary:
     """The inputs, results, weights and operators of a MindIR file.
 
     Several results are one tuple in the file, so that they are called ``name:index``.
@@ -27,7 +27,7 @@ def summarize(path: Path) -> Summary:
     graph, kinds = model.graph, primitives_of(model)
     graphs = graphs_of(model)
     nodes = [(n, kinds.get(n.op_type, n.op_type)) for each in graphs for n in each.node]
-    return Summary(
+    summary = Summary(
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         inputs=tuple(value for given in graph.input for value in values_of(given)),
         outputs=tuple(value for result in graph.output for value in values_of(result)),
@@ -44,6 +44,7 @@ def summarize(path: Path) -> Summary:
             if tensors
         },
     ).with_border(border_of(model.user_info.get(KEY, "")))
+    return sound(path, summary)
 
 
 def value_of(tensor: TensorProto, name: str) -> ValueSummary:

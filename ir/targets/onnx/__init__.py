@@ -11,10 +11,11 @@ from fnckpt.ir.passes import (
     reshape,
 )
 from fnckpt.ir.targets.onnx import control
+from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
-from fnckpt.ir.targets.onnx.read import check, summarize
+from fnckpt.ir.targets.onnx.read import summarize
 from fnckpt.ir.targets.target import Target
 
 __all__ = ["TARGET", "check", "control"]
