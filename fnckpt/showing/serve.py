@@ -3,7 +3,7 @@
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from fnckpt.showing.page import page
+from fnckpt.showing.page import page, policy
 
 
 class PageHandler(BaseHTTPRequestHandler):
@@ -15,7 +15,7 @@ class PageHandler(BaseHTTPRequestHandler):
         body = page(self.server.path).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        self.send_header("Content-Security-Policy", policy())
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

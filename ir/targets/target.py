@@ -94,12 +94,21 @@ class ValueSummary:
 
 @dataclass(frozen=True)
 class NodeSummary:
-    """A node of a file."""
+    """A node of a file.
+
+    Attributes:
+      name: with the path of its module before it, ``net/Dense_0/MatMul``.
+      attributes: names and values, in few words.
+      bodies: the graphs that run in it, with what each is: ``then_branch``, ``body``. They may
+        use the values of the graph that the node stands in.
+    """
 
     name: str
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...] = ()
+    bodies: tuple[tuple[str, "Summary"], ...] = ()
 
 
 @dataclass(frozen=True)
