@@ -53,7 +53,7 @@ def text(
 ) -> str:
     """The report, section by section."""
     facts = [row for row in result.rows() if row[0] not in ("file", "report", "seconds")]
-    counts = Counter(node.op for node in goal.summarize(result.path).nodes).most_common()
+    counts = Counter(node.op for node in goal.summarize(result.path).every_node()).most_common()
     heavy = [
         (h.op, h.scope, f"{h.flops:,}")
         for h in result.heaviest()

@@ -103,7 +103,7 @@ def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _of_graphs(a: Summary, b: Summary) -> list[Row]:
     """By inputs, outputs, parameters and how often each operator stands there."""
-    both = [(_values(a), _values(b)), (_operators(a.nodes), _operators(b.nodes))]
+    both = [(_values(a), _values(b)), (_operators(a.every_node()), _operators(b.every_node()))]
     return [row for left, right in both for row in _of_texts(left, right)]
 
 

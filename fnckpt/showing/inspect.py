@@ -61,7 +61,8 @@ def kind_of(path: Path) -> FileKind:
 
 
 def _graph_tables(summary: Summary) -> list[FileTable]:
-    counts = Counter(node.op for node in summary.nodes)
+    nodes = summary.every_node()
+    counts = Counter(node.op for node in nodes)
     size = _bytes(summary.parameters)
     return [
         _values("inputs", "inputs", summary.inputs),
@@ -69,10 +70,10 @@ def _graph_tables(summary: Summary) -> list[FileTable]:
         _values("parameters", f"parameters, {size:,} bytes", summary.parameters, bytes=size),
         FileTable(
             "nodes",
-            f"{len(summary.nodes)} nodes, by {summary.producer}",
+            f"{len(nodes)} nodes, by {summary.producer}",
             ("operator", "count"),
             counts.most_common(),
-            {"count": len(summary.nodes)},
+            {"count": len(nodes)},
         ),
         *_cost_tables(summary),
     ]

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from fnckpt.errors import FnckptError
-from fnckpt.showing.page import page
+from fnckpt.showing.page import page, policy
 from fnckpt.visible import visible
 
 LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
@@ -52,7 +52,7 @@ class PageHandler(BaseHTTPRequestHandler):
         body = text.encode("utf-8", "replace")
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        self.send_header("Content-Security-Policy", policy())
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

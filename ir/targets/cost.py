@@ -79,7 +79,7 @@ def _known(shape: Shape | None) -> tuple[int, ...] | None:
 
 def file_costs(summary: Summary) -> tuple[int, int, Sequence[Heavy]]:
     """The operations of all nodes, of how many nodes they are unknown, and the ten heaviest."""
-    counted = [(flops_of(node, summary), node) for node in summary.nodes]
+    counted = [(flops_of(node, summary), node) for node in summary.every_node()]
     known = [(count, node) for count, node in counted if count is not None]
     first = sorted(known, key=lambda each: each[0], reverse=True)[:10]
     heavy = [Heavy(node.op, node.name, count) for count, node in first if count]

@@ -110,12 +110,21 @@ class ValueSummary:
 
 @dataclass(frozen=True)
 class NodeSummary:
-    """A node of a file."""
+    """A node of a file.
+
+    Attributes:
+      name: with the path of its module before it, ``net/Dense_0/MatMul``.
+      attributes: names and values, in few words.
+      bodies: the graphs that run in it, with what each is: ``then_branch``, ``body``. They may
+        use the values of the graph that the node stands in.
+    """
 
     name: str
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...] = ()
+    bodies: tuple[tuple[str, "Summary"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,13 @@ class Summary:
     parameters: tuple[ValueSummary, ...]
     nodes: tuple[NodeSummary, ...]
     shapes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+
+    def every_node(self) -> list[NodeSummary]:
+        """Its nodes, and those of the graphs that run in them."""
+        found = list(self.nodes)
+        for node in found:  # which grows
+            found += [inner for _, body in node.bodies for inner in body.nodes]
+        return found
 
     def with_border(self, border: Border) -> "Summary":
         """The same, with what stands for complex numbers marked."""

@@ -8,6 +8,7 @@ from onnx import helper
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.border import KEY, border_of
+from fnckpt.ir.targets.brief import brief
 from fnckpt.ir.targets.foreign import AnyPath, check_texts, content_of, refusing, sound
 from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 
@@ -25,17 +26,45 @@ def summarize(path: AnyPath) -> Summary:
         producer=model.producer_name,
         inputs=tuple(map(_value, graph.input)),
         outputs=tuple(map(_value, graph.output)),
-        parameters=tuple(
-            ValueSummary(t.name, _dtype(t.data_type), tuple(t.dims)) for t in graph.initializer
-        ),
-        nodes=tuple(
-            NodeSummary(n.name, n.op_type, tuple(n.input), tuple(n.output))
-            for each in _every_graph(graph)
-            for n in each.node
-        ),
+        parameters=tuple(_weight(tensor) for tensor in graph.initializer),
+        nodes=tuple(map(_node, graph.node)),
         shapes=_shapes(model),
     ).with_border(border_of(held.get(KEY, "")))
     return sound(path, summary)
+
+
+def _node(node: onnx.NodeProto) -> NodeSummary:
+    inner = [(a.name, _body(a.g)) for a in node.attribute if a.type == a.GRAPH]
+    plain = [(a.name, _attribute(a)) for a in node.attribute if a.type != a.GRAPH]
+    inputs, outputs = tuple(node.input), tuple(node.output)
+    return NodeSummary(node.name, node.op_type, inputs, outputs, tuple(plain), tuple(inner))
+
+
+def _body(graph: onnx.GraphProto) -> Summary:
+    """A loop's body or a branch; protobuf itself bounds how deep they lie."""
+    inputs, outputs = tuple(map(_value, graph.input)), tuple(map(_value, graph.output))
+    parameters = tuple(_weight(tensor) for tensor in graph.initializer)
+    return Summary("", inputs, outputs, parameters, tuple(map(_node, graph.node)), _known(graph))
+
+
+def _weight(tensor: onnx.TensorProto) -> ValueSummary:
+    return ValueSummary(tensor.name, _dtype(tensor.data_type), tuple(tensor.dims))
+
+
+def _attribute(attribute: onnx.AttributeProto) -> str:
+    fields = {
+        attribute.FLOAT: attribute.f,
+        attribute.INT: attribute.i,
+        attribute.STRING: attribute.s,
+        attribute.FLOATS: attribute.floats,
+        attribute.INTS: attribute.ints,
+        attribute.STRINGS: attribute.strings,
+    }
+    if attribute.type in fields:
+        return brief(fields[attribute.type])
+    if attribute.type == attribute.TENSOR:
+        return f"{_dtype(attribute.t.data_type)}{brief(attribute.t.dims)}"
+    return f"of type {attribute.type}"
 
 
 MOST_BYTES = 1 << 10  # of a constant that may say a shape
@@ -43,8 +72,7 @@ MOST_BYTES = 1 << 10  # of a constant that may say a shape
 
 def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     """The shapes of all values; where the file lacks some, as ONNX infers them."""
-    found: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    found |= _described(model.graph)
+    found = _known(model.graph)
     if all(name in found for node in model.graph.node for name in node.output):
         return found
     for tensor in model.graph.initializer:
@@ -118,6 +146,11 @@ def _every_graph(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
     for each in found:  # which grows
         found += [inner for node in each.node for inner in _graphs(node)]
     return found
+
+
+def _known(graph: onnx.GraphProto) -> dict[str, Shape]:
+    """The shapes that the file tells."""
+    return {t.name: tuple(t.dims) for t in graph.initializer} | _described(graph)
 
 
 def _described(graph: onnx.GraphProto) -> dict[str, Shape]:
