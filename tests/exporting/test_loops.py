@@ -231,3 +231,16 @@ def test_a_weight_may_be_anything_in_loops_inside_loops(file_format: str, tmp_pa
     given, name = (x, np.array(3, np.int32)), tmp_path / "w"
     file = fnckpt.export(PARAMS, of_weights, given, file_format, file_name=name, max_unroll=0)
     assert greatest(fnckpt.run(file, list(given)), of_weights(PARAMS, *given)) < 1e-5
+
+
+def flags(params: object, x: Any) -> tuple[Array, Array]:
+    return lax.scan(lambda c, r: (c ^ (r > 0), c), jnp.zeros(8, bool), x[:, 0])
+
+
+def test_the_older_style_of_mindir_stacks_booleans(tmp_path: Path) -> None:
+    x = X[:5]
+    file = fnckpt.export(
+        {}, flags, x, "MINDIR", file_name=tmp_path / "f", mindspore="2.0", max_unroll=0
+    )
+    for found, wanted in zip(fnckpt.run(file, x), flags({}, x), strict=True):
+        np.testing.assert_array_equal(found, wanted)

@@ -8,6 +8,7 @@ from tests.ir.conformance.cases import (
     indexing,
     linalg,
     loops,
+    loops_of_libraries,
     networks,
     products,
     reductions,
@@ -23,6 +24,7 @@ FAMILIES = (
     networks,
     control,
     loops,
+    loops_of_libraries,
     complexes,
     linalg,
 )
