@@ -55,6 +55,18 @@ def inline_linear(site: Site, *args: Value, callee: object, **_: object) -> tupl
     return site.call(callee, args)
 
 
+@lowers("nonbatchable", "nondifferentiable_backward", "nontraceable")
+def lower_watched(site: Site, x: Node, **_: object) -> Node:
+    """Equinox's words that a value is not to be transformed; by now it was, or was not."""
+    return x
+
+
+@lowers("select_if_vmap")
+def lower_select_if_vmap(site: Site, holds: Node, x: Node, y: Node) -> Node:
+    """What Equinox's loops carry; ``vmap`` made a select of it where there was one."""
+    return x
+
+
 class LinearSolve(Protocol):
     """What ``custom_linear_solve`` holds for each of its four functions."""
 

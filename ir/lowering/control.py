@@ -5,18 +5,21 @@ each step is simplified alone, and a runtime has no loop to manage. A target tha
 all of them written out, up to ``max_unroll``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
 from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.known import constant_of, known_value
 from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
-from fnckpt.ir.lowering.trips import equations, known_trips
-from fnckpt.ir.operators import apply, items
+from fnckpt.ir.lowering.trips import equations, holds_loops, known_trips
+from fnckpt.ir.operators import apply, constant, items
 from fnckpt.ir.sizes import is_known
+
+Branch = Callable[..., Sequence[Value]]
 
 MOST_EQUATIONS = 2048  # of all trips, of a loop that is written out
 MOST_OF_WEIGHTS = 16 * MOST_EQUATIONS  # where each trip has weights of its own, which fold
@@ -148,6 +151,9 @@ def lower_while(
         )
     if trips is not None:
         return _scan(site, body_jaxpr, of_body, carry, (), trips, reverse=False)
+    assert isinstance(cond_jaxpr, ClosedJaxpr)
+    if cond_jaxpr.out_avals[0].shape and holds_loops(cond_jaxpr):
+        return _while_of_batch(site, cond_jaxpr, body_jaxpr, of_cond, of_body, carry)
     return _while(site, cond_jaxpr, body_jaxpr, of_cond, of_body, carry)
 
 
@@ -177,6 +183,50 @@ def _while(
         captured=len(captured),
     )
     return _like(site.results, items(node))
+
+
+def _while_of_batch(
+    site: Site, cond_jaxpr: ClosedJaxpr, body_jaxpr: object, of_cond: Sequence[Value],
+    of_body: Sequence[Value], carry: Sequence[Value],
+) -> Sequence[Value]:  # fmt: skip
+    """A loop of a batch, whose condition holds loops and is computed in the body alone.
+
+    Who goes on is carried too, all of them at first; so the loops in it are not written twice.
+    """
+    shape = cond_jaxpr.out_avals[0].shape
+    everyone = site.apply("BroadcastTo", constant(np.ones((), bool)), shape=shape)
+    inside = _Inside("while")
+    _, captured = inside.captured((*of_cond, *of_body))
+    inside.inputs("carry", carry)
+    (mask,) = _flat(inside.inputs("goes_on", [everyone]))
+    cond = inside.graph("cond", [_any(site, mask)])
+    inside = _Inside("while")
+    same, _ = inside.captured((*of_cond, *of_body))
+    old = inside.inputs("carry", carry)
+    inside.inputs("goes_on", [everyone])
+    holds = _condition(site, cond_jaxpr, (*same[: len(of_cond)], *old))
+
+    def step(*given: Value) -> Sequence[Value]:
+        goes_on, *rest = given
+        assert not isinstance(goes_on, Pair)
+        before = rest[len(of_body) :]
+        new = site.call(body_jaxpr, rest)
+        return [_where(site, goes_on, *both) for both in zip(new, before, strict=True)]
+
+    given = (holds, *same[len(of_cond) :], *old)
+    stay = lambda *given: given[1 + len(of_body) :]  # noqa: E731
+    new = _chosen(site, _any(site, holds), given, (stay, step))
+    node = apply(
+        "While",
+        *captured,
+        *_flat(carry),
+        everyone,
+        origin=site.origin,
+        cond=cond,
+        body=inside.graph("body", [*new, holds]),
+        captured=len(captured),
+    )
+    return _like(site.results, items(node)[:-1])
 
 
 def _condition(site: Site, jaxpr: object, args: Sequence[Value]) -> Node:
@@ -218,17 +268,30 @@ def lower_cond(
         return site.call(branches[0], args)
     if not site.loops:
         return _selected(site, index, [site.call(branch, args) for branch in branches])
+    calls = [lambda *given, branch=branch: site.call(branch, given) for branch in branches]
+    return _chosen(site, index, args, calls)
+
+
+def _chosen(
+    site: Site,
+    index: Node,
+    args: Sequence[Value],
+    branches: Sequence[Callable[..., Sequence[Value]]],
+) -> Sequence[Value]:
+    """What the branch number ``index`` makes of ``args``, as one operator."""
     captured: Sequence[Node] = ()
     graphs: list[FuncGraph] = []
+    results: Sequence[Value] = ()
     for number, branch in enumerate(branches):
         inside = _Inside("cond")
         same, captured = inside.captured(args)
-        graphs.append(inside.graph(f"branch_{number}", site.call(branch, same)))
-    if not site.results:
+        results = branch(*same)
+        graphs.append(inside.graph(f"branch_{number}", results))
+    if not results:
         return ()
     chosen = site.cast(index, np.dtype(np.int32))
     node = apply("Cond", chosen, *captured, origin=site.origin, branches=tuple(graphs))
-    return _like(site.results, items(node))
+    return _like_values(results, items(node))
 
 
 def _selected(site: Site, index: Node, results: Sequence[Sequence[Value]]) -> Sequence[Value]:
@@ -319,6 +382,12 @@ def _like(avals: Sequence[Aval], nodes: Sequence[Node]) -> list[Value]:
     return [
         Pair(next(rest), next(rest)) if aval.dtype.kind == "c" else next(rest) for aval in avals
     ]
+
+
+def _like_values(values: Sequence[Value], nodes: Sequence[Node]) -> list[Value]:
+    """Nodes as values again, which are complex where those are."""
+    rest = iter(nodes)
+    return [Pair(next(rest), next(rest)) if isinstance(v, Pair) else next(rest) for v in values]
 
 
 def take_row(site: Site, x: Value, index: int) -> Value:

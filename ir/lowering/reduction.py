@@ -74,6 +74,18 @@ for _primitive in REDUCTIONS:
 lowers("reduce_xor")(partial(lower_halving, "reduce_xor"))
 
 
+# Equinox's reductions of all that there is, under vmap too: the conditions of its loops.
+UNVMAP = {"unvmap_all": "reduce_and", "unvmap_any": "reduce_or", "unvmap_max": "reduce_max"}
+
+
+def lower_unvmap(primitive: str, site: Site, x: Node) -> Node:
+    return lower_reduction(primitive, site, x, axes=tuple(range(len(x.aval.shape))))
+
+
+for _name, _primitive in UNVMAP.items():
+    lowers(_name)(partial(lower_unvmap, _primitive))
+
+
 def lower_scan(op: str, site: Site, x: Node, *, axis: int, reverse: bool) -> Node:
     return site.apply(op, x, axis=axis, reverse=reverse)
 

@@ -31,6 +31,22 @@ def _counted(jaxpr: Jaxpr) -> int:
     return count
 
 
+def holds_loops(jaxpr: object) -> bool:
+    """Whether a loop is among the equations of a jaxpr, or inside them."""
+    whole = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    assert isinstance(whole, Jaxpr)
+    return _holds_loops(whole)
+
+
+@lru_cache(maxsize=4096)
+def _holds_loops(jaxpr: Jaxpr) -> bool:
+    return any(
+        eqn.primitive.name in ("scan", "while")
+        or any(map(_holds_loops, jaxprs_in_params(eqn.params)))
+        for eqn in jaxpr.eqns
+    )
+
+
 def known_trips(
     cond: object,
     body: object,

@@ -1,6 +1,6 @@
 """Branches and loops said with fewer operators, for targets that lack some."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from fnckpt.ir.graph import (
     HOLDS_GRAPHS,
     Aval,
     CNode,
+    Constant,
     FuncGraph,
     Node,
     Parameter,
@@ -20,6 +21,8 @@ from fnckpt.ir.operators import apply, constant, item, items
 from fnckpt.ir.passes.build import BFLOAT16, BOOL, FLOAT32, INT32, Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.sizes import all_known
+
+LOOPS = frozenset({"Scan", "While"})
 
 
 @rewrites("Cond")
@@ -50,8 +53,39 @@ def _chosen(branches: tuple[FuncGraph, ...], first: int) -> FuncGraph:
 
 def boolean_of(index: Node) -> Node | None:
     """The boolean that chooses between two branches, where the index is a cast of one."""
-    cast = isinstance(index, CNode) and index.op == "Cast"
-    return index.inputs[0] if cast and index.inputs[0].aval.dtype == BOOL else None
+    if not isinstance(index, CNode) or index.op != "Cast":
+        return None
+    return index.inputs[0] if index.inputs[0].aval.dtype == BOOL else None
+
+
+@rewrites("While")
+def condition_in_body(root: CNode) -> Node | None:
+    """A While whose condition holds loops computes it in its body, where it stands once.
+
+    ONNX's Loop has it twice, before the loop and at the end of a trip: loops in conditions of loops
+    would double with each level. What is carried gets a boolean more, true at first; the last trip
+    only finds that it is over.
+    """
+    cond, body = graph(root, "cond"), graph(root, "body")
+    if not any(isinstance(node, CNode) and node.op in LOOPS for node in cond.every_node()):
+        return None
+    captured, build = integer(root, "captured"), Build(root)
+    every = (*root.inputs, constant(np.ones((), bool)))
+    given = _parameters(every)
+    (holds,) = inlined(cond, given[:-1])
+    over = replace(body, name="over", outputs=body.inputs[captured:])
+    index = build("Cast", holds, dtype=INT32)
+    results = items(build("Cond", index, *given[:-1], branches=(over, body)))
+    names = tuple(f"output_{number}" for number in range(len(results) + 1))
+    again = _parameters(every)
+    loop = build(
+        "While",
+        *every,
+        cond=FuncGraph("cond", again, (again[-1],), ("goes_on",)),
+        body=FuncGraph("body", given, (*results, holds), names),
+        captured=captured,
+    )
+    return item(loop, 0) if len(root.results) == 1 else loop
 
 
 @rewrites("Scan")
@@ -122,6 +156,36 @@ def _trip(root: CNode, every: tuple[Node, ...]) -> FuncGraph:
     outputs = (*results[:carried], *written, following)
     names = tuple(f"output_{number}" for number in range(len(outputs)))
     return FuncGraph("body", given, outputs, names)
+
+
+def known_inside(root: CNode) -> Node | None:
+    """A constant or a weight that a node's graphs take stands in them, where it is the same."""
+    places = [i for i in _captured(root) if _is_known(root.inputs[i])]
+    if not places:
+        return None
+    first = 1 if root.op == "Cond" else 0
+    known = {i - first: root.inputs[i] for i in places}
+    changed = with_graphs(root, lambda each: _with_known(each, known))
+    assert isinstance(changed, CNode)
+    attrs = dict(changed.attrs)
+    if root.op != "Cond":
+        attrs["captured"] = integer(root, "captured") - len(places)
+    inputs = tuple(each for i, each in enumerate(root.inputs) if i not in places)
+    return replace(changed, inputs=inputs, attrs=attrs)
+
+
+def _is_known(node: Node) -> bool:
+    return isinstance(node, Constant) or (isinstance(node, Parameter) and node.value is not None)
+
+
+def _with_known(inside: FuncGraph, known: Mapping[int, Node]) -> FuncGraph:
+    """``inside`` without the inputs whose places ``known`` has."""
+    given = [known.get(place, each) for place, each in enumerate(inside.inputs)]
+    left = tuple(each for place, each in enumerate(inside.inputs) if place not in known)
+    return replace(inside, inputs=left, outputs=tuple(inlined(inside, given)))
+
+
+KNOWN_INSIDE = tuple(Rule(Op(op), known_inside) for op in sorted(HOLDS_GRAPHS))
 
 
 @rewrites("Scan")

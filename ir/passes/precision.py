@@ -29,7 +29,7 @@ from fnckpt.ir.graph import (
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.build import FLOAT32, cast_value, known, mapped
 from fnckpt.ir.passes.reshape import value_of
-from fnckpt.ir.passes.share import share
+from fnckpt.ir.passes.share import share, share_weights, with_leaves
 
 NARROW: Mapping[str, np.dtype] = {
     "float16": np.dtype(np.float16),
@@ -92,18 +92,23 @@ def narrowed(graph: FuncGraph, dtype: str) -> tuple[FuncGraph, Narrowing]:
         in more nodes.
       dtype: ``"float16"`` or ``"bfloat16"``.
     """
-    plan = _planned(graph, NARROW[dtype])
-    result = everywhere(graph, lambda each: share(_rebuilt(each, plan)))
-    return result, _report(result, graph, plan)
+    narrow = share_weights(graph)  # so that one plan is made for each
+    plan = _planned(narrow, NARROW[dtype])
+    result = share_weights(everywhere(narrow, lambda each: share(_rebuilt(each, plan))))
+    return result, _report(result, narrow, plan)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which nodes compute in float32, by id, and which known values do not fit, with the reason."""
+    """Which nodes compute in float32, by id, and which known values do not fit, with the reason.
+
+    It is one for all graphs, so that each of them finds a weight stored in the same type.
+    """
 
     dtype: np.dtype
     wide: Mapping[int, str]
     misfits: Mapping[int, str]
+    used_narrow: frozenset[int]  # known values that some graph takes in the narrower type
 
     def type_of(self, node: CNode) -> np.dtype:
         """What ``node`` takes and gives in place of float32."""
@@ -118,7 +123,8 @@ def _planned(graph: FuncGraph, dtype: np.dtype) -> _Plan:
         reason = _needs_float32(node, wide, misfits)
         if reason is not None:
             wide[id(node)] = reason
-    return _Plan(dtype, wide, misfits)
+    narrow = [n for n in every if isinstance(n, CNode) and id(n) not in wide]
+    return _Plan(dtype, wide, misfits, frozenset(id(x) for n in narrow for x in n.inputs))
 
 
 def _needs_float32(node: CNode, wide: Mapping[int, str], misfits: Mapping[int, str]) -> str | None:
@@ -171,11 +177,9 @@ def misfit(node: Node, dtype: np.dtype) -> str | None:
 class _Rewriter:
     """What each node became so far, and the casts between the two types, each made once."""
 
-    def __init__(self, graph: FuncGraph, plan: _Plan) -> None:
+    def __init__(self, plan: _Plan) -> None:
         self.plan, self.new = plan, dict[int, Node]()
         self.casts: dict[tuple[int, np.dtype], Node] = {}
-        users = [node for node in graph.cnodes() if plan.type_of(node) == plan.dtype]
-        self.used_narrow = {id(n) for node in users for n in node.inputs}
 
     def become(self, node: Node) -> Node:
         """``node`` as the plan wants it, on top of what its inputs became."""
@@ -195,7 +199,7 @@ class _Rewriter:
         if known(node) is None or not is_single(node) or id(node) in self.plan.misfits:
             return node
         large = node.aval.size * FLOAT32.itemsize > MOST_KEPT_BYTES
-        if not large and id(node) not in self.used_narrow:
+        if not large and id(node) not in self.plan.used_narrow:
             return node
         found = mapped(node, lambda value: cast_value(value, self.plan.dtype))
         assert found is not None
@@ -216,7 +220,7 @@ class _Rewriter:
 
 
 def _rebuilt(graph: FuncGraph, plan: _Plan) -> FuncGraph:
-    rewriter = _Rewriter(graph, plan)
+    rewriter = _Rewriter(plan)
     for node in graph.nodes():
         rewriter.new[id(node)] = rewriter.become(node)
     outputs = tuple(rewriter.typed(node, node.aval.dtype) for node in graph.outputs)
@@ -227,29 +231,20 @@ def stored(graph: FuncGraph, dtype: str) -> FuncGraph:
     """``graph`` with each float32 weight that ``dtype`` holds exactly, stored so and cast.
 
     A target that computes a product in float32 alone has widened its weights by now, a copy for
-    each use; runtimes do the same when they load the file.
+    each use; runtimes do the same when they load the file. Equal copies become one.
     """
-    new: dict[int, Node] = {}
-    copies: dict[tuple[str, Aval], list[Parameter]] = {}
-    for node in graph.nodes():
-        new[id(node)] = rebuilt(node, new)
-        if not isinstance(node, Parameter) or node.value is None or not is_single(node):
-            continue
-        equal = copies.setdefault((node.name, node.aval), [])
-        first = next((p for p in equal if np.array_equal(value_of(p), node.value)), None)
-        if first is None:
-            equal.append(node)
-            new[id(node)] = _stored(node, NARROW[dtype])
-        else:
-            new[id(node)] = new[id(first)]
-    return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+    narrow = {w.name for w in graph.weights() if w.aval.dtype == NARROW[dtype]}
+    new = {
+        id(w): _stored(w, NARROW[dtype])
+        for w in graph.weights()
+        if is_single(w) and (value_of(w).nbytes > MOST_KEPT_BYTES or w.name in narrow)
+    }
+    return share_weights(with_leaves(graph, new))
 
 
 def _stored(weight: Parameter, dtype: np.dtype) -> Node:
-    """A large weight as ``dtype`` and widened, where that is exact."""
+    """A weight as ``dtype`` and widened, where that is exact."""
     value = value_of(weight)
-    if value.nbytes <= MOST_KEPT_BYTES:
-        return weight
     small = mapped(weight, lambda each: cast_value(each, dtype))
     assert small is not None
     exact = np.array_equal(cast_value(value_of(small), FLOAT32), value, equal_nan=True)

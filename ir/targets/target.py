@@ -7,7 +7,7 @@ from pathlib import Path
 from fnckpt.ir.border import Border
 from fnckpt.ir.graph import CNode, FuncGraph, everywhere
 from fnckpt.ir.passes.rewrite import Rule, rewrite
-from fnckpt.ir.passes.share import share
+from fnckpt.ir.passes.share import share, share_weights
 from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
 from fnckpt.ir.targets.external import Beside
 from fnckpt.wire import Part
@@ -177,7 +177,7 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     """``graph`` in the operators that ``target`` has; with ``fast_math`` without its guards."""
     left_out = target.guards if fast_math else ()
     rules = [rule for rule in target.legalize if rule not in left_out]
-    return everywhere(graph, lambda each: rewrite(each, rules))
+    return share_weights(everywhere(graph, lambda each: rewrite(each, rules)))
 
 
 def preferred(graph: FuncGraph, target: Target, /, **options: int | str) -> FuncGraph:

@@ -1,6 +1,7 @@
 """Loops and branches in files: their size, their open axes, narrow types, older readers, checks."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,97 @@ def test_functions_that_do_not_fit_together_are_found(
     change(model)
     file.path.write_bytes(model.SerializeToString())
     assert text in "\n".join(target("MINDIR").check(file.path))
+
+
+def in_conditions(depth: int, batched: bool) -> Callable[[object, Array], Array]:
+    """Loops in conditions of loops."""
+
+    def holds(left: int, x: Array) -> Array:
+        if not left:
+            return x.sum() < 3
+        inner = lambda s: (s[0] < 2) & holds(left - 1, s[1])  # noqa: E731
+        return lax.while_loop(inner, lambda s: (s[0] + 1, s[1] + 1.0), (0, x))[1].sum() < 9
+
+    one = lambda x: lax.while_loop(partial(holds, depth), lambda v: v + 1.0, x)  # noqa: E731
+    return lambda params, x: (jax.vmap(one) if batched else one)(x)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_loops_in_conditions_of_loops_add_up_and_do_not_multiply(
+    file_format: str, batched: bool, tmp_path: Path
+) -> None:
+    nodes = {}
+    x = X[0][:, :2] * 0.1
+    for depth in (2, 4, 6):
+        net = in_conditions(depth, batched)
+        file = fnckpt.export({}, net, x, file_format, file_name=tmp_path / str(depth))
+        nodes[depth] = file.nodes
+        if depth == 4:
+            assert greatest(fnckpt.run(file, x), net({}, x)) < 1e-5
+    assert nodes[6] - nodes[4] <= nodes[4] - nodes[2] + 2
+
+
+def inside_and_outside(params: Any, x: Any) -> tuple[Array, Array, Array]:
+    w = params["w"]
+    return lax.fori_loop(0, 900, lambda _, v: jnp.tanh(v @ w), x), x @ w, (w * 2).sum(0)
+
+
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", None])
+@pytest.mark.parametrize("size", [8, 96])
+def test_a_weight_that_a_loop_and_its_surroundings_use_is_stored_once(
+    file_format: str, dtype: str | None, size: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    params = {"w": (rng.standard_normal((size, size)) / size).astype(np.float32)}
+    x = rng.standard_normal((2, size)).astype(np.float32)
+    name = tmp_path / "w"
+    file = fnckpt.export(
+        params, inside_and_outside, x, file_format, file_name=name, dtype=dtype, keep_params=True
+    )
+    assert file.parameters == size * size
+    if file_format == "ONNX" or dtype == "bfloat16":
+        assert greatest(fnckpt.run(file, x), inside_and_outside(params, x)) < 3e-2
+
+
+def of_weights(params: Any, x: Any, n: Any) -> list[Array]:
+    """A weight where MindSpore 2.10 cannot have one, in loops that are inside loops."""
+    w = params["w"]
+
+    def often(step: Callable[[Array], Array], start: Array = x) -> Array:
+        return lax.fori_loop(0, n, lambda _, v: step(v), start)
+
+    inner = partial(often, lambda v: jnp.tanh(v * 0.5))
+    chosen = lambda v: lax.cond(v.sum() > 0, lambda: w, lambda: w * 2)  # noqa: E731
+    rows = lambda v: lax.scan(lambda c, r: (jnp.tanh(c + r), None), v, w)[0]  # noqa: E731
+    return [
+        often(lambda v: v * 0.5 + inner(w)),
+        often(lambda v: v * 0.5 + often(lambda u: u * 0.5 + inner(w), v)),
+        often(lambda v: v * 0.5 + chosen(v)),
+        often(lambda v: v * 0.5 + inner(chosen(v))),
+        often(lambda v: w, x),
+        often(rows, x[0]),
+        often(lambda v: often(rows, v), x[0]),
+    ]
+
+
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_a_weight_may_be_anything_in_loops_inside_loops(file_format: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(3).standard_normal((8, 8)).astype(np.float32)
+    given, name = (x, np.array(3, np.int32)), tmp_path / "w"
+    file = fnckpt.export(PARAMS, of_weights, given, file_format, file_name=name, max_unroll=0)
+    assert greatest(fnckpt.run(file, list(given)), of_weights(PARAMS, *given)) < 1e-5
+
+
+def flags(params: object, x: Any) -> tuple[Array, Array]:
+    return lax.scan(lambda c, r: (c ^ (r > 0), c), jnp.zeros(8, bool), x[:, 0])
+
+
+def test_the_older_style_of_mindir_stacks_booleans(tmp_path: Path) -> None:
+    x = X[:5]
+    file = fnckpt.export(
+        {}, flags, x, "MINDIR", file_name=tmp_path / "f", mindspore="2.0", max_unroll=0
+    )
+    for found, wanted in zip(fnckpt.run(file, x), flags({}, x), strict=True):
+        np.testing.assert_array_equal(found, wanted)

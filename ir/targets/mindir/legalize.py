@@ -12,6 +12,7 @@ from fnckpt.ir.passes import (
 )
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
+    legalize_control,
     legalize_elementwise,
     legalize_index,
     legalize_network,
@@ -22,6 +23,7 @@ from fnckpt.ir.targets.mindir import (
 
 LEGALIZE: tuple[Rule, ...] = (
     control.scan_as_while,
+    *legalize_control.RULES,
     *attention.COMPOSE,
     products.compose_clip,
     legalize_network.compose_gemm,

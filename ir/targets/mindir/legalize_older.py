@@ -4,7 +4,7 @@ Measured with MindSpore 2.0.0 and MindSpore Lite 2.0.0.
 """
 
 from fnckpt.ir.graph import CNode, Node
-from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.build import BOOL, Build
 from fnckpt.ir.passes.control import halve_branches
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.targets.mindir.kernels import OLDER_KERNELS, VALUES, stand_in, takes
@@ -35,6 +35,29 @@ def equal_as_not_different(node: CNode) -> Node | None:
         return None
     build = Build(node)
     return build("LogicalNot", build("NotEqual", *node.inputs))
+
+
+@rewrites("ScatterNd")
+def select_to_write(node: CNode) -> Node | None:
+    """Booleans are written as numbers, without Cast: 2.10 does not run that of the older style."""
+    inputs = tuple(_selected(node, each) for each in node.inputs)
+    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+        return None
+    return Build(node)("ScatterNd", *inputs, **node.attrs)
+
+
+def _selected(node: CNode, x: Node) -> Node:
+    if not isinstance(x, CNode) or x.op != "Cast" or x.inputs[0].aval.dtype != BOOL:
+        return x
+    build = Build(node)
+    return build.where(x.inputs[0], build.number(1, x), build.number(0, x))
+
+
+@rewrites(Op("Cast", Op("ScatterNd", name="written", users=0)))
+def compare_what_was_written(root: CNode, written: Node) -> Node | None:
+    """Back to booleans, without Cast either."""
+    build = Build(root)
+    return build("NotEqual", written, build.number(0, written)) if root.aval.dtype == BOOL else None
 
 
 @rewrites("Silu")
@@ -68,4 +91,6 @@ OLDER: tuple[Rule, ...] = (
     rsqrt_by_division,
     pad_by_concat,
     silu_as_product,
+    select_to_write,
+    compare_what_was_written,
 )
