@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     )
     from fnckpt.exporting.export import export
     from fnckpt.exporting.narrowing import greatest_error
+    from fnckpt.exporting.quantizing.measured import Quantized
+    from fnckpt.exporting.quantizing.options import Calibration, Quantization
     from fnckpt.exporting.result import ExportResult
     from fnckpt.exporting.run import run
     from fnckpt.exporting.verify import Verified
@@ -39,6 +41,7 @@ _HOMES = {
     "Arrays": "checkpoints.named_arrays",
     "Best": "training.result",
     "CONV_TRANSPOSE": "checkpoints.mindspore_names",
+    "Calibration": "exporting.quantizing.options",
     "CheckpointMismatch": "errors",
     "CheckpointPolicy": "training.policy",
     "CkptRestore": "checkpoints.orbax_handler",
@@ -48,6 +51,8 @@ _HOMES = {
     "FormatError": "errors",
     "History": "training.history",
     "PASSES": "ir.passes.pipeline",
+    "Quantization": "exporting.quantizing.options",
+    "Quantized": "exporting.quantizing.measured",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
     "VerificationError": "errors",
@@ -70,6 +75,7 @@ __all__ = [
     "PASSES",
     "Arrays",
     "Best",
+    "Calibration",
     "CheckpointMismatch",
     "CheckpointPolicy",
     "CkptRestore",
@@ -78,6 +84,8 @@ __all__ = [
     "FnckptError",
     "FormatError",
     "History",
+    "Quantization",
+    "Quantized",
     "TrainResult",
     "UnsupportedError",
     "VerificationError",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from fnckpt.exporting.quantizing.measured import Quantized
 from fnckpt.exporting.verify import Verified
 from fnckpt.ir.cost import Heavy, flops, heaviest
 from fnckpt.ir.graph import FuncGraph
@@ -37,6 +38,7 @@ class ExportResult(os.PathLike[str]):
       seconds: from the call to the renamed file.
       narrowing: what became float16 or bfloat16, what did not, and the error of it; None without
         ``dtype``.
+      quantized: which weights became integers, and the error of it; None without ``quantize``.
       verified: what the runtime made of the file; None without ``verify`` and ``report``.
       report: the Markdown report beside the file; None without ``report``.
     """
@@ -54,6 +56,7 @@ class ExportResult(os.PathLike[str]):
     seconds: float
     narrowing: Narrowing | None
     graph: FuncGraph = field(repr=False, compare=False)
+    quantized: Quantized | None = None
     verified: Verified | None = None
     report: Path | None = None
 
@@ -68,6 +71,7 @@ class ExportResult(os.PathLike[str]):
     def rows(self) -> list[tuple[str, str]]:
         """What the result shows of itself, as (name, value)."""
         precision = [] if self.narrowing is None else [("precision", str(self.narrowing))]
+        integers = [] if self.quantized is None else [("quantized", str(self.quantized))]
         verified = [] if self.verified is None else [("verified", str(self.verified))]
         report = [] if self.report is None else [("report", str(self.report))]
         return [
@@ -78,6 +82,7 @@ class ExportResult(os.PathLike[str]):
             ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
             ("passes", ", ".join(self.passes) or "none"),
             *precision,
+            *integers,
             *verified,
             *report,
             ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),

@@ -28,6 +28,7 @@ class Target:
       fused: rewrites into larger operators that the target's runtimes run faster. They run before
         ``legalize``, in graphs that are optimized.
       fused_since: the same for operators that came with a version of the format, by its number.
+      fused_for: the same for operators that one runtime has beyond the format, by its name.
       version: the option that names the version, and what it is where the user does not say.
       fused_parts: passes that run after ``fused`` and look at all users of a value.
       emitters: what can be written; the operators in neither table are a bug of ours.
@@ -52,6 +53,7 @@ class Target:
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
     fused_since: Mapping[int, Sequence[Rule]] = field(default_factory=dict[int, Sequence[Rule]])
+    fused_for: Mapping[str, Sequence[Rule]] = field(default_factory=dict[str, Sequence[Rule]])
     version: tuple[str, int] = ("", 0)
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -132,9 +134,15 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     return rewrite(graph, [rule for rule in target.legalize if rule not in left_out])
 
 
-def preferred(graph: FuncGraph, target: Target, /, **options: int | str) -> FuncGraph:
-    """``graph`` with the operators that ``target`` runs faster, and has under ``options``."""
-    after = rewrite(graph, [*target.fused, *_newer(target, options)])
+def preferred(
+    graph: FuncGraph, target: Target, runtime: str | None = None, /, **options: int | str
+) -> FuncGraph:
+    """``graph`` with the operators that ``target`` runs faster, and has under ``options``.
+
+    ``runtime`` is the one that alone shall run the file, of ``fused_for``.
+    """
+    own = () if runtime is None else target.fused_for[runtime]
+    after = rewrite(graph, [*target.fused, *_newer(target, options), *own])
     for step in target.fused_parts:
         after = step(after)
     return graph if after is graph else share(after)

@@ -33,6 +33,7 @@ TARGET = Target(
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},
+    fused_for={"onnxruntime": ()},
     version=("opset", DEFAULT_OPSET),
     fused_parts=(parts.split_slices, parts.split_rows),
     emitters=EMITTERS,
