@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fnckpt.checkpoints.named_arrays import Arrays
     from fnckpt.checkpoints.orbax_handler import CkptRestore, CkptSave
     from fnckpt.checkpoints.pytree import differences, load_checkpoint, save_checkpoint
+    from fnckpt.decoders.export import DecoderResult, export_decoder
+    from fnckpt.decoders.generating import generate
     from fnckpt.errors import (
         CheckpointMismatch,
         FnckptError,
@@ -46,6 +48,7 @@ _HOMES = {
     "CheckpointPolicy": "training.policy",
     "CkptRestore": "checkpoints.orbax_handler",
     "CkptSave": "checkpoints.orbax_handler",
+    "DecoderResult": "decoders.export",
     "ExportResult": "exporting.result",
     "FnckptError": "errors",
     "FormatError": "errors",
@@ -60,7 +63,9 @@ _HOMES = {
     "convert": "checkpoints.convert",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
+    "export_decoder": "decoders.export",
     "from_mindspore": "checkpoints.mindspore_names",
+    "generate": "decoders.generating",
     "greatest_error": "exporting.narrowing",
     "load_checkpoint": "checkpoints.pytree",
     "mindspore_names": "checkpoints.mindspore_names",
@@ -80,6 +85,7 @@ __all__ = [
     "CheckpointPolicy",
     "CkptRestore",
     "CkptSave",
+    "DecoderResult",
     "ExportResult",
     "FnckptError",
     "FormatError",
@@ -94,7 +100,9 @@ __all__ = [
     "convert",
     "differences",
     "export",
+    "export_decoder",
     "from_mindspore",
+    "generate",
     "greatest_error",
     "load_checkpoint",
     "mindspore_names",

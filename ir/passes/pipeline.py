@@ -15,6 +15,7 @@ from fnckpt.ir.passes import (
     padding,
     reductions,
     reshape,
+    symbolic,
     weights,
 )
 from fnckpt.ir.passes.channels import channels_first
@@ -41,6 +42,7 @@ PASSES: dict[str, Pass] = {
         *reshape.RULES,
         *reshape.FOLD,
         *padding.MERGE,
+        *symbolic.RULES,
         *arithmetic.RULES,
         *arithmetic.KEEP,
         *arithmetic.LATER,
@@ -62,6 +64,7 @@ PASSES: dict[str, Pass] = {
         *reshape.RULES,
         *reshape.FOLD,
         *layout.RULES,
+        *symbolic.MOVE,
         *padding.RULES,
         *fuse.RULES,
         arithmetic.cancel_factor,
