@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fnckpt.ir.graph import Attr, CNode, Node
+from fnckpt.ir.graph import Attr, CNode, FuncGraph, Node
 from fnckpt.ir.sizes import is_symbolic
 
 Ints = tuple[int, ...]
@@ -24,6 +24,26 @@ def sizes(node: CNode, name: str) -> Ints:
     """A tuple of sizes, which may be symbolic."""
     values = _tuple(node.attrs[name])
     return tuple(value if is_symbolic(value) else whole(value) for value in values)
+
+
+def size(node: CNode, name: str) -> int:
+    """A size, which may be symbolic."""
+    value = node.attrs[name]
+    return value if is_symbolic(value) else whole(value)
+
+
+def graph(node: CNode, name: str) -> FuncGraph:
+    """A graph."""
+    value = node.attrs[name]
+    assert isinstance(value, FuncGraph), value
+    return value
+
+
+def graphs(node: CNode, name: str) -> tuple[FuncGraph, ...]:
+    """A tuple of graphs."""
+    found = tuple(each for each in _tuple(node.attrs[name]) if isinstance(each, FuncGraph))
+    assert len(found) == len(_tuple(node.attrs[name]))
+    return found
 
 
 def flag(node: CNode, name: str) -> bool:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fnckpt.ir.graph import CNode, FuncGraph
+from fnckpt.ir.graph import CNode, FuncGraph, graphs_of
 from fnckpt.ir.operators import OPERATORS
 
 
@@ -13,6 +13,8 @@ def flops_of(node: CNode) -> int:
 
     What reads its whole input, as reductions do, counts the elements read.
     """
+    if graphs_of(node):
+        return _of_graphs(node)
     if node.op in ("MatMul", "Gemm"):
         inner = node.inputs[0].aval.shape[-2 if node.attrs["transpose_a"] else -1]
         return 2 * node.aval.size * inner
@@ -45,6 +47,16 @@ class Heavy:
 def flops(graph: FuncGraph) -> int:
     """The operations of all nodes."""
     return sum(map(flops_of, graph.cnodes()))
+
+
+def _of_graphs(node: CNode) -> int:
+    """Of the branch that takes most, of all rows of a scan, of one trip of a while loop."""
+    each = [flops(graph) for graph in graphs_of(node)]
+    if node.op == "Cond":
+        return max(each)
+    length = node.attrs.get("length", 1)
+    assert isinstance(length, int)
+    return sum(each) * length
 
 
 def heaviest(graph: FuncGraph, count: int = 10) -> Sequence[Heavy]:

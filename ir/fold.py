@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnckpt.ir.evaluate import compute
-from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.graph import CNode, Constant, Node, graphs_of
 from fnckpt.ir.sizes import all_known
 
 MOST_BYTES = (
@@ -18,7 +18,7 @@ def folded(node: Node) -> Node:
     The file must not swell: a result that is larger than its inputs is computed only up to 64 KiB,
     a mere repetition up to a kilobyte, and nothing over 4 MiB.
     """
-    if not isinstance(node, CNode) or len(node.results) != 1:
+    if not isinstance(node, CNode) or len(node.results) != 1 or graphs_of(node):
         return node
     if not all_known(node.aval.shape):
         return node

@@ -4,16 +4,25 @@ A graph is a set of values that are computed once and never change. A value is a
 (an input, or a weight with its pytree path as name), a ``Constant``, or a ``CNode``: an operator
 applied to other values. Nodes know what they use; who uses them is for the reader to count.
 Nodes compare by identity: two equal computations are still two nodes until a pass merges them.
+
+A node may hold graphs as attributes: the branches of a ``Cond``, the body of a loop. Such a graph
+is closed: what it uses is an input of its own, a constant or a weight. ``everywhere`` takes a
+function of a graph into all of them.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
-Attr = None | bool | int | float | complex | str | np.dtype | tuple["Attr", ...]
+from fnckpt.ir.border import NO_COMPLEX, Border
+
+Attr: TypeAlias = (
+    "bool | int | float | complex | str | np.dtype | FuncGraph | tuple[Attr, ...] | None"
+)
 
 
 @dataclass(frozen=True)
@@ -121,12 +130,16 @@ class FuncGraph:
       inputs: the parameters that a caller gives, unused ones too.
       outputs: the results in order; one node may stand twice, and may be an input.
       output_names: one name for each output.
+      left_out: the effects that no output depends on, as ``primitive: line``, which are not here.
+      border: which inputs, outputs and weights stand for complex values.
     """
 
     name: str
     inputs: tuple[Parameter, ...]
     outputs: tuple[Node, ...]
     output_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    border: Border = NO_COMPLEX
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, each after what it uses."""
@@ -136,10 +149,24 @@ class FuncGraph:
         """The operators, each after what it uses."""
         return [node for node in self.nodes() if isinstance(node, CNode)]
 
+    def every_graph(self) -> list["FuncGraph"]:
+        """This graph, and those inside it."""
+        inside = (graph for node in self.nodes() for graph in graphs_of(node))
+        return [self, *(each for graph in inside for each in graph.every_graph())]
+
+    def every_node(self) -> list[Node]:
+        """The nodes of ``every_graph``; a graph's own each after what it uses."""
+        return [node for graph in self.every_graph() for node in graph.nodes()]
+
     def weights(self) -> list[Parameter]:
-        """The parameters with a value that the outputs need."""
+        """The parameters with a value that the outputs need, in the graphs inside too."""
         given = {id(node) for node in self.inputs}
-        return [n for n in self.nodes() if isinstance(n, Parameter) and id(n) not in given]
+        found = {
+            id(n): n
+            for n in self.every_node()
+            if isinstance(n, Parameter) and n.value is not None and id(n) not in given
+        }
+        return list(found.values())
 
 
 def inputs_of(node: Node) -> tuple[Node, ...]:
@@ -166,6 +193,80 @@ def ordered(roots: Iterable[Node]) -> list[Node]:
             order.append(node)
             stack.pop()
     return order
+
+
+def graphs_of(node: Node) -> tuple[FuncGraph, ...]:
+    """The graphs that a node holds, in the order of its attributes; most hold none."""
+    if not isinstance(node, CNode) or node.op not in HOLDS_GRAPHS:
+        return ()
+    values = (v if isinstance(v, tuple) else (v,) for v in node.attrs.values())
+    return tuple(each for value in values for each in value if isinstance(each, FuncGraph))
+
+
+# The operators with graphs as attributes; asked by name, since most nodes are asked often.
+HOLDS_GRAPHS = frozenset({"Cond", "Scan", "While"})
+
+Change = Callable[[FuncGraph], FuncGraph]
+
+
+def nodes_inside(node: Node) -> list[Node]:
+    """The node, and every node of the graphs that it holds."""
+    return [node, *(inner for graph in graphs_of(node) for inner in graph.every_node())]
+
+
+def with_graphs(node: Node, change: Change) -> Node:
+    """``node`` with what ``change`` makes of each graph it holds; itself where nothing changed."""
+    held = graphs_of(node)
+    if not held or not isinstance(node, CNode):
+        return node
+    new = {id(graph): change(graph) for graph in held}
+    if all(new[id(graph)] is graph for graph in held):
+        return node
+
+    def changed(value: Attr) -> Attr:
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        return new[id(value)] if isinstance(value, FuncGraph) else value
+
+    return replace(node, attrs={name: changed(value) for name, value in node.attrs.items()})
+
+
+def everywhere(graph: FuncGraph, change: Change) -> FuncGraph:
+    """``change`` of ``graph``, and then of each graph inside what came of it."""
+    graph = change(graph)
+    nodes, new = graph.nodes(), dict[int, Node]()
+    if not any(map(graphs_of, nodes)):
+        return graph
+    for node in nodes:
+        new[id(node)] = with_graphs(rebuilt(node, new), lambda g: everywhere(g, change))
+    return with_outputs(graph, new)
+
+
+def with_outputs(graph: FuncGraph, new: Mapping[int, Node]) -> FuncGraph:
+    """``graph`` with what each output became, by ``id``; itself where nothing changed."""
+    if all(new[id(node)] is node for node in graph.outputs):
+        return graph
+    return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+
+
+def rebuilt(node: Node, new: Mapping[int, Node]) -> Node:
+    """``node`` on top of what its inputs became; itself where nothing changed."""
+    if not isinstance(node, CNode):
+        return node
+    inputs = tuple(new[id(n)] for n in node.inputs)
+    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+        return node
+    return replace(node, inputs=inputs)
+
+
+def inlined(graph: FuncGraph, inputs: Iterable[Node]) -> list[Node]:
+    """The outputs of ``graph`` computed from ``inputs``; every operator is a new node."""
+    new: dict[int, Node] = dict(zip(map(id, graph.inputs), inputs, strict=True))
+    for node in graph.nodes():
+        if id(node) not in new:
+            given = tuple(new[id(n)] for n in inputs_of(node))
+            new[id(node)] = replace(node, inputs=given) if isinstance(node, CNode) else node
+    return [new[id(node)] for node in graph.outputs]
 
 
 def use_counts(graph: FuncGraph) -> dict[int, int]:

@@ -15,6 +15,10 @@ def is_static(graph: FuncGraph) -> bool:
 def specialized(graph: FuncGraph, sizes: Mapping[str, int]) -> FuncGraph:
     """``graph`` where each symbol is the number that ``sizes`` gives it."""
     numbers = Numbers(sizes)
+    return _graph(graph, numbers)
+
+
+def _graph(graph: FuncGraph, numbers: Numbers) -> FuncGraph:
     inputs = tuple(replace(p, aval=_aval(p.aval, numbers)) for p in graph.inputs)
     new: dict[int, Node] = {id(old): p for old, p in zip(graph.inputs, inputs, strict=True)}
     for node in graph.nodes():
@@ -40,4 +44,6 @@ def _aval(aval: Aval, numbers: Numbers) -> Aval:
 def _attr(value: Attr, numbers: Numbers) -> Attr:
     if isinstance(value, tuple):
         return tuple(_attr(each, numbers) for each in value)
+    if isinstance(value, FuncGraph):
+        return _graph(value, numbers)
     return computed(value, numbers) if is_symbolic(value) else value

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter
+from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, graphs_of
 from fnckpt.ir.operators import OPERATORS, infer
 
 Predicate = Callable[[FuncGraph, Node], str | None]
@@ -53,7 +53,7 @@ RULES: tuple[Predicate, ...] = (
 
 
 def verify(graph: FuncGraph) -> None:
-    """Check ``graph`` against every rule.
+    """Check ``graph``, and the graphs inside, against every rule.
 
     Raises:
       AssertionError: naming every node that breaks one; it is a bug of a pass or of lowering.
@@ -61,3 +61,6 @@ def verify(graph: FuncGraph) -> None:
     assert len(graph.outputs) == len(graph.output_names)
     faults = [f for node in graph.nodes() for rule in RULES if (f := rule(graph, node)) is not None]
     assert not faults, f"{graph.name}: " + "; ".join(faults)
+    for node in graph.nodes():
+        for inner in graphs_of(node):
+            verify(inner)

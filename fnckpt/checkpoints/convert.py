@@ -37,6 +37,8 @@ def _ckpt() -> Format:
         return load_checkpoint(path, mmap=True)
 
     def write(arrays: Arrays, path: Path) -> None:
+        if not arrays:
+            raise ValueError(f"{path}: there is no array; MindSpore refuses an empty checkpoint")
         check_leaves(_texts(arrays).items(), where=str(path))
         write_leaves(iter(arrays.items()), path)
 
@@ -97,7 +99,7 @@ def convert(source: str | os.PathLike[str], destination: str | os.PathLike[str])
       UnsupportedError: arrays that the format cannot hold, all of them named; nothing is written.
       TypeError: arrays that MindSpore could not load from a ``.ckpt``, all of them named.
       FormatError: ``source`` is damaged.
-      ValueError: a path of no known format.
+      ValueError: a path of no known format; a ``.ckpt`` or an Orbax directory without any array.
 
     >>> import tempfile
     >>> from fnckpt.checkpoints.pytree import save_checkpoint

@@ -31,6 +31,7 @@ from fnckpt.checkpoints.storable import host
 from fnckpt.errors import CheckpointMismatch
 
 Tree = TypeVar("Tree")
+Value = TypeVar("Value")
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 Rules = Sequence[tuple[str, str]]
@@ -228,11 +229,10 @@ def mindspore_names(
       {'Dense_0.weight': ['params.Dense_0.kernel']}
     """
     flat = dict(leaves(params))
-    return {
-        new: list(module.leaves.values())
-        for module in _modules(flat, kinds or {})
-        for new in _renamed(_forth(module, flat), module.path, rules)
-    }
+    result: dict[str, list[str]] = {}
+    for module in _modules(flat, kinds or {}):
+        _add(result, _sources(module, flat), module.path, rules)
+    return result
 
 
 def to_mindspore(
@@ -250,14 +250,7 @@ def to_mindspore(
     flat = dict(leaves(params))
     result: Arrays = {}
     for module in _modules(flat, kinds or {}):
-        renamed = _renamed(_forth(module, flat), module.path, rules)
-        taken = result.keys() & renamed.keys()
-        if taken or len(renamed) < len(_forth(module, flat)):
-            raise ValueError(
-                f"{module.path}: parameters share the name {', '.join(sorted(taken or renamed))}; "
-                "change the rules"
-            )
-        result |= renamed
+        _add(result, _forth(module, flat), module.path, rules)
     return result
 
 
@@ -311,7 +304,7 @@ def _cell(
     cell: Arrays = {}
     faults: list[str] = []
     for name, array in expected.items():
-        ((new, _),) = _renamed({name: array}, path, rules).items()
+        new = _renamed(name, path, rules)
         found = arrays.get(new)
         if found is None:
             faults.append(f"  {new}: missing")
@@ -331,14 +324,42 @@ def _forth(module: _Module, flat: Mapping[str, Any]) -> Arrays:
     return module.kind.forth({leaf: host(flat[name]) for leaf, name in module.leaves.items()})
 
 
-def _renamed(cell: Arrays, path: str, rules: Rules) -> Arrays:
-    renamed: Arrays = {}
-    for name, array in cell.items():
-        new = f"{path}.{name}" if path else name
-        for pattern, replacement in rules:
-            new = re.sub(pattern, replacement, new)
-        renamed[new] = array
-    return renamed
+def _sources(module: _Module, flat: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The leaves that each parameter of the cell is made of, by the parameter's own name.
+
+    A NaN in one leaf after the other shows up where the leaf is used, whatever the kind does.
+    """
+    shapes = {leaf: _shape(flat[name]) for leaf, name in module.leaves.items()}
+    sources: dict[str, list[str]] = {}
+    for marked, name in module.leaves.items():
+        probe = {
+            leaf: np.full(shape, np.nan if leaf == marked else 0.0, np.float32)
+            for leaf, shape in shapes.items()
+        }
+        for own, array in module.kind.forth(probe).items():
+            held = sources.setdefault(own, [])
+            held += [name] if np.isnan(array).any() else []
+    return sources
+
+
+def _add(result: dict[str, Value], cell: Mapping[str, Value], path: str, rules: Rules) -> None:
+    """Put what ``cell`` holds into ``result``, under MindSpore's names.
+
+    Raises:
+      ValueError: a name is taken.
+    """
+    for own, value in cell.items():
+        name = _renamed(own, path, rules)
+        if name in result:
+            raise ValueError(f"{path}: parameters share the name {name}; change the rules")
+        result[name] = value
+
+
+def _renamed(name: str, path: str, rules: Rules) -> str:
+    new = f"{path}.{name}" if path else name
+    for pattern, replacement in rules:
+        new = re.sub(pattern, replacement, new)
+    return new
 
 
 def _modules(flat: Mapping[str, Any], kinds: Mapping[str, Kind]) -> list[_Module]:

@@ -11,6 +11,8 @@ from fnckpt.checkpoints.device_to_host import is_apart, sent
 from fnckpt.checkpoints.formats.ckpt_index import PORTABLE, TYPE_OF
 from fnckpt.checkpoints.restoring import is_key
 
+LONGEST_NAME = 1024  # characters; MindSpore 2.10 refuses the whole file for a longer one
+
 Leaf = jax.Array | np.ndarray | np.generic | bool | int | float | complex | str
 
 
@@ -26,6 +28,9 @@ def check_leaves(
     faults: list[str] = []
     sound: set[np.dtype] = set()  # of NumPy arrays; many leaves have few dtypes
     for name, leaf in named:
+        if portable and len(name) > LONGEST_NAME:
+            count = f"{len(name):,} characters, and MindSpore loads up to {LONGEST_NAME:,}"
+            faults.append(f"  {name[:40]}...: its name has {count}; save with portable=False")
         if type(leaf) is np.ndarray and leaf.dtype in sound:
             continue
         fault = _fault(leaf, portable)
@@ -39,6 +44,8 @@ def check_leaves(
 
 def _fault(leaf: Any, portable: bool) -> str | None:
     """Why ``leaf`` cannot be stored; None if it can."""
+    if isinstance(leaf, np.ma.MaskedArray):
+        return "a masked array, whose mask would be lost; save filled() and the mask as two leaves"
     if isinstance(leaf, np.ndarray):
         return _fault_of_dtype(leaf.dtype, portable)
     if isinstance(leaf, str):

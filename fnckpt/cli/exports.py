@@ -196,15 +196,25 @@ def nested(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
     """``{"a.b": x}`` as ``{"a": {"b": x}}``.
 
     Raises:
-      ValueError: a name is also the beginning of others.
+      ValueError: an array has the name of a part: ``a`` beside ``a.b``.
     """
+    parts_of = {name: name.split(".") for name in arrays}
+    outer = {
+        ".".join(parts[:depth]): name
+        for name, parts in parts_of.items()
+        for depth in range(1, len(parts))
+    }
+    both = [f"{name} and {outer[name]}" for name in arrays if name in outer]
+    if both:
+        raise ValueError(
+            f"--params: names that no nested dict holds both: {', '.join(both)}; rename one of each"
+        )
     tree: dict[str, PyTree] = {}
     for name, array in arrays.items():
         place, parts = tree, name.split(".")
         for part in parts[:-1]:
             inner = place.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise ValueError(_both(name, arrays))
+            assert isinstance(inner, dict), name  # checked above
             place = inner
         if parts[-1] in place:
             raise ValueError(_both(name, arrays))

@@ -3,6 +3,7 @@
 import inspect
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from fnckpt.exporting.result import ExportResult
 from fnckpt.exporting.runtimes import check_installed, is_installed
 from fnckpt.exporting.signature import function_name, input_names
 from fnckpt.exporting.tracing import trace, traced
+from fnckpt.exporting.training_mode import in_training_mode
 from fnckpt.exporting.verify import (
     Subject,
     Verified,
@@ -38,7 +40,7 @@ from fnckpt.exporting.verify import (
     verified,
 )
 from fnckpt.exporting.writing import destination, write
-from fnckpt.ir.graph import Aval, FuncGraph
+from fnckpt.ir.graph import Aval, CNode, FuncGraph
 from fnckpt.ir.lowering import NotLowered, Problem
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
@@ -77,12 +79,16 @@ class _Wish:
 
 @dataclass(frozen=True)
 class _Made:
-    """The graph after each stage, the passes that changed it, and the file of the last one."""
+    """The graph after each stage, the passes that changed it, and the file of the last one.
+
+    ``training`` holds a line for each module that is called as in training.
+    """
 
     graphs: Sequence[tuple[str, FuncGraph]]
     fired: tuple[str, ...]
     narrowing: Narrowing | None
     encoded: Encoded
+    training: Sequence[str]
     quantized: Quantized | None = None
 
 
@@ -114,7 +120,9 @@ def export(
     Args:
       params: a pytree; its arrays become the named weights of the file, called by their path
         (``params.Conv_0.kernel``), and its other leaves, Python's numbers among them, are passed
-        to ``apply_fn`` as they are. Or the module.
+        to ``apply_fn`` as they are. Or the module. Complex arrays, here and among inputs and
+        outputs, are real ones in the file, float32 or float64, with a last axis of 2: real part,
+        imaginary part.
       apply_fn: a pure function. Arrays that it closes over become weights too, called by the name
         of their variable. Left out where ``params`` is a module.
       sample_input: an array or ``jax.ShapeDtypeStruct`` that says shape and dtype of the one
@@ -127,7 +135,9 @@ def export(
         ``file_name``.
       file_name: where to write; the format's suffix is added when missing. None takes the name
         of ``apply_fn``. The directory exists.
-      max_unroll: loops of known length are written out up to so many iterations.
+      max_unroll: a loop of known length is written out if it is short, and has at most so many
+        iterations. Other loops and branches stay what they are in ONNX and MINDIR. AIR has no
+        loops: there a longer one is refused, and of a branch both sides are computed.
       optimize: False writes the function as it was traced, operator by operator; a list of names
         runs these passes alone (``docs/optimizer.md`` lists them).
       keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in
@@ -235,6 +245,8 @@ def export(
         encode=lambda graph: _encoded(call, goal, wish, graph, path.stem)[0],
         file_name=path.name,
     )
+    for line in made.training:
+        warnings.warn(f"{name}: {line}", UserWarning, stacklevel=2)
     outcome = _run(subject, _allowed(made, verify), report=report, stages=stages)
     path = path.with_name(f"{path.stem}{made.encoded.ending}{goal.suffix}")
     size = write(path, made.encoded)
@@ -266,7 +278,7 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
             )
         raise
     stages.done("traced", f"{len(jaxpr.closed.jaxpr.eqns):,} equations")
-    graph = jaxpr.lowered(wish.name, call.closed, wish.max_unroll)
+    graph = jaxpr.lowered(wish.name, call.closed, wish.max_unroll, loops=goal.loops)
     graphs = [("lowered", graph)]
     stages.done("lowered", _size(graph))
     fired: list[str] = []
@@ -293,7 +305,8 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
     if facts is not None:
         stages.done("quantized", f"{facts.bytes:,} bytes of weights")
     stages.done("emitted", f"{encoded.nodes:,} nodes of {goal.name}")
-    return _Made(graphs, tuple(fired), narrowing, encoded, facts)
+    training = in_training_mode(jaxpr.closed)
+    return _Made(graphs, tuple(fired), narrowing, encoded, training, facts)
 
 
 def _encoded(
@@ -345,14 +358,19 @@ def _result(
 ) -> ExportResult:
     graph, weights = made.graphs[-1][1], made.graphs[-1][1].weights()
     held = sum(p.aval.size * p.aval.dtype.itemsize for p in weights)
+    border = graph.border
     pairs = zip(graph.output_names, graph.outputs, strict=True)
     return ExportResult(
         path=path,
         file_format=goal.name,
-        inputs=tuple(_summary(p.name, p.aval) for p in graph.inputs),
-        outputs=tuple(_summary(name, node.aval) for name, node in pairs),
+        inputs=tuple(
+            _summary(p.name, p.aval, i in border.inputs) for i, p in enumerate(graph.inputs)
+        ),
+        outputs=tuple(
+            _summary(name, node.aval, i in border.outputs) for i, (name, node) in enumerate(pairs)
+        ),
         nodes=made.encoded.nodes,
-        traced_nodes=len(made.graphs[0][1].cnodes()),
+        traced_nodes=_count(made.graphs[0][1]),
         passes=made.fired,
         parameters=sum(p.aval.size for p in weights),
         parameter_bytes=held if made.quantized is None else made.quantized.bytes,
@@ -366,7 +384,12 @@ def _result(
 
 
 def _size(graph: FuncGraph) -> str:
-    return f"{len(graph.cnodes()):,} nodes"
+    return f"{_count(graph):,} nodes"
+
+
+def _count(graph: FuncGraph) -> int:
+    """Of its operators, those of the graphs inside too."""
+    return sum(isinstance(node, CNode) for node in graph.every_node())
 
 
 def _check_sizes(goal: Target, names: Sequence[str], leaves: Sequence[object]) -> None:
@@ -439,6 +462,6 @@ def _message(name: str, goal: Target, problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _summary(name: str, aval: Aval) -> ValueSummary:
+def _summary(name: str, aval: Aval, is_complex: bool) -> ValueSummary:
     shape = tuple(str(size) if is_symbolic(size) else size for size in aval.shape)
-    return ValueSummary(name, aval.dtype.name, shape)
+    return ValueSummary(name, aval.dtype.name, shape, is_complex)

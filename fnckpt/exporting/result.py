@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fnckpt.ir.passes.precision import Narrowing
 from fnckpt.ir.sizes import symbols
 from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
+from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import ValueSummary
 from fnckpt.picture.graph import graph as drawn
 
@@ -27,7 +29,8 @@ class ExportResult(os.PathLike[str]):
     Attributes:
       path: the main file.
       file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``.
-      inputs: name, dtype and shape of each input, in the order of ``sample_input``'s leaves.
+      inputs: name, dtype and shape of each input, in the order of ``sample_input``'s leaves, as
+        the file has it. One that ``is_complex`` is real there, its parts along a last axis of 2.
       outputs: the same of each output.
       nodes: the number of operators in the file.
       traced_nodes: how many there were before any pass.
@@ -74,6 +77,7 @@ class ExportResult(os.PathLike[str]):
         integers = [] if self.quantized is None else [("quantized", str(self.quantized))]
         verified = [] if self.verified is None else [("verified", str(self.verified))]
         report = [] if self.report is None else [("report", str(self.report))]
+        left_out = [("left out", "; ".join(self.left_out))] if self.left_out else []
         return [
             ("file", str(self.path)),
             ("format", self.file_format),
@@ -83,6 +87,7 @@ class ExportResult(os.PathLike[str]):
             ("passes", ", ".join(self.passes) or "none"),
             *precision,
             *integers,
+            *left_out,
             *verified,
             *report,
             ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),
@@ -92,16 +97,31 @@ class ExportResult(os.PathLike[str]):
         ]
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The prints and callbacks that no output depends on, each with its source line."""
+        return self.graph.left_out
+
+    @property
     def flops(self) -> int:
         """The floating-point operations of one run; a multiplication and an addition are two.
 
-        Symbolic sizes count as 1.
+        They are counted in the file, so that ``inspect`` shows the same, or, where a size is
+        symbolic or the file is gone, in the graph with 1 for each symbol.
         """
-        return flops(self._of_ones())
+        return self._costs[0]
 
     def heaviest(self) -> Sequence[Heavy]:
         """The ten nodes with the most operations, each with the path of its module."""
-        return heaviest(self._of_ones())
+        return self._costs[1]
+
+    @cached_property
+    def _costs(self) -> tuple[int, Sequence[Heavy]]:
+        if self.path.exists() and not self._symbols():
+            total, unknown, heavy = file_costs(target(self.file_format).summarize(self.path))
+            if not unknown:
+                return total, heavy
+        graph = self._of_ones()
+        return flops(graph), heaviest(graph)
 
     def _of_ones(self) -> FuncGraph:
         return specialized(self.graph, dict.fromkeys(self._symbols(), 1))

@@ -1,7 +1,9 @@
 """Running an exported file on arrays, in the runtime of its format."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import jax
@@ -9,10 +11,13 @@ import numpy as np
 
 from fnckpt.errors import FormatError
 from fnckpt.exporting.runtimes import RUNTIMES, check_installed
+from fnckpt.ir.border import as_complex, as_real
+from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import ValueSummary
 
 Array = np.ndarray | jax.Array
+POSITION = re.compile("(?:arr_)?([0-9]+)")  # what numpy.savez and ``run`` call unnamed arrays
 Inputs = Mapping[str, Array] | Sequence[Array] | Array
 
 
@@ -26,10 +31,12 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
     Args:
       file: a ``.onnx``, ``.mindir`` or ``.air`` file, or an ``ExportResult``.
       inputs: the arrays in order, a dict of them by the names of the inputs, or one array where
-        there is one input. Shapes and dtypes are those of the inputs of the file.
+        there is one input. Shapes and dtypes are those of the inputs of the file; PRNG keys may
+        be keys or their data; an input that stands for complex numbers takes a complex array, or
+        a real one with a last axis of 2.
 
     Returns:
-      An array for each output, in order.
+      An array for each output, in order; a complex one where the file says so.
 
     Raises:
       FormatError: it is not a file of one of these formats.
@@ -47,17 +54,17 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
       12.0
     """
     if isinstance(inputs, Mapping):
-        given = {str(name): np.asarray(array) for name, array in inputs.items()}
+        given = {str(name): array_of(array) for name, array in inputs.items()}
     else:
         arrays = [inputs] if isinstance(inputs, np.ndarray | jax.Array) else inputs
-        given = {str(i): np.asarray(array) for i, array in enumerate(arrays)}
+        given = {str(i): array_of(array) for i, array in enumerate(arrays)}
     return list(run_named(Path(file), given).values())
 
 
 def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of a graph's file by name.
 
-    ``given`` holds an array for each input: by its name, or, with other names, in order.
+    ``given`` holds an array for each input: by its name, or by its position (``0`` or ``arr_0``).
 
     Raises:
       FormatError: it is no file of a graph.
@@ -72,7 +79,37 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     inputs = _ordered(path, summary.inputs, given)
     check_installed(name, str(path))
     outputs = RUNTIMES[name][1](path, inputs)
-    return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
+    return {
+        value.name: as_complex(array) if value.is_complex else array
+        for value, array in zip(summary.outputs, outputs, strict=True)
+    }
+
+
+def _matched(path: Path, names: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Which of ``given`` goes to each of the inputs ``names``.
+
+    Names that are only numbers (``0``, or ``arr_0`` of ``numpy.savez``) say the order.
+
+    Raises:
+      ValueError: other names, of which a misspelled one would be taken for another input.
+    """
+    if set(given) == set(names):
+        return list(names)
+    counted = [POSITION.fullmatch(name) for name in given]
+    order = {int(each[1]): each.string for each in counted if each}
+    if sorted(order) == list(range(len(given))):
+        return [order[position] for position in range(len(given))]
+    if len(names) == 1:  # it cannot be another's
+        return list(given)
+    lines = [f"{path}: the names of the arrays are not those of the inputs:"]
+    extra = [name for name in given if name not in names]
+    for name in names:
+        if name not in given:
+            close = get_close_matches(name, extra, n=3)
+            lines.append(f"  {name}: not given" + (f"; close: {', '.join(close)}" if close else ""))
+    lines += [f"  {name}: given, not an input" for name in extra]
+    lines.append("name each array as its input, or give them in order, without names")
+    raise ValueError("\n".join(lines))
 
 
 def _ordered(
@@ -83,7 +120,8 @@ def _ordered(
         raise ValueError(
             f"{path}: takes {len(names)} inputs ({', '.join(map(str, inputs))}), {len(given)} given"
         )
-    rows = [given[name] for name in names] if set(given) == set(names) else list(given.values())
+    arrays = [given[name] for name in _matched(path, names, list(given))]
+    rows = [as_real(x) if v.is_complex else x for v, x in zip(inputs, arrays, strict=True)]
     for value, array in zip(inputs, rows, strict=True):
         fits = array.dtype.name == value.dtype and len(array.shape) == len(value.shape)
         if not fits or any(

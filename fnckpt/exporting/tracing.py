@@ -10,10 +10,11 @@ from jax.extend.core import ClosedJaxpr, Var
 
 from fnckpt.exporting.closures import Known
 from fnckpt.exporting.names import Names, names_of_inputs, names_of_outputs
-from fnckpt.exporting.signature import leaf_names
+from fnckpt.exporting.signature import function_name, leaf_names
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Node, Parameter, inputs_of
 from fnckpt.ir.lowering import lower
-from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
+from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var
+from fnckpt.ir.lowering.known import array_of
 
 PyTree = object
 
@@ -26,14 +27,14 @@ class Traced:
       closed: its arguments are the weights and then the inputs, its results the outputs.
       weights: with their values.
       inputs: what a caller gives, in JAX's dtypes.
-      asked: of each input the dtype that the caller asked for.
+      asked: of each input the dtype that the caller asked for, if it is not the one of JAX.
       output_names: one for each result.
     """
 
     closed: ClosedJaxpr
     weights: Sequence[Parameter]
     inputs: Sequence[Parameter]
-    asked: Sequence[np.dtype]
+    asked: Sequence[np.dtype | None]
     output_names: Sequence[str]
 
     def lowered(
@@ -41,6 +42,8 @@ class Traced:
         name: str,
         function: Callable[..., PyTree],
         max_unroll: int = DEFAULT_MAX_UNROLL,
+        *,
+        loops: bool = True,
     ) -> FuncGraph:
         """The graph; what ``function``, which was traced, closes over is a weight of its name.
 
@@ -54,6 +57,7 @@ class Traced:
             name=name,
             output_names=self.output_names,
             max_unroll=max_unroll,
+            loops=loops,
             constant=Known(function).value,
         )
         return _as_asked(graph, self.asked)
@@ -67,7 +71,11 @@ def traced(
     input_names: Names = None,
     output_names: Names = None,
 ) -> Traced:
-    """``apply_fn(params, *inputs)`` as JAX traces it."""
+    """``apply_fn(params, *inputs)`` as JAX traces it.
+
+    Raises:
+      ValueError: there is no output.
+    """
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
     arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
@@ -79,6 +87,11 @@ def traced(
 
     called = names_of_inputs(apply_fn, inputs, input_names)
     closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
+    if not closed.out_avals:
+        raise ValueError(
+            f"{function_name(apply_fn)}: has no output, there is nothing to export; it returned "
+            f"{shapes!r}, return an array or a tree of arrays"
+        )
     count = len(arrays)
     found = zip(leaf_names(params), is_weight, strict=True)
     names = [n or "params" for n, weight in found if weight]  # a lone array has no path
@@ -99,13 +112,15 @@ def trace(
     *,
     name: str,
     max_unroll: int = DEFAULT_MAX_UNROLL,
+    loops: bool = True,
 ) -> FuncGraph:
     """The graph of ``apply_fn(params, *inputs)`` as it was traced, without any pass.
 
     Raises:
       NotLowered: naming every equation that has no rule.
+      ValueError: there is no output.
     """
-    return traced(params, apply_fn, inputs).lowered(name, apply_fn, max_unroll)
+    return traced(params, apply_fn, inputs).lowered(name, apply_fn, max_unroll, loops=loops)
 
 
 def is_array(leaf: object) -> bool:
@@ -114,23 +129,21 @@ def is_array(leaf: object) -> bool:
 
 
 def _weight(name: str, leaf: object, var: Var) -> Parameter:
-    """The leaf as a named weight; a PRNG key has no value that a file could hold."""
-    if is_extended(var):
-        return Parameter(name, Aval((), np.dtype(np.uint32)), path=name)
-    value = np.asarray(leaf, aval_of_var(var).dtype)
-    return Parameter(name, aval_of_var(var), value, path=name)
+    """The leaf as a named weight; of PRNG keys, their data."""
+    aval = aval_of_var(var)
+    return Parameter(name, aval, array_of(leaf).astype(aval.dtype, copy=False), path=name)
 
 
-def _asked(leaf: object, aval: Aval) -> np.dtype:
+def _asked(leaf: object, aval: Aval) -> np.dtype | None:
     """int64 where the sample has it: JAX computes in int32, and the file takes what was asked."""
     given = leaf.dtype if isinstance(leaf, np.ndarray | jax.ShapeDtypeStruct) else aval.dtype
-    return np.dtype(np.int64) if given == np.int64 and aval.dtype == np.int32 else aval.dtype
+    return np.dtype(np.int64) if given == np.int64 and aval.dtype == np.int32 else None
 
 
-def _as_asked(graph: FuncGraph, asked: Sequence[np.dtype]) -> FuncGraph:
+def _as_asked(graph: FuncGraph, asked: Sequence[np.dtype | None]) -> FuncGraph:
     """``graph`` whose inputs have the dtypes ``asked``, each cast to what the function takes."""
     inputs = [
-        replace(p, aval=Aval(p.aval.shape, dtype)) if p.aval.dtype != dtype else p
+        replace(p, aval=Aval(p.aval.shape, dtype)) if dtype else p
         for p, dtype in zip(graph.inputs, asked, strict=True)
     ]
     pairs = [(old, new) for old, new in zip(graph.inputs, inputs, strict=True) if old is not new]

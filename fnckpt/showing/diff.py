@@ -14,6 +14,7 @@ from fnckpt.showing.file_table import FileTable
 from fnckpt.showing.inspect import graph_of
 
 Row = tuple[str, str, str, str, int | None, float | None]
+MOST_SHOWN = 40  # characters of a text
 HEADER = ("what", "a", "b", "difference", "elements", "largest")
 
 
@@ -56,24 +57,48 @@ def _pair(
     shown = _shown(a), _shown(b)
     if a is None or b is None:
         return *shown, "missing in a" if a is None else "missing in b", None, None
+    if a.dtype.kind == b.dtype.kind == "U":  # of other lengths they are of other dtypes
+        return *shown, "" if str(a) == str(b) else "another text", None, None
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return *shown, "another dtype or shape", None, None
     if a.tobytes() == b.tobytes():
         return *shown, "", None, None
-    count, gap = _distance(a, b)
-    return *shown, f"{count:,} elements, by up to {gap:.3g}", count, gap
+    return *shown, *_distance(a, b)
 
 
 def _shown(x: np.ndarray | None) -> str:
-    return "" if x is None else f"{x.dtype}[{','.join(map(str, x.shape))}]"
+    if x is None:
+        return ""
+    if x.dtype.kind == "U":
+        return repr(str(x)[:MOST_SHOWN])
+    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> tuple[int, float]:
-    wide = a.astype(np.float64), b.astype(np.float64)
+def _distance(a: np.ndarray, b: np.ndarray) -> tuple[str, int, float | None]:
+    """In words, how many elements have other bits, and the greatest difference that is a number."""
+    other = (_bits(a) != _bits(b)).any(1)
+    gaps = _gaps(a.reshape(-1)[other], b.reshape(-1)[other])
+    finite = gaps[np.isfinite(gaps)]
+    greatest = float(finite.max()) if len(finite) else None
+    told = [f"{len(gaps):,} elements"]
+    told += [] if greatest is None else [f"by up to {greatest:.3g}"]
+    lost = len(gaps) - len(finite)
+    told += [f"{lost:,} with NaN or an infinity"] if lost else []
+    return ", ".join(told), len(gaps), greatest
+
+
+def _bits(x: np.ndarray) -> np.ndarray:
+    """The bytes of each element, shape (elements, bytes)."""
+    return np.ascontiguousarray(x).reshape(-1).view(np.uint8).reshape(x.size, -1)
+
+
+def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|a - b|; of 64-bit integers, which float64 does not hold, exactly."""
+    if a.dtype.kind in "iu":
+        return np.maximum(a, b).astype(np.uint64) - np.minimum(a, b).astype(np.uint64)
+    wide = np.complex128 if a.dtype.kind == "c" else np.float64
     with np.errstate(invalid="ignore"):
-        gap = np.abs(wide[0] - wide[1])
-    count = int(np.count_nonzero(~(gap == 0)))
-    return count, float(np.nanmax(gap, initial=0))
+        return np.abs(a.astype(wide) - b.astype(wide))
 
 
 def _of_graphs(a: Summary, b: Summary) -> list[Row]:

@@ -79,14 +79,15 @@ def _graph_tables(summary: Summary) -> list[FileTable]:
 
 def _cost_tables(summary: Summary) -> list[FileTable]:
     """The ten heaviest nodes, where the file tells shapes to count from."""
-    if not summary.shapes:
-        return []
     total, unknown, heavy = file_costs(summary)
+    if not heavy:
+        return []
     title = f"{total:,} FLOPs, of the heaviest nodes"
     if unknown:
-        title += f"; of {unknown} nodes the file does not tell the shapes"
-    rows = [(h.op, h.scope, h.flops, Share(h.flops / total)) for h in heavy]
-    totals = {"flops": total, "unknown": unknown}
+        title = f"FLOPs of the heaviest nodes; of {unknown} nodes the file does not tell the shapes"
+    share = 0 if unknown else total  # of a total that is not known there is none
+    rows = [(h.op, h.scope, h.flops, Share(h.flops / share) if share else None) for h in heavy]
+    totals = {"flops": None if unknown else total, "unknown": unknown}
     return [FileTable("costs", title, ("operator", "node", "FLOPs", "share"), rows, totals)]
 
 
@@ -122,6 +123,8 @@ def _inspect_checkpoint(path: Path) -> list[FileTable]:
 def statistics(path: Path) -> FileTable:
     """Range, mean, norm and what is not finite of each tensor of a checkpoint.
 
+    A text has none of them; complex numbers have no range.
+
     Raises:
       FormatError: it is no checkpoint.
     """
@@ -131,14 +134,18 @@ def statistics(path: Path) -> FileTable:
 
 
 def _figures(array: np.ndarray) -> Row:
+    if array.dtype.kind == "U":
+        return None, None, None, None, None
     if not array.size:
         return None, None, None, None, 0
-    wide = array.astype(np.float64)
+    is_complex = array.dtype.kind == "c"
+    wide = array.astype(np.complex128 if is_complex else np.float64)
     finite = wide[np.isfinite(wide)]
     if not finite.size:
         return None, None, None, None, wide.size
-    figures = finite.min(), finite.max(), finite.mean(), np.linalg.norm(finite)
-    return *map(float, figures), wide.size - finite.size
+    ends = (None, None) if is_complex else (float(finite.min()), float(finite.max()))
+    mean = f"{finite.mean():.4g}" if is_complex else float(finite.mean())
+    return *ends, mean, float(np.linalg.norm(finite)), wide.size - finite.size
 
 
 def tree(path: Path) -> FileTable:
@@ -150,10 +157,9 @@ def tree(path: Path) -> FileTable:
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
     for name, array in _tensors(path).items():
         parts = tuple(name.split("."))
-        for depth in range(len(parts)):
+        for depth in range(len(parts) + 1):  # "a" may be a tensor and, beside "a.b", a part
             count, size = totals.get(parts[:depth], (0, 0))
             totals[parts[:depth]] = count + 1, size + array.nbytes
-        totals[parts] = 1, array.nbytes
     rows = [
         ("  " * len(parts) + (parts[-1] if parts else path.name), count, size, ".".join(parts))
         for parts, (count, size) in sorted(totals.items())

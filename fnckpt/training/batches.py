@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import chain, islice
+from types import FunctionType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -55,7 +56,7 @@ class Feed:
             raise TypeError(
                 f"data: must be an iterable or a callable epoch -> iterable, got a {kind}"
             )
-        if isinstance(self.data, Iterator) and epochs > 1:
+        if _is_read_once(self.data) and epochs > 1:
             raise ValueError(
                 f"data: a {kind} can be read only once, {epochs} epochs were asked for; give a "
                 "list, a dataset, or a function epoch -> iterable"
@@ -73,12 +74,12 @@ class Feed:
         iterable = self.data if isinstance(self.data, Iterable) else self.data(epoch)
         self._open = iterable
         restored = position is not None and _restore(iterable, position)
-        iterator = iter(iterable)
+        iterator = iter(iterable)  # once an epoch, as a for loop does: it may begin anew
         self._source = next((each for each in (iterator, iterable) if _has_position(each)), None)
-        if position is not None and not restored:
+        if position is not None and not (restored and self._stands_at(iterator, position)):
             restored = _restore(iterator, position)
         if skip and restored:
-            return iterator
+            return _rest(iterator)
         return self._read_over(iterator, epoch, skip)
 
     def steps(self) -> int | None:
@@ -91,21 +92,36 @@ class Feed:
             return self._source.state_dict()
         return self._source.get_state() if isinstance(self._source, Repositioned) else None
 
+    def _stands_at(self, iterator: Iterator[Any], position: Any) -> bool:
+        """Whether ``iter()`` left the data, which was moved to ``position``, there."""
+        return iterator is not self._open or unpacked(packed(self.position())) == position
+
     def _read_over(self, iterator: Iterator[Any], epoch: int, skip: int) -> Iterator[Any]:
-        read = sum(1 for _ in islice(iterator, skip))
+        batches = _rest(iterator)
+        read = sum(1 for _ in islice(batches, skip))
         if read < skip:
             raise ValueError(
                 f"data: epoch {epoch} has {read} batches, the checkpoint was saved after {skip}; "
                 "resume with the data that it was trained on"
             )
         if skip:
-            return iterator
-        for first in iterator:
-            return chain([first], iterator)
+            return batches
+        for first in batches:
+            return chain([first], batches)
         raise ValueError(
             f"data: epoch {epoch} has no batch; give data that is not empty and can be read anew "
             "every epoch"
         )
+
+
+def _rest(iterator: Iterator[Any]) -> Iterator[Any]:
+    """What ``iterator`` still gives; a for loop over this does not call its ``__iter__``."""
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        yield batch
 
 
 def packed(position: Any) -> np.ndarray | None:
@@ -128,6 +144,20 @@ def unpacked(stored: np.ndarray | None) -> Any:
         return None
     plain = json.loads(stored.tobytes())
     return bytes.fromhex(plain["bytes"]) if "bytes" in plain else plain["json"]
+
+
+def _is_read_once(data: Any) -> bool:
+    """Whether ``data`` is an iterator that cannot begin anew.
+
+    An ``__iter__`` of the user's own may; one that only returns ``self`` does not.
+    """
+    if not isinstance(data, Iterator):
+        return False
+    own = type(data).__iter__
+    plain = Iterator.__iter__
+    if not (isinstance(own, FunctionType) and isinstance(plain, FunctionType)):
+        return True
+    return own.__code__.co_code == plain.__code__.co_code
 
 
 def _has_position(source: Any) -> bool:

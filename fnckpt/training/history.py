@@ -1,12 +1,13 @@
 """The metrics of a training: kept on the device while it runs, numpy arrays afterwards."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnckpt.checkpoints import device_to_host, leaf_names
@@ -22,12 +23,16 @@ class History:
     """What ``step_fn`` reported.
 
     Attributes:
-      steps: per metric, one value a step; shape (steps,), the metric's own dtype.
+      steps: per metric, one value a step; shape (steps,), the metric's own dtype. NaN for steps
+        that did not report it, before or after a resume with other metrics; a metric of integers
+        is float64 then.
       epochs: per metric, the mean over each whole epoch, and the last that ``eval_fn`` gave in it,
         named ``eval.<metric>``; shape (epochs,), float64. NaN where no evaluation was due.
       ends: the number of steps trained at the end of each whole epoch; shape (epochs,), int64.
       evaluations: per metric of ``eval_fn``, its value at each evaluation; float64.
       evaluated: the number of steps trained at each evaluation; int64.
+      trained: the number of steps trained, also where they report no metrics.
+      gone: the metrics that earlier steps reported and the last one does not.
 
     ``history["loss"]`` is ``history.steps["loss"]``.
     """
@@ -37,9 +42,20 @@ class History:
     ends: np.ndarray
     evaluations: Mapping[str, np.ndarray]
     evaluated: np.ndarray
+    trained: int
+    gone: tuple[str, ...]
 
     def __getitem__(self, metric: str) -> np.ndarray:
         return self.steps[metric]
+
+    def ended(self, name: str) -> bool:
+        """Whether NaN at the end of ``epochs[name]`` means that the last epoch has no value.
+
+        Otherwise a step or an evaluation gave NaN.
+        """
+        if name in self.steps:
+            return name in self.gone
+        return bool((_last_in_epochs(self.evaluated, self.ends)[-1:] < 0).all())
 
 
 def scalars(metrics: Any) -> dict[str, Any]:
@@ -55,13 +71,19 @@ class Block:
     """The metrics of consecutive steps; threads may share it.
 
     Args:
+      count: the number of steps; a step may have no metrics.
       pending: those metrics on the device, where ``values`` were not read yet.
       values: per metric, one value a step.
     """
 
     def __init__(
-        self, pending: Sequence[Any] = (), values: Mapping[str, np.ndarray] | None = None
+        self,
+        count: int,
+        *,
+        pending: Sequence[Any] = (),
+        values: Mapping[str, np.ndarray] | None = None,
     ) -> None:
+        self.count = count
         self._pending, self._values, self._reading = pending, values, Lock()
 
     @property
@@ -102,7 +124,8 @@ class Recorded:
 class Recorder:
     """Collects metrics without waiting for the device, but to fetch many at once.
 
-    ``pending`` are the steps after those of ``blocks``, ``recent`` the newest of all.
+    ``pending`` are the steps after those of ``blocks``, ``recent`` the newest of all; ``reported``
+    are the names of the metrics of the last step in ``blocks``.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -111,6 +134,7 @@ class Recorder:
     evaluations: dict[str, np.ndarray] = field(default_factory=dict)
     evaluated: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    reported: tuple[str, ...] = ()
 
     def add(self, metrics: Any) -> None:
         """Take the metrics of the next step."""
@@ -124,10 +148,11 @@ class Recorder:
         """Make a block of all but the newest ``keep`` pending steps."""
         count = len(self.pending) - keep
         if count:
-            self.blocks.append(Block(self.pending[:count]))
+            self.blocks.append(Block(count, pending=self.pending[:count]))
+            self.reported = tuple(scalars(self.pending[count - 1]))
             del self.pending[:count]
         if len(self.blocks) > _MOST_BLOCKS:
-            self.blocks[:-1] = [Block(values=_joined(self.blocks[:-1]))]
+            self.blocks[:-1] = [_merged(self.blocks[:-1])]
 
     def newest(self) -> dict[str, float]:
         """The newest metrics that are computed, without waiting; empty where none is."""
@@ -135,7 +160,8 @@ class Recorder:
             if all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
                 return {name: float(leaf) for name, leaf in scalars(metrics).items()}
         if self.blocks and self.blocks[-1].is_read:
-            return {name: float(values[-1]) for name, values in self.blocks[-1].values().items()}
+            last = {name: values[-1] for name, values in self.blocks[-1].values().items()}
+            return {name: float(last[name]) for name in self.reported}
         return {}
 
     def evaluate(self, step: int, measured: Mapping[str, float]) -> None:
@@ -161,14 +187,22 @@ class Recorder:
     def history(self) -> History:
         """All of it so far; waits for the device."""
         self._close()
-        steps, ends = _joined(self.blocks), np.array(self.ends, np.int64)
-        self.blocks = [Block(values=steps)]
+        self.blocks = [_merged(self.blocks)]
+        steps, ends = self.blocks[0].values(), np.array(self.ends, np.int64)
         means = {name: _means(values, ends) for name, values in steps.items()}
         evaluated = np.array(self.evaluated, np.int64)
         last = _last_in_epochs(evaluated, ends)
         for name, values in sorted(self.evaluations.items()):
             means[f"eval.{name}"] = np.append(values, np.nan)[last]
-        return History(steps, means, ends, dict(self.evaluations), evaluated)
+        return History(
+            steps,
+            means,
+            ends,
+            dict(self.evaluations),
+            evaluated,
+            trained=self.blocks[0].count,
+            gone=tuple(name for name in steps if name not in self.reported),
+        )
 
     def last_epoch(self) -> dict[str, float]:
         """The means and evaluations of the last whole epoch."""
@@ -185,8 +219,12 @@ class Recorder:
         )
 
     @classmethod
-    def restored(cls, entries: Mapping[str, np.ndarray]) -> "Recorder":
-        """The recorder that made these entries of ``Recorded``."""
+    def restored(cls, entries: Mapping[str, np.ndarray], trained: int | None = None) -> "Recorder":
+        """The recorder that made these entries of ``Recorded``.
+
+        Args:
+          trained: the number of steps; None is that of the longest metric.
+        """
         recorder, steps = cls(), {}
         for key, values in entries.items():
             kind, _, name = key.partition(".")
@@ -196,15 +234,56 @@ class Recorder:
                 recorder.evaluations[name] = values
         recorder.ends = [int(end) for end in entries.get("ends", ())]
         recorder.evaluated = [int(step) for step in entries.get("evaluated", ())]
-        recorder.blocks = [Block(values=steps)]
+        count = max(map(len, steps.values()), default=0) if trained is None else trained
+        steps = {name: _at_the_end(values, count) for name, values in steps.items()}
+        recorder.blocks = [Block(count, values=steps)]
+        last = [name for name, values in steps.items() if count and not np.isnan(values[-1])]
+        recorder.reported = tuple(last or steps)
         return recorder
 
 
+def _merged(blocks: Sequence[Block]) -> Block:
+    """One block of the steps of all."""
+    return Block(sum(block.count for block in blocks), values=_joined(blocks))
+
+
 def _joined(blocks: Sequence[Block]) -> dict[str, np.ndarray]:
-    """Per metric, the values of all steps, oldest first."""
-    read = [values for block in blocks if (values := block.values())]
-    names = read[0] if read else ()
-    return {name: np.concatenate([values[name] for values in read]) for name in names}
+    """Per metric, the values of all steps, oldest first; NaN where a block does not have it."""
+    names = dict.fromkeys(name for block in blocks for name in block.values())
+    return {name: _series(name, blocks) for name in names}
+
+
+def _series(name: str, blocks: Sequence[Block]) -> np.ndarray:
+    """The values of one metric, which at least one of ``blocks`` has."""
+    held = [block.values().get(name) for block in blocks]
+    parts = [part for part in held if part is not None]
+    absent = any(part is None and block.count for part, block in zip(held, blocks, strict=True))
+    dtype = _common({part.dtype for part in parts}, nan=absent)
+    return np.concatenate(
+        [
+            np.full(block.count, np.nan, dtype) if part is None else part.astype(dtype, copy=False)
+            for part, block in zip(held, blocks, strict=True)
+        ]
+    )
+
+
+def _common(dtypes: Set[np.dtype], *, nan: bool) -> np.dtype:
+    """A dtype that holds numbers of all ``dtypes`` and, where asked for, NaN."""
+    try:
+        common = np.result_type(*dtypes)
+    except TypeError:  # such as bfloat16 with float16
+        return np.dtype(np.float64)
+    has_nan = jnp.issubdtype(common, np.inexact)
+    return common if has_nan or not nan else np.dtype(np.float64)
+
+
+def _at_the_end(values: np.ndarray, count: int) -> np.ndarray:
+    """``values`` as those of the last of ``count`` steps.
+
+    Files of fnckpt 0.1 have fewer where the first steps reported nothing.
+    """
+    absent = max(count - len(values), 0)
+    return _series("", [Block(absent), Block(len(values), values={"": values})])
 
 
 def _fetched(pending: Sequence[Any]) -> dict[str, np.ndarray]:

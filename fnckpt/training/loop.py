@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from fnckpt.training.batches import Data, Feed
 from fnckpt.training.history import Recorder, scalars
 from fnckpt.training.options import Callbacks, Evaluation, OnCheckpoint, OnEpoch, OnStep, Saving
 from fnckpt.training.policy import CheckpointPolicy
-from fnckpt.training.progress import Bar, chosen, make_bar
+from fnckpt.training.progress import Bar, chosen, make_bar, say
 from fnckpt.training.result import Best, TrainResult
 from fnckpt.training.saving import processes, snapshot
 from fnckpt.training.saving.engine import Engine, FileEngine, Moment
@@ -70,7 +71,8 @@ def train(
         processes each writes into its own ``rank_<i>/`` there.
       prefix: what their names begin with. A later run with a used prefix writes ``<prefix>_<N>-``.
       resume: continue from the newest valid checkpoint of ``prefix``, bit for bit as if never
-        interrupted; start afresh where there is none. The same ``data`` is needed: the batches
+        interrupted; start afresh where there is none. A line on stderr (stdout in a notebook) says
+        which, unless ``progress`` is False. The same ``data`` is needed: the batches
         that were trained on are read over, unless data or its iterator has ``state_dict`` and
         ``load_state_dict`` (or ``get_state`` and ``set_state``).
       progress: show a bar; None: in a terminal or a notebook only.
@@ -83,7 +85,8 @@ def train(
         leaf by leaf, and all wait for it; all must see the directory to resume.
       checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
         ``policy`` says when to save, the manager itself where that is None; what to keep, and
-        where, it always says. Leave out the options of our own files.
+        where, it always says. Leave out the options of our own files. Without ``resume`` it must
+        have no steps yet. A UserWarning tells of what it declines to save.
       save_on_error: when ``step_fn``, ``data`` or a callback raises, save the last good state. The
         state is not donated then, and every step is waited for.
       eval_fn: ``state -> metrics``, called after every epoch; see ``History.evaluations``.
@@ -100,6 +103,8 @@ def train(
     Raises:
       TypeError, ValueError: of the arguments; of what ``step_fn`` returns; of data that is empty
         or can be read only once. Before anything is trained, where that is possible.
+      UserWarning: (a warning) an argument that does not count, such as ``directory`` without a
+        policy, or ``seconds`` while ``step`` is set.
       OSError: the directory is not writable, or a save failed. Earlier checkpoints are intact.
       CheckpointMismatch: ``resume`` found a checkpoint that does not fit ``state``.
       FormatError: ``resume`` found only damaged ones.
@@ -122,6 +127,8 @@ def train(
     evaluation = Evaluation(measure=eval_fn, every=eval_every, best=best, mode=best_mode)
     callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=on_checkpoint)
     _check_gather(saving, save_on_error)
+    for line in saving.ignored(manager=checkpointer is not None, resume=resume):
+        warnings.warn(line, UserWarning, stacklevel=2)
     engine = _engine(saving, checkpointer, on_checkpoint, resume=resume)
     training = _Training(
         step_fn=step_fn,
@@ -136,7 +143,7 @@ def train(
         bar=make_bar(epochs, progress),
     )
     snapshot.check_names(training.state, portable=portable)
-    training.resume(resume)
+    training.resume(resume, progress)
     training.feed.check(epochs - training.epoch + 1)
     training.run()
     return training.result()
@@ -166,13 +173,15 @@ def _engine(
 ) -> Engine | None:
     """What keeps the checkpoints; None where there are none."""
     if manager is not None:
-        from fnckpt.training.saving.orbax_engine import OrbaxEngine
+        from fnckpt.training.saving.orbax_engine import OrbaxEngine, refuse_used
 
         if saving.of_files():
             raise ValueError(
                 f"checkpointer: the Orbax manager says where and how, but {saving.of_files()} of "
                 "our own files was given too; leave that out, or checkpointer"
             )
+        if not resume:
+            refuse_used(manager)
         return OrbaxEngine(manager, saving.policy, on_checkpoint)
     if saving.policy is None and not resume:
         return None
@@ -215,9 +224,14 @@ class _Training:
 
     # --- beginning
 
-    def resume(self, wanted: bool) -> None:
-        """Take over the newest checkpoint, if ``wanted`` and there is one; start the clock."""
+    def resume(self, wanted: bool, progress: bool | None) -> None:
+        """Take over the newest checkpoint, if ``wanted`` and there is one; start the clock.
+
+        What was found is told, unless ``progress`` is False.
+        """
         found = self.engine.newest(self.state) if wanted and self.engine else None
+        if wanted and self.engine and jax.process_index() == 0:
+            say(self.engine.found(found), progress)
         if found is None or self.engine is None:
             self.zero = self.clock()
             return
@@ -333,7 +347,8 @@ class _Training:
 
     def _save(self, engine: Engine, now: float) -> None:
         moment = self._moment(now)
-        engine.save(moment)
+        if not engine.save(moment):
+            return
         self.last_save, self.last_saved_step = now, self.global_step
         self.saved = engine.path(moment.place).name
 

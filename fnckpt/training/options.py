@@ -72,6 +72,31 @@ class Saving:
 
     def of_files(self) -> str:
         """The names of what was asked for that means files of our own; empty where none was."""
+        return self._given("directory", "prefix", "crc", "gather")
+
+    def ignored(self, *, manager: bool, resume: bool) -> list[str]:
+        """What was asked for and does not count, a line for each reason.
+
+        Args:
+          manager: an Orbax manager keeps the checkpoints.
+          resume: a checkpoint is read, from the directory and of the prefix.
+        """
+        lines = [f"policy: {line}" for line in (self.policy.ignored() if self.policy else ())]
+        if self.policy is None and not manager:
+            read = () if resume else ("directory", "prefix")
+            given = self._given(*read, "crc", "gather", "asynchronous")
+            reason = "because without a policy no checkpoint is saved; give policy="
+            lines += [f"{given}: ignored, {reason}fnckpt.CheckpointPolicy() too"] if given else []
+        if manager:
+            given = self._given("asynchronous")
+            lines += [f"{given}: ignored, because the Orbax manager saves"] if given else []
+        if manager and self.policy and self.policy.keep_max != CheckpointPolicy.keep_max:
+            kept = f"keep_max={self.policy.keep_max}"
+            lines.append(f"policy: {kept} is ignored, because the Orbax manager says what to keep")
+        return lines
+
+    def _given(self, *names: str) -> str:
+        """Which of ``names`` are not as they are by default, as arguments of ``train``."""
         plain = Saving()
-        names = ("directory", "prefix", "crc", "gather")
-        return ", ".join(n for n in names if vars(self)[n] != vars(plain)[n])
+        found = [name for name in names if vars(self)[name] != vars(plain)[name]]
+        return ", ".join("async_save" if name == "asynchronous" else name for name in found)

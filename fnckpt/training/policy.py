@@ -54,6 +54,28 @@ class CheckpointPolicy:
                     f"{where}: must be at least 0, got {value}; 0 or None gives the setting up"
                 )
 
+    def ignored(self) -> list[str]:
+        """Time settings that were given and do not count, because a default is still set.
+
+        Who gives both settings is taken to know that steps win.
+
+        Examples:
+          >>> CheckpointPolicy(seconds=600).ignored()
+          ['seconds=600 is ignored, because step is 1: every step is saved; give step=None as well']
+        """
+        lines: list[str] = []
+        if self.seconds and self.step == type(self).step:
+            lines.append(
+                f"seconds={self.seconds} is ignored, because step is {self.step}: every step is "
+                "saved; give step=None as well"
+            )
+        if self.keep_per_n_minutes and self.keep_max == type(self).keep_max:
+            lines.append(
+                f"keep_per_n_minutes={self.keep_per_n_minutes} is ignored, because keep_max is "
+                f"{self.keep_max}: the newest {self.keep_max} are kept; give keep_max=None as well"
+            )
+        return lines
+
     def _repr_html_(self) -> str:
         """The two decisions in words."""
         rows = "".join(

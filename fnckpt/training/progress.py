@@ -76,6 +76,15 @@ def make_bar(epochs: int, progress: bool | None) -> Bar:
         return Bar(epochs, tqdm(unit="step", dynamic_ncols=True, mininterval=0))
 
 
+def say(line: str, progress: bool | None) -> None:
+    """Print a line that stays, above the bar; nothing with ``progress=False``.
+
+    It goes to stderr, where the bar is, and in a notebook, which shows that red, to stdout.
+    """
+    if progress is not False:
+        Tqdm.write(line, file=sys.stdout if in_notebook() else sys.stderr)
+
+
 def chosen(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that fit into the bar."""
     return dict(list(metrics.items())[:_SHOWN])

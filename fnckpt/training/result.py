@@ -5,6 +5,8 @@ from html import escape
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from fnckpt.training.history import History
 
 State = TypeVar("State")
@@ -60,13 +62,12 @@ class TrainResult(Generic[State]):
         return f"<table><caption>TrainResult</caption>{rows}</table>"
 
     def _rows(self) -> list[tuple[str, str]]:
-        steps = max(map(len, self.history.steps.values()), default=0)
-        rows = [
-            ("trained", f"{steps} steps, {len(self.history.ends)} epochs, {self.seconds:.1f} s")
-        ]
+        steps, epochs = self.history.trained, len(self.history.ends)
+        rows = [("trained", f"{steps} steps, {epochs} epochs, {self.seconds:.1f} s")]
         for name, values in self.history.epochs.items():
-            if len(values):
-                rows.append((name, f"{values[0]:.4g} in epoch 1, {values[-1]:.4g} in the last"))
+            told = _first_and_last(values, ended=self.history.ended(name))
+            if told:
+                rows.append((name, told))
         if self.best is not None:
             best, file = self.best, f", {self.best.path.name}" if self.best.path else ""
             rows.append(("best", f"{best.metric} {best.value:.4g} at step {best.step}{file}"))
@@ -76,3 +77,21 @@ class TrainResult(Generic[State]):
         if self.checkpoints:
             rows.append(("directory", str(self.checkpoints[-1].parent)))
         return rows
+
+
+def _first_and_last(values: np.ndarray, *, ended: bool) -> str:
+    """The first and the last of the epochs' ``values`` that there are; empty where there is none.
+
+    Args:
+      ended: NaN in the last epoch means no value, and not a number that went wrong.
+    """
+    present = np.flatnonzero(~np.isnan(values)).tolist()
+    if not ended and len(values):
+        present = sorted({*present, len(values) - 1})
+    if not present:
+        return ""
+    first, last = present[0], present[-1]
+    told = f"{values[first]:.4g} in epoch {first + 1}"
+    if last == len(values) - 1:
+        return f"{told}, {values[last]:.4g} in the last"
+    return told if first == last else f"{told}, {values[last]:.4g} in epoch {last + 1}"

@@ -64,6 +64,7 @@ def _check_arrays(tree: Any, what: str, remedy: str) -> None:
         for name, leaf in leaf_names.leaves(tree)
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
         or (isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in _NO_NUMBERS)
+        or isinstance(leaf, np.ma.MaskedArray)  # JAX drops the mask
     ]
     if faults:
         raise TypeError("\n".join([f"{what}: leaves that are no arrays; {remedy}:", *faults]))

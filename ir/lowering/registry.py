@@ -22,6 +22,9 @@ RULES: dict[str, Rule] = {}
 # The rules of primitives whose inputs or results hold complex numbers.
 COMPLEX_RULES: dict[str, Rule] = {}
 
+# The rules of primitives that take PRNG keys; they get the equation and the keys' data.
+KEY_RULES: dict[str, Rule] = {}
+
 # Primitives that hold jaxprs and pass values on as they are, complex numbers and PRNG keys too.
 CALLS: set[str] = set()
 
@@ -82,12 +85,14 @@ class Site:
       origin: its scope and source line, stamped on every node that the rule makes.
       call: ``call(jaxpr, args)`` lowers a jaxpr that the equation holds.
       max_unroll: how many copies of a loop's body may be written.
+      loops: whether the target has loops and branches, so that those stay what they are.
     """
 
     results: tuple[Aval, ...]
     origin: Origin
     call: Call
     max_unroll: int
+    loops: bool = True
 
     @property
     def aval(self) -> Aval:
@@ -140,6 +145,11 @@ def lowers(*primitives: str) -> Callable[[Rule], Rule]:
 def lowers_complex(*primitives: str) -> Callable[[Rule], Rule]:
     """As ``lowers``, for equations with complex inputs or results; such a value is a ``Pair``."""
     return _registers(COMPLEX_RULES, primitives)
+
+
+def lowers_keys(*primitives: str) -> Callable[[Rule], Rule]:
+    """As ``lowers``, for equations with PRNG keys: ``rule(site, eqn, *inputs)``."""
+    return _registers(KEY_RULES, primitives)
 
 
 def lowers_call(*primitives: str) -> Callable[[Rule], Rule]:

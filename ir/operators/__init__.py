@@ -1,17 +1,30 @@
 """What each operator means; importing this fills the table."""
 
-from fnckpt.ir.operators import attention, elementwise, index, network, reduction, shape
-from fnckpt.ir.operators.table import OPERATORS, apply, constant, infer, item
+from fnckpt.ir.operators import attention, control, elementwise, index, network, reduction, shape
+from fnckpt.ir.operators.table import (
+    OPERATORS,
+    apply,
+    constant,
+    infer,
+    is_elementwise,
+    item,
+    items,
+    moves_elements,
+)
 
 __all__ = [
     "OPERATORS",
     "apply",
     "attention",
     "constant",
+    "control",
     "elementwise",
     "index",
     "infer",
+    "is_elementwise",
     "item",
+    "items",
+    "moves_elements",
     "network",
     "reduction",
     "shape",

@@ -74,9 +74,25 @@ def apply(op: str, *inputs: Node, origin: Origin = NOWHERE, **attrs: Attr) -> CN
     return CNode(op, inputs, attrs, infer(op, inputs, attrs), origin)
 
 
+def is_elementwise(node: CNode) -> bool:
+    """Whether each element of the result is computed from the elements at its place."""
+    return node.op in OPERATORS and OPERATORS[node.op].elementwise
+
+
+def moves_elements(node: CNode) -> bool:
+    """Whether the operator only moves elements, and computes nothing."""
+    return node.op in OPERATORS and OPERATORS[node.op].moves
+
+
 def item(node: CNode, index: int) -> CNode:
     """The result number ``index`` of an operator with several results."""
     return apply("TupleGetItem", node, origin=node.origin, index=index)
+
+
+def items(node: CNode) -> tuple[CNode, ...]:
+    """All results of an operator, each a node."""
+    count = len(node.results)
+    return (node,) if count == 1 else tuple(item(node, index) for index in range(count))
 
 
 def constant(value: np.ndarray | np.generic | float, dtype: np.dtype | None = None) -> Constant:

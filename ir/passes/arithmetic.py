@@ -8,7 +8,7 @@ import numpy as np
 
 from fnckpt.ir.attributes import ints, sizes
 from fnckpt.ir.graph import CNode, Constant, Node
-from fnckpt.ir.operators import OPERATORS, apply, constant
+from fnckpt.ir.operators import OPERATORS, apply, constant, is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.axes import axes_before, before
 from fnckpt.ir.passes.build import known
@@ -274,7 +274,7 @@ def _reshape_earlier(root: CNode, inner: CNode, shape: Ints) -> Node | None:
 
 def _reduces_to(node: Node, shape: Ints) -> bool:
     """Whether a chain of elementwise operators starts at a reduction that leaves ``shape``."""
-    while isinstance(node, CNode) and OPERATORS[node.op].elementwise:
+    while isinstance(node, CNode) and is_elementwise(node):
         sources = [n for n in node.inputs if scalar_of(n) is None]
         if len(sources) != 1:
             return False

@@ -7,7 +7,7 @@ import numpy as np
 
 from fnckpt.ir.attributes import integer, number
 from fnckpt.ir.graph import CNode, Node, ordered
-from fnckpt.ir.operators import OPERATORS
+from fnckpt.ir.operators import moves_elements
 from fnckpt.ir.passes.build import VALUES, known
 from fnckpt.ir.sizes import is_known
 
@@ -94,7 +94,7 @@ def _computed(node: CNode, inputs: Sequence[float]) -> float:
         return sqrt(node.aval.shape[integer(node, "axis")]) * inputs[1]
     if node.op in PRODUCTS:
         return inputs[0] * _row_sums(node, inputs[1]) + sum(inputs[2:])
-    if node.op in LARGEST or node.op == "Cast" or OPERATORS[node.op].moves:
+    if node.op in LARGEST or node.op == "Cast" or moves_elements(node):
         floats = zip(inputs, node.inputs, strict=True)
         of_values = [b for b, n in floats if n.aval.dtype.kind not in "biu" or node.op == "Cast"]
         return max(of_values, default=inf)
@@ -122,7 +122,7 @@ def _never_negative(node: Node, inputs: Sequence[bool]) -> bool:
         return any(inputs)
     if node.op == "Clip":
         return number(node, "low") >= 0
-    if node.op in KEEPS_SIGN or node.op == "Select" or OPERATORS[node.op].moves:
+    if node.op in KEEPS_SIGN or node.op == "Select" or moves_elements(node):
         return all(inputs[place] for place in VALUES.get(node.op, range(len(inputs))))
     return False
 

@@ -8,15 +8,14 @@ rows of tokens, both stay as they are.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from fnckpt.ir.attributes import Ints, ints, number
-from fnckpt.ir.graph import CNode, FuncGraph, Node, inputs_of
-from fnckpt.ir.operators import OPERATORS
+from fnckpt.ir.graph import CNode, FuncGraph, Node, inputs_of, rebuilt, with_outputs
+from fnckpt.ir.operators import is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.build import Build, known
-from fnckpt.ir.passes.rewrite import rebuilt, scalar_of
+from fnckpt.ir.passes.rewrite import scalar_of
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # of an image: its channels go last, and first
 
@@ -54,9 +53,7 @@ def channels_first(graph: FuncGraph) -> FuncGraph:
         if id(node) in images and isinstance(result, CNode) and result.op in TURNED:
             result = TURNED[result.op](result)
         new[id(node)] = result
-    if all(new[id(node)] is node for node in graph.outputs):
-        return graph
-    return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+    return with_outputs(graph, new)
 
 
 def _images(graph: FuncGraph) -> set[int]:
@@ -87,7 +84,7 @@ def _keeps_image(node: CNode) -> bool:
     """Whether the node computes each place of an image for itself."""
     if len(node.results) != 1 or len(node.aval.shape) != 4:
         return False
-    if OPERATORS[node.op].elementwise:
+    if is_elementwise(node):
         return True
     narrow = is_float(node) and node.aval.dtype.itemsize <= 4  # no runtime convolves doubles
     if not narrow or node.op not in TURNED:

@@ -4,15 +4,15 @@ These look at all users of a value, so that they are passes of their own, not ru
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from fnckpt.ir.attributes import Ints, integer, ints, sizes
-from fnckpt.ir.graph import CNode, FuncGraph, Node
+from fnckpt.ir.graph import CNode, FuncGraph, Node, rebuilt, with_outputs
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import INT64, Build, known
 from fnckpt.ir.passes.reshape import reshaped
-from fnckpt.ir.passes.rewrite import Any_, Op, Weight, rebuilt, rewrite, rewrites
+from fnckpt.ir.passes.rewrite import Any_, Op, Weight, rewrite, rewrites
 from fnckpt.ir.sizes import all_known
 
 x, w, b = Any_("x"), Weight("w"), Weight("b")
@@ -208,9 +208,7 @@ def _mapped(graph: FuncGraph, replaced: Callable[[Node, dict[int, Node]], Node])
     new: dict[int, Node] = {}
     for node in graph.nodes():
         new[id(node)] = replaced(node, new)
-    if all(new[id(node)] is node for node in graph.outputs):
-        return graph
-    return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+    return with_outputs(graph, new)
 
 
 @rewrites("Reshape")

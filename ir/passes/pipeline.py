@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
-from fnckpt.ir.graph import FuncGraph
+from fnckpt.ir.graph import FuncGraph, everywhere
 from fnckpt.ir.passes import (
     activations,
     arithmetic,
@@ -152,7 +152,7 @@ def run(graph: FuncGraph, names: Sequence[str], *, debug: bool = False) -> FuncG
         verify(graph)
     every = PASSES | {name: step for name, (_, step) in FAST_PASSES.items()}
     for name in names:
-        graph = every[name](graph)
+        graph = everywhere(graph, every[name])
         if debug:
             verify(graph)
     return graph

@@ -13,11 +13,22 @@ from dataclasses import dataclass, replace
 import ml_dtypes
 import numpy as np
 
-from fnckpt.ir.graph import NOWHERE, Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.graph import (
+    HOLDS_GRAPHS,
+    NOWHERE,
+    Aval,
+    CNode,
+    Constant,
+    FuncGraph,
+    Node,
+    Parameter,
+    everywhere,
+    inputs_of,
+    rebuilt,
+)
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.build import FLOAT32, cast_value, known, mapped
 from fnckpt.ir.passes.reshape import value_of
-from fnckpt.ir.passes.rewrite import rebuilt
 from fnckpt.ir.passes.share import share
 
 NARROW: Mapping[str, np.dtype] = {
@@ -32,7 +43,7 @@ PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
 KEPT = frozenset(
     {
         "Acos", "Acosh", "Asin", "Asinh", "Atan2", "Atanh", "Attention", "AvgPool", "Cbrt", "Cos",
-        "Cosh",
+        "Cosh", *HOLDS_GRAPHS,  # what goes into a graph keeps its type; inside it is narrowed anew
         "CumLogSumExp", "CumMax", "CumMin", "CumProd", "CumSum", "Digamma", "ErfInv", "Erfc",
         "Exp", "Expm1", "Lgamma", "Log", "Log1p", "LogSoftmax", "NextAfter", "Pow", "Reciprocal",
         "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum", "Rem", "Rsqrt", "ScatterNd",
@@ -82,7 +93,7 @@ def narrowed(graph: FuncGraph, dtype: str) -> tuple[FuncGraph, Narrowing]:
       dtype: ``"float16"`` or ``"bfloat16"``.
     """
     plan = _planned(graph, NARROW[dtype])
-    result = share(_rebuilt(graph, plan))
+    result = everywhere(graph, lambda each: share(_rebuilt(each, plan)))
     return result, _report(result, graph, plan)
 
 
@@ -100,9 +111,10 @@ class _Plan:
 
 
 def _planned(graph: FuncGraph, dtype: np.dtype) -> _Plan:
-    misfits = {id(n): why for n in graph.nodes() if (why := misfit(n, dtype)) is not None}
-    wide = {id(n): "an input" for n in graph.inputs}
-    for node in graph.cnodes():
+    every = graph.every_node()
+    misfits = {id(n): why for n in every if (why := misfit(n, dtype)) is not None}
+    wide = {id(n): "an input" for each in graph.every_graph() for n in each.inputs}
+    for node in (n for n in every if isinstance(n, CNode)):
         reason = _needs_float32(node, wide, misfits)
         if reason is not None:
             wide[id(node)] = reason
@@ -246,12 +258,13 @@ def _stored(weight: Parameter, dtype: np.dtype) -> Node:
 
 def _report(graph: FuncGraph, old: FuncGraph, plan: _Plan) -> Narrowing:
     reasons: dict[str, str] = {}
-    for node in old.cnodes():
-        for weight in node.inputs:
+    for node in old.every_node():
+        for weight in inputs_of(node):
             if isinstance(weight, Parameter) and id(node) in plan.wide:
                 reasons.setdefault(weight.name, plan.wide[id(node)])
     weights = graph.weights()
-    computing = [n for n in graph.cnodes() if n.op not in ("Cast", "TupleGetItem")]
+    own = ("Cast", "TupleGetItem", *HOLDS_GRAPHS)
+    computing = [n for n in graph.every_node() if isinstance(n, CNode) and n.op not in own]
     kept = Counter(n.op for n in computing if touches(n, FLOAT32))
     narrow = [n for n in computing if touches(n, plan.dtype)]
     return Narrowing(

@@ -5,7 +5,7 @@ are bound to, and returns an equal node, or None to decline. It never walks and 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from fnckpt.ir.graph import (
     FuncGraph,
     Node,
     Parameter,
+    rebuilt,
     use_counts,
+    with_outputs,
 )
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.sizes import InconclusiveDimensionOperation
@@ -185,7 +187,7 @@ def _match_op(pattern: Op, node: Node, bound: Bindings, uses: Uses, root: bool) 
 
 def _orders(node: CNode) -> Iterable[tuple[Node, ...]]:
     yield node.inputs
-    if OPERATORS[node.op].commutative:
+    if node.op in OPERATORS and OPERATORS[node.op].commutative:
         yield node.inputs[::-1]
 
 
@@ -237,9 +239,7 @@ def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
         else:
             raise AssertionError(f"the rules rewrite a {op_of(node)} of {graph.name} for ever")
         new[id(node)] = result
-    if all(new[id(node)] is node for node in graph.outputs):
-        return graph
-    return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+    return with_outputs(graph, new)
 
 
 def _better(by_op: Mapping[str, list[Rule]], node: Node, uses: Uses) -> Node | None:
@@ -253,13 +253,3 @@ def _better(by_op: Mapping[str, list[Rule]], node: Node, uses: Uses) -> Node | N
 def op_of(node: Node) -> str:
     """The operator of a node, or what else it is."""
     return node.op if isinstance(node, CNode) else type(node).__name__
-
-
-def rebuilt(node: Node, new: Mapping[int, Node]) -> Node:
-    """``node`` on top of what its inputs became; itself where nothing changed."""
-    if not isinstance(node, CNode):
-        return node
-    inputs = tuple(new[id(n)] for n in node.inputs)
-    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
-        return node
-    return replace(node, inputs=inputs)

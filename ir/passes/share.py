@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter
-from fnckpt.ir.passes.rewrite import rebuilt
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter, rebuilt
 
 MOST_COMPARED = 1 << 12  # bytes of a constant that are looked at to find an equal one
 

@@ -54,7 +54,8 @@ def _counted(
         x, kernel = (inputs[i] if i < len(inputs) else None for i in TURNED[node.op])
         return None if not (x and kernel) else 2 * math.prod(x) * math.prod(kernel[1:])
     read = max((math.prod(shape) for shape in inputs if shape is not None), default=0)
-    return max(read, math.prod(result)) if len(inputs) == 1 else math.prod(result)
+    reads_all = len(inputs) == 1 or node.op.startswith("Reduce")  # whose axes may be an input
+    return max(read, math.prod(result)) if reads_all else math.prod(result)
 
 
 def _inner(left: tuple[int, ...], result: tuple[int, ...]) -> int:

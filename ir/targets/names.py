@@ -25,11 +25,12 @@ def value_names(graph: FuncGraph) -> dict[int, str]:
     counters: dict[str, int] = {}
     for node in graph.nodes():
         if id(node) not in names:
-            names[id(node)] = _unused(_base(node), taken, counters)
+            names[id(node)] = _unused(base_name(node), taken, counters)
     return names
 
 
-def _base(node: Node) -> str:
+def base_name(node: Node) -> str:
+    """What a constant or an operator is called, before it is made unique."""
     if isinstance(node, Constant):
         return "constant"
     assert not isinstance(node, Parameter)

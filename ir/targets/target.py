@@ -1,10 +1,11 @@
 """What a target is: a table of emitters, its own rewrites, and a writer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fnckpt.ir.graph import CNode, FuncGraph
+from fnckpt.ir.border import Border
+from fnckpt.ir.graph import CNode, FuncGraph, everywhere
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
@@ -41,6 +42,7 @@ class Target:
         ``fast_math=True`` leaves out.
       no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
       symbolic: whether sizes may be left open.
+      loops: whether it has branches and loops; else they are written out.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Target:
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
     symbolic: bool = True
+    loops: bool = True
     fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
 
 
@@ -83,15 +86,28 @@ Shape = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class ValueSummary:
-    """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``."""
+    """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``.
+
+    ``is_complex``: it stands for complex numbers, whose parts lie along its last axis of 2.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    is_complex: bool = False
 
     def __str__(self) -> str:
-        """Like ``image: float32[2,3]``."""
-        return f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+        """Like ``image: float32[2,3]``, or ``z: float32[3,2] for complex64[3]``."""
+        plain = f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+        return f"{plain} for {self.complex_dtype}{self._inner()}" if self.is_complex else plain
+
+    @property
+    def complex_dtype(self) -> str:
+        """The complex dtype that two of ``dtype`` make."""
+        return {"float64": "complex128"}.get(self.dtype, "complex64")
+
+    def _inner(self) -> str:
+        return f"[{','.join(map(str, self.shape[:-1]))}]"
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,21 @@ class Summary:
     nodes: tuple[NodeSummary, ...]
     shapes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
 
+    def with_border(self, border: Border) -> "Summary":
+        """The same, with what stands for complex numbers marked."""
+
+        def marked(values: Sequence[ValueSummary], which: Callable[[int, str], bool]):
+            return tuple(
+                replace(value, is_complex=which(i, value.name)) for i, value in enumerate(values)
+            )
+
+        return replace(
+            self,
+            inputs=marked(self.inputs, lambda i, _: i in border.inputs),
+            outputs=marked(self.outputs, lambda i, _: i in border.outputs),
+            parameters=marked(self.parameters, lambda _, name: name in border.weights),
+        )
+
 
 class Refused(Exception):
     """A graph cannot be written; ``places`` names every node and its reason."""
@@ -131,7 +162,8 @@ class Refused(Exception):
 def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> FuncGraph:
     """``graph`` in the operators that ``target`` has; with ``fast_math`` without its guards."""
     left_out = target.guards if fast_math else ()
-    return rewrite(graph, [rule for rule in target.legalize if rule not in left_out])
+    rules = [rule for rule in target.legalize if rule not in left_out]
+    return everywhere(graph, lambda each: rewrite(each, rules))
 
 
 def preferred(
@@ -142,10 +174,15 @@ def preferred(
     ``runtime`` is the one that alone shall run the file, of ``fused_for``.
     """
     own = () if runtime is None else target.fused_for[runtime]
-    after = rewrite(graph, [*target.fused, *_newer(target, options), *own])
-    for step in target.fused_parts:
-        after = step(after)
-    return graph if after is graph else share(after)
+    rules = [*target.fused, *_newer(target, options), *own]
+
+    def fused(each: FuncGraph) -> FuncGraph:
+        after = rewrite(each, rules)
+        for step in target.fused_parts:
+            after = step(after)
+        return each if after is each else share(after)
+
+    return everywhere(graph, fused)
 
 
 def _newer(target: Target, options: Mapping[str, int | str]) -> list[Rule]:
@@ -186,6 +223,8 @@ def emit_all(
             emitters[node.op](node, writer)
         except Refusal as refusal:
             places.append((node, str(refusal)))
+        except Refused as refused:  # of a graph inside
+            places.extend(refused.places)
         except (InconclusiveDimensionOperation, KeyError):
             if is_static(node):
                 raise

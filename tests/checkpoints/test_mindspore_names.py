@@ -289,3 +289,35 @@ def test_parameters_that_do_not_fit_are_all_named():
         "  a.bias: missing\n"
         "  b.gamma: expected float64 (4,), found float32 (4,)"
     )
+
+
+def test_each_parameter_names_the_leaves_that_it_is_made_of_and_no_other():
+    tree = {
+        "d": {"kernel": np.ones((2, 3)), "bias": np.ones(3)},
+        "n": {"scale": np.ones(3), "bias": np.ones(3), "mean": np.ones(3), "var": np.ones(3)},
+        "g": {
+            f"{side}{gate}": {"kernel": np.ones((2, 2)), "bias": np.ones(2)}
+            for side in "ih"
+            for gate in "rzn"
+        },
+    }
+    for gate in "rz":
+        del tree["g"][f"h{gate}"]["bias"]
+    assert mindspore_names(tree) == {
+        "d.weight": ["d.kernel"],
+        "d.bias": ["d.bias"],
+        "n.gamma": ["n.scale"],
+        "n.beta": ["n.bias"],
+        "n.moving_mean": ["n.mean"],
+        "n.moving_variance": ["n.var"],
+        "g.weight_ih_l0": ["g.in.kernel", "g.ir.kernel", "g.iz.kernel"],
+        "g.weight_hh_l0": ["g.hn.kernel", "g.hr.kernel", "g.hz.kernel"],
+        "g.bias_ih_l0": ["g.in.bias", "g.ir.bias", "g.iz.bias"],
+        "g.bias_hh_l0": ["g.hn.bias"],
+    }
+
+
+def test_names_that_rules_make_one_are_refused():
+    tree = {"a": {"kernel": np.ones((2, 3))}, "b": {"kernel": np.ones((2, 3))}}
+    with pytest.raises(ValueError, match=r"b: parameters share the name x\.weight; change the"):
+        mindspore_names(tree, rules=[("^[ab]", "x")])

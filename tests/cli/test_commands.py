@@ -181,3 +181,12 @@ def test_shells_complete_every_command(shell: str) -> None:
     command = [sys.executable, "-m", "shtab", f"--shell={shell}", "fnckpt.cli.parser"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("names", [("a", "a.b"), ("a.b", "a"), ("x", "a.b.c", "a.b")])
+def test_an_array_with_the_name_of_a_part_is_refused(names: tuple[str, ...]) -> None:
+    from fnckpt.cli.exports import nested
+
+    with pytest.raises(ValueError, match=r"names that no nested dict holds both: a(\.b)? and a\.b"):
+        nested(dict.fromkeys(names, 1))
+    assert nested({"a.b": 1, "a.c": 2, "ab": 3}) == {"a": {"b": 1, "c": 2}, "ab": 3}

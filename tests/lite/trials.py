@@ -51,7 +51,7 @@ def _of_case(case: Case) -> Trial:
 
 
 def compare(case: Case, found: Arrays) -> None:
-    """As the evaluator computes, which tests/conformance holds to JAX in each case; else as JAX.
+    """As the evaluator computes, which tests/ir/conformance holds to JAX in each case; else as JAX.
 
     JAX compiles for most of a second, which thousands of cases have no time for.
     """

@@ -184,7 +184,8 @@ def test_a_file_where_the_directory_should_be_is_told_before_the_first_step(tmp_
 
 def test_without_a_policy_nothing_is_written_and_no_directory_is_needed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = train(good, STATE, DATA, prefix="/", directory="")
+    with pytest.warns(UserWarning, match="directory, prefix: ignored"):
+        result = train(good, STATE, DATA, prefix="/", directory="")
     assert result.checkpoints == []
     assert os.listdir(tmp_path) == []
 

@@ -168,6 +168,7 @@ def test_an_error_inside_the_compiled_step_saves_the_state_before_it(tmp_path: P
     assert float(pytree.load_checkpoint(tmp_path / "CKP-1_5.ckpt")[""]) == 15
 
 
+@pytest.mark.filterwarnings("ignore:directory:UserWarning")  # without a policy it is ignored
 @pytest.mark.parametrize("policy", [CheckpointPolicy(None, None), None])
 def test_an_error_is_the_users_own_where_nothing_can_be_saved(tmp_path: Path, policy: Any):
     with pytest.raises(RuntimeError, match="it broke"):

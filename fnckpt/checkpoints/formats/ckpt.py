@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from fnckpt.checkpoints.formats import memory_map
+from fnckpt.checkpoints.formats.bools import zeros_and_ones
 from fnckpt.checkpoints.formats.ckpt_index import (
     ANY_BYTES,
     CONTENT,
@@ -95,6 +96,8 @@ def _pieces(leaves: Iterable[tuple[str, np.ndarray]]) -> Iterator[bytes | memory
     """The bytes of all leaves: of small ones many at once, of others each where it lies."""
     at, small, held = 0, [], 0
     for name, leaf in leaves:
+        if leaf.dtype == np.bool_:
+            leaf = zeros_and_ones(leaf)
         message = _message(name, leaf)
         if message is not None:
             small.append(message)

@@ -29,9 +29,11 @@ def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Write ``arrays`` to the file ``path``, uncompressed, whole or not at all.
 
     Raises:
-      ValueError: a name that a zip file cannot have.
+      ValueError: a name that a zip file cannot have, or two that ``numpy.load`` takes for one.
     """
     bad = [name for name in arrays if "\0" in name or name == _DTYPES]
+    # NumPy looks for a member of that name first: asked for "a.npy", it gives the array "a".
+    bad += [f"{name}.npy" for name in arrays if f"{name}.npy" in arrays]
     if bad:
         raise ValueError(f"{path}: names that a .npz cannot have: {', '.join(map(repr, bad))}")
     foreign = {name: str(a.dtype) for name, a in arrays.items() if a.dtype.isbuiltin == 2}

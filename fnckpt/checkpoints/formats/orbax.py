@@ -17,7 +17,7 @@ from fnckpt.errors import FormatError
 def holds(array: np.ndarray) -> bool:
     """Whether Orbax can store ``array``: it has elements, of a dtype that TensorStore knows."""
     if array.dtype.kind == "U":
-        return True
+        return not array.shape
     try:
         tensorstore.dtype(array.dtype)
     except ValueError:
@@ -35,6 +35,8 @@ def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """
     if path.exists():
         raise FileExistsError(f"{path}: exists; Orbax writes only new directories")
+    if not arrays:
+        raise ValueError(f"{path}: there is no array; Orbax refuses an empty tree")
     items = {name: str(a) if a.dtype.kind == "U" else a for name, a in arrays.items()}
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(path.absolute(), _nested(items) or items)

@@ -15,6 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from fnckpt.checkpoints.formats.bools import zeros_and_ones
 from fnckpt.errors import FormatError
 from fnckpt.files import replacing
 
@@ -47,18 +48,26 @@ _LONGEST_HEADER = 100_000_000  # bytes; the library's limit
 
 def holds(array: np.ndarray) -> bool:
     """Whether the format can say ``array``: a dtype of ``TYPES``, or a single text."""
-    return array.dtype in _TYPE_OF or array.dtype.kind == "U"
+    return array.dtype in _TYPE_OF or (array.dtype.kind == "U" and not array.shape)
 
 
 def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Write ``arrays`` (each ``holds``) to the file ``path``, whole or not at all."""
+    """Write ``arrays`` (each ``holds``) to the file ``path``, whole or not at all.
+
+    Raises:
+      ValueError: an array has the name of the format's own entry.
+    """
+    if _METADATA in arrays:
+        raise ValueError(
+            f"{path}: {_METADATA} is no name for an array in a .safetensors; rename it"
+        )
     tensors = {name: array for name, array in arrays.items() if array.dtype.kind != "U"}
     texts = {_TEXT + name: str(array) for name, array in arrays.items() if name not in tensors}
     header: dict[str, Any] = {_METADATA: {"format": "np", **texts}}
     ordered = sorted(tensors, key=lambda name: -tensors[name].itemsize)  # so that all are aligned
     at = 0
     for name in ordered:
-        array = tensors[name]
+        array = tensors[name] = zeros_and_ones(tensors[name])
         place = [at, at + array.nbytes]
         header[name] = {
             "dtype": _TYPE_OF[array.dtype],

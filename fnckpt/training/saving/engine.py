@@ -1,5 +1,6 @@
 """What keeps checkpoints for the loop: ``.ckpt`` files here, Orbax in ``orbax_engine``."""
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,11 +31,20 @@ class Moment:
     position: Any
 
 
+def going_on(name: str, place: Place) -> str:
+    """What is told of the checkpoint ``name`` that a training goes on from."""
+    return f"going on from {name} (epoch {place.epoch}, step {place.step})"
+
+
 class Engine(Protocol):
     """Decides when to save and keeps what is saved; one for each training."""
 
     def newest(self, like: Any) -> Snapshot | None:
         """The checkpoint to go on from; None if there is none."""
+        ...
+
+    def found(self, newest: Snapshot | None) -> str:
+        """What ``newest`` gave, in words: the checkpoint and its place, or where there is none."""
         ...
 
     def start(self, compiled: Step) -> None:
@@ -45,8 +55,11 @@ class Engine(Protocol):
 
     def due_at_end(self, *, step: int, last_saved_step: int) -> bool: ...
 
-    def save(self, moment: Moment) -> None:
-        """Save; may return before the disk has it, but not before ``state`` may be used up."""
+    def save(self, moment: Moment) -> bool:
+        """Save; may return before the disk has it, but not before ``state`` may be used up.
+
+        False where what keeps the checkpoints does not want this one, which it tells.
+        """
         ...
 
     def save_best(self, moment: Moment) -> None:
@@ -120,6 +133,14 @@ class FileEngine:
             self._run = store.abandoned(self._folder, options.prefix)
         return found
 
+    def found(self, newest: Snapshot | None) -> str:
+        if newest is not None:
+            return going_on(self.path(newest.place).name, newest.place)
+        where = os.path.join(os.fspath(self.options.directory or "."), "")
+        others = store.prefixes(self._folder)
+        told = f"no checkpoint of {self.options.prefix!r} in {where}, starting afresh"
+        return f"{told}; there are some of {', '.join(others)}" if others else told
+
     def start(self, compiled: Step) -> None:
         if self.options.policy is None:
             return
@@ -165,13 +186,14 @@ class FileEngine:
             step=step, last_saved_step=last_saved_step
         )
 
-    def save(self, moment: Moment) -> None:
+    def save(self, moment: Moment) -> bool:
         tree = self._tree(moment)
         if self._saver is not None:
             saved = Saved(moment.place.file, moment.place.seconds)
             self._saver.save(tree, saved, lambda: snapshot.history(moment.recorded))
         else:
             processes.lend(tree)
+        return True
 
     def save_best(self, moment: Moment) -> None:
         self.wait()

@@ -1,5 +1,6 @@
 """Orbax as the engine of ``train``: its manager keeps the checkpoints, for clusters and stores."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,26 @@ from fnckpt.errors import FormatError
 from fnckpt.training.options import OnCheckpoint
 from fnckpt.training.policy import CheckpointPolicy
 from fnckpt.training.saving import snapshot, store
-from fnckpt.training.saving.engine import Moment
+from fnckpt.training.saving.engine import Moment, going_on
 from fnckpt.training.saving.snapshot import Place, Snapshot
 from fnckpt.training.step import Step
 
 _STATE, _TRAIN = "state", "train"  # the items of a step's directory
+
+
+def refuse_used(manager: ocp.CheckpointManager) -> None:
+    """Raise where a new training would mix its steps with those of an older one.
+
+    Raises:
+      ValueError: the directory of ``manager`` has steps.
+    """
+    manager.reload()  # others may have written there since it was opened
+    steps = manager.all_steps()
+    if steps:
+        raise ValueError(
+            f"checkpointer: {manager.directory} holds steps up to {max(steps)} of an earlier run; "
+            "give resume=True to go on from there, or a manager of another directory"
+        )
 
 
 @dataclass
@@ -35,9 +51,13 @@ class OrbaxEngine:
     policy: CheckpointPolicy | None
     on_checkpoint: OnCheckpoint | None
     _flight: Place | None = None
+    _best: int = 0  # the step of the best state
+    _steps: set[int] = field(default_factory=set)  # those that this training saved
+    _told: bool = False
     _seconds: list[tuple[int, int, float]] = field(default_factory=list)
 
     def newest(self, like: Any) -> Snapshot | None:
+        self.manager.reload()
         step = self.manager.latest_step()
         if step is None:
             return None
@@ -64,6 +84,11 @@ class OrbaxEngine:
                 "missing; restore it with Orbax and give it as the state"
             ) from None
 
+    def found(self, newest: Snapshot | None) -> str:
+        if newest is None:
+            return f"no step in {self.manager.directory}, starting afresh"
+        return going_on(str(self.path(newest.place)), newest.place)
+
     def start(self, compiled: Step) -> None:
         pass
 
@@ -76,7 +101,7 @@ class OrbaxEngine:
         policy = self.policy or CheckpointPolicy()
         return policy.should_save_at_end(step=step, last_saved_step=last_saved_step)
 
-    def save(self, moment: Moment) -> None:
+    def save(self, moment: Moment) -> bool:
         self.wait()
         place = moment.place
         entries = snapshot.entries(
@@ -84,17 +109,32 @@ class OrbaxEngine:
         ) | snapshot.history(moment.recorded)
         own = {name.removeprefix(RESERVED): value for name, value in entries.items()}
         del own["prefix"]
-        self._seconds.append((place.epoch, place.step, place.seconds))
-        own["saved"] = np.array(self._seconds, np.float64)
+        rows = [*self._seconds, (place.epoch, place.step, place.seconds)]
+        own["saved"] = np.array(rows, np.float64)
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(jax.tree.map(_storable, _named(moment.state))),
             train=ocp.args.PyTreeSave(own),
         )
-        self.manager.save(place.global_step, args=args, force=True)
-        self._flight = place
+        if not self.manager.save(place.global_step, args=args, force=True):
+            self._decline(place.global_step)
+            return False
+        self._flight, self._seconds = place, rows
+        self._steps.add(place.global_step)
+        return True
+
+    def _decline(self, step: int) -> None:
+        """Tell of a step that the manager does not save, the first time."""
+        if not self._told:
+            self._told = True
+            text = (
+                f"checkpointer: the Orbax manager of {self.manager.directory} declined to save "
+                f"step {step}; its options say why (this is told once)"
+            )
+            warnings.warn(text, UserWarning, stacklevel=2)
 
     def save_best(self, moment: Moment) -> None:
-        """The manager keeps what it was told to."""
+        """The manager keeps what it was told to; what is not saved at its step is told later."""
+        self._best = moment.place.global_step
 
     def has(self, place: Place) -> bool:
         return self._flight is None and place.global_step in self.manager.all_steps()
@@ -122,6 +162,9 @@ class OrbaxEngine:
 
     def best(self, step: int) -> Path | None:
         if step not in self.manager.all_steps():
+            if step == self._best and step not in self._steps:
+                text = f"best: the best state, of step {step}, was not saved: no save was due there"
+                warnings.warn(text, UserWarning, stacklevel=2)
             return None
         return Path(self.manager.directory) / str(step)
 

@@ -219,7 +219,7 @@ def rebuilt(run: store.Run, own: Mapping[str, np.ndarray], state: Any) -> Snapsh
             int(own["epoch"]), int(own["step"]), int(own["global_step"]), float(own["seconds"])
         ),
         state=state,
-        recorder=Recorder.restored(history),
+        recorder=Recorder.restored(history, int(own["global_step"])),
         saved=[Saved(store.Checkpoint(int(e), int(s)), float(at)) for e, s, at in own["saved"]],
         position=batches.unpacked(own.get("data")),
     )

@@ -136,6 +136,12 @@ def runs(directory: Path, prefix: str) -> list[Run]:
     return [Run(directory, prefix, number) for number in sorted(numbers)]
 
 
+def prefixes(directory: Path) -> list[str]:
+    """What the names of the checkpoints in ``directory`` begin with."""
+    found = map(re.compile(r"(.+)-[1-9][0-9]*_[1-9][0-9]*\.ckpt").fullmatch, _entries(directory))
+    return sorted({name[1] for name in found if name})
+
+
 def claim(directory: Path, prefix: str, write_graph: Callable[[Path], None]) -> Run:
     """A run of ``prefix`` that is nobody else's, with its graph file.
 

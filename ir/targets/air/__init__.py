@@ -21,4 +21,5 @@ TARGET = Target(
     summarize=summarize,
     no_dtype={"bfloat16": 'GE r1.1 has no type for it; dtype="float16" has one'},
     symbolic=False,
+    loops=False,
 )

@@ -18,9 +18,16 @@ from fnckpt.ir.targets.target import Refusal
 Emitter = Callable[[CNode, Writer], None]
 
 EMITTERS: dict[str, Emitter] = {}
-CANNOT: Mapping[str, str] = dict.fromkeys(
-    ("Range", "Sizes"), "AIR wants sizes that are numbers; export once for each that is needed"
-)
+CANNOT: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("Range", "Sizes"), "AIR wants sizes that are numbers; export once for each that is needed"
+    ),
+    **dict.fromkeys(
+        ("Cond", "Scan", "While"),
+        "GE r1.1 loads one graph without cycles, which holds no branch and no loop; export to ONNX "
+        "or MINDIR",
+    ),
+}
 
 INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 

@@ -2,6 +2,7 @@
 
 import os
 
+from fnckpt.ir.border import KEY, border_of
 from fnckpt.ir.targets.air.codes import OF_FILE_CODE
 from fnckpt.ir.targets.air.read import read_model
 from fnckpt.ir.targets.air.view import desc_of, links, output_names, split
@@ -20,7 +21,8 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     Raises:
       FormatError: the file is no ``ModelDef`` with a graph.
     """
-    graph = read_model(path).graph[0]
+    model = read_model(path)
+    graph = model.graph[0]
     ops = {op.name: op for op in graph.op}
     inputs = [op for op in graph.op if op.type == "Data"]
     inputs.sort(key=lambda op: op.attr["index"].i)
@@ -36,6 +38,8 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
             for op in graph.op
             for value in (_result(op, index) for index in range(len(op.output_desc)))
         },
+    ).with_border(
+        border_of(model.attr[KEY].s.decode(errors="replace") if KEY in model.attr else "")
     )
 
 

@@ -10,6 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from fnckpt.ir.targets.mindir.check_control import (
+    Closures,
+    closures_of,
+    control_problems,
+    function_problems,
+    graphs_of,
+    is_call,
+    shared_names,
+)
 from fnckpt.ir.targets.mindir.codes import DTYPES
 from fnckpt.ir.targets.mindir.primitives import PRIMITIVES, form_of
 from fnckpt.ir.targets.mindir.view import (
@@ -23,6 +32,7 @@ from fnckpt.ir.targets.mindir.view import (
 )
 from fnckpt.proto.mind_ir_pb2 import (
     AttributeProto,
+    GraphProto,
     ModelProto,
     NodeProto,
     PrimitiveProto,
@@ -48,13 +58,22 @@ def check(path: Path) -> list[str]:
     Raises:
       FormatError: the file is no ``ModelProto`` with a graph.
     """
-    context = Context(read_model(path), path.parent)
+    model = read_model(path)
+    context = Context(model, path.parent, model.graph)
+    inside = [Context(model, path.parent, graph) for graph in model.functions]
     return [
         *model_problems(context),
+        *function_problems(model),
         *name_problems(context),
         *tensor_problems(context),
-        *(problem for node in context.model.graph.node for problem in node_problems(context, node)),
+        *(
+            problem
+            for each in (context, *inside)
+            for node in each.graph.node
+            for problem in node_problems(each, node)
+        ),
         *output_problems(context),
+        *(problem for each in inside for problem in result_problems(each)),
     ]
 
 
@@ -64,17 +83,23 @@ class Context:
 
     model: ModelProto
     folder: Path
+    graph: GraphProto
     primitives: dict[str, PrimitiveProto] = field(init=False)
     operators: dict[str, str] = field(init=False)
     types: dict[str, list[TensorProto]] = field(init=False)
     known: set[str] = field(init=False)  # the values that stand before the present node
+    closures: Closures = field(init=False)
 
     def __post_init__(self) -> None:
-        graph = self.model.graph
+        graph = self.graph
         self.primitives = {f"{REFERENCE}{p.name}": p for p in self.model.primitives}
         self.operators = primitives_of(self.model)
         self.types = types_of(graph)
         self.known = {given.name for given in graph.input} | {w.name for w in graph.parameter}
+        if graph is not self.model.graph:
+            self.known |= shared_names(self.model)
+        self.closures = closures_of(self.model, self.operators)
+        self.known |= {each.name for each in self.model.functions}
 
 
 def model_problems(context: Context) -> Iterator[str]:
@@ -92,7 +117,7 @@ def model_problems(context: Context) -> Iterator[str]:
     for name, count in Counter(p.name for p in model.primitives).items():
         if count > 1:
             yield f"primitive {name}: {count} primitives have this name"
-    referred = {node.op_type for node in model.graph.node}
+    referred = {node.op_type for graph in graphs_of(model) for node in graph.node}
     for name in context.primitives:
         if name not in referred:
             yield f"primitive {name.removeprefix(REFERENCE)}: no node refers to it"
@@ -228,6 +253,10 @@ def operator_problems(context: Context, where: str, node: NodeProto) -> Iterator
     if not node.op_type:
         yield f"{where}: it has no op_type"
         return
+    op = context.operators.get(node.op_type, node.op_type)
+    yield from control_problems(context.closures, where, node, op)
+    if is_call(context.closures, node):
+        return
     if not node.op_type.startswith(REFERENCE):
         if context.model.mind_ir_version >= 2:
             yield f"{where}: op_type is {node.op_type}, this version refers to primitives by REF::"
@@ -260,6 +289,13 @@ def output_problems(context: Context) -> Iterator[str]:
             yield f"output {output.name}: no value has this name"
             continue
         yield from _type_differences(context, output)
+
+
+def result_problems(context: Context) -> Iterator[str]:
+    """The result of a function is a value that it has."""
+    for output in context.graph.output:
+        if output.name not in context.known:
+            yield f"function {context.graph.name}: its output {output.name} is no value of it"
 
 
 def _type_differences(context: Context, output: ValueInfoProto) -> Iterator[str]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fnckpt.ir.graph import CNode, FuncGraph, aval_of
+from fnckpt.ir.border import KEY
+from fnckpt.ir.graph import CNode, FuncGraph, aval_of, everywhere
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.external import Beside, beside, fits
@@ -20,7 +21,7 @@ from fnckpt.ir.targets.target import Encoded, Part, Refused, emit_all
 from fnckpt.proto import mind_ir_pb2 as mind_ir
 from fnckpt.wire import field, size
 
-MODEL_GRAPH, GRAPH_PARAMETER = 7, 3
+MODEL_GRAPH, MODEL_FUNCTIONS, GRAPH_PARAMETER = 7, 8, 3
 ALIGNMENT = 64  # of arrays in the file of weights, as MindSpore writes them
 
 
@@ -43,7 +44,7 @@ def encode(
     if mindspore not in DIALECTS:
         raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
     dialect = DIALECTS[mindspore]
-    graph = rewrite(graph, dialect.legalize)
+    graph = everywhere(graph, lambda each: rewrite(each, dialect.legalize))
     writer = Writer(graph, dialect)
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
     if not dialect.arguments:
@@ -54,7 +55,7 @@ def encode(
         head.input.add(name=writer.ref(parameter), tensor=[tensor_type(parameter.aval)])
     head.output.append(_output(graph, writer))
     arrays = {writer.ref(w): _array(w.value) for w in graph.weights()}
-    rest = head.ByteSize() + size(writer.parts)
+    rest = head.ByteSize() + size(writer.parts) + sum(map(size, writer.functions))
     data = _beside(arrays, stem) if external_data or not fits(arrays, rest) else None
     body: list[Part] = [head.SerializeToString(), *_parameters(arrays, data), *writer.parts]
     model = mind_ir.ModelProto(
@@ -64,8 +65,11 @@ def encode(
         little_endian=True,
         mind_ir_version=writer.dialect.mind_ir_version,
         primitives=writer.primitives.values(),
+        user_info={KEY: graph.border.text()} if graph.border else {},
     )
     parts = [model.SerializeToString(), *field(MODEL_GRAPH, body)]
+    for function in writer.functions:
+        parts += field(MODEL_FUNCTIONS, function)
     return Encoded(parts, writer.count, data, "_graph" if data else "")
 
 

@@ -1,6 +1,15 @@
 """What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
-from fnckpt.ir.passes import activations, attention, instances, norms, parts, products, reductions
+from fnckpt.ir.passes import (
+    activations,
+    attention,
+    control,
+    instances,
+    norms,
+    parts,
+    products,
+    reductions,
+)
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
     legalize_elementwise,
@@ -12,6 +21,7 @@ from fnckpt.ir.targets.mindir import (
 )
 
 LEGALIZE: tuple[Rule, ...] = (
+    control.scan_as_while,
     *attention.COMPOSE,
     products.compose_clip,
     legalize_network.compose_gemm,

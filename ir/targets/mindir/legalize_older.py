@@ -5,6 +5,7 @@ Measured with MindSpore 2.0.0 and MindSpore Lite 2.0.0.
 
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes.build import Build
+from fnckpt.ir.passes.control import halve_branches
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.targets.mindir.kernels import OLDER_KERNELS, VALUES, stand_in, takes
 from fnckpt.ir.targets.mindir.legalize_pad import pad_by_concat
@@ -58,6 +59,7 @@ def rsqrt_by_division(node: CNode) -> Node:
 
 
 OLDER: tuple[Rule, ...] = (
+    halve_branches,
     *(Rule(Op(op), compute_in_stand_in) for op in NARROWER),
     Rule(Op("TupleGetItem"), lambda node: top_k_in_stand_in(node, OLDER_KERNELS)),
     less_as_greater,

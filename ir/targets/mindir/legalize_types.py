@@ -45,6 +45,8 @@ def top_k_in_stand_in(node: CNode, kernels: Kernels = KERNELS) -> Node | None:
     """The first result of TopK is cast back."""
     (source,), build = node.inputs, Build(node)
     assert isinstance(source, CNode)
+    if source.op != "TopK":
+        return None
     (x,) = source.inputs
     dtype = stand_in("TopK", x.aval.dtype, kernels)
     if dtype is None:

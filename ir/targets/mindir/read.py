@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from fnckpt.ir.border import KEY, border_of
 from fnckpt.ir.targets.mindir.check import check
+from fnckpt.ir.targets.mindir.check_control import graphs_of
 from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in, types_of
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 from fnckpt.proto.mind_ir_pb2 import TensorProto, ValueInfoProto
@@ -23,7 +25,8 @@ def summarize(path: Path) -> Summary:
     """
     model = read_model(path)
     graph, kinds = model.graph, primitives_of(model)
-    nodes = [(node, kinds.get(node.op_type, node.op_type)) for node in graph.node]
+    graphs = graphs_of(model)
+    nodes = [(n, kinds.get(n.op_type, n.op_type)) for each in graphs for n in each.node]
     return Summary(
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         inputs=tuple(value for given in graph.input for value in values_of(given)),
@@ -36,10 +39,11 @@ def summarize(path: Path) -> Summary:
         ),
         shapes={
             name: tuple(tensors[0].dims)  # the first of several
-            for name, tensors in types_of(graph).items()
+            for each in graphs
+            for name, tensors in types_of(each).items()
             if tensors
         },
-    )
+    ).with_border(border_of(model.user_info.get(KEY, "")))
 
 
 def value_of(tensor: TensorProto, name: str) -> ValueSummary:

@@ -1,11 +1,12 @@
 """The nodes, constants and primitives of a MindIR graph while it is written."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
-from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, aval_of
+from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter, aval_of
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.sizes import InconclusiveDimensionOperation, is_known
 from fnckpt.ir.targets.external import raw
@@ -69,23 +70,71 @@ class Writer:
     Attributes:
       inputs: of the graph; symbolic sizes are read off them.
       dialect: how primitives take their arguments.
-      parts: the nodes as fields of a ``GraphProto``, in order.
+      parts: the nodes as fields of a ``GraphProto``, in order; constants stand in the main graph,
+        where every function finds them.
+      functions: the other graphs of the file, each as fields of a ``GraphProto``.
       count: how many operators they hold, constants not counted.
       primitives: what nodes refer to as ``REF::<name>``.
     """
 
     def __init__(self, graph: FuncGraph, dialect: Dialect) -> None:
         self.names, self.inputs, self.dialect = value_names(graph), graph.inputs, dialect
-        nodes = graph.nodes()
-        self._special = may_be_special(nodes)
-        self._nan = may_be_nan(nodes, self._special)
-        self._negative_zero = may_be_negative_zero(nodes)
+        self._alive: list[FuncGraph] = []  # an id is only good for as long as its node lives
+        self._root = self
+        self.learn(graph)
         self.parts: list[Part] = []
+        self.functions: list[list[Part]] = []
         self.count = 0
         self.primitives: dict[bytes, _Primitive] = {}
         self._taken = set(self.names.values())
         self._shared: dict[bytes, str] = {}
         self._avals: dict[str, Aval] = {}  # of what is written, of several results the first
+
+    def learn(self, graph: FuncGraph) -> None:
+        """Look at what may be in the values of ``graph``, which is to be written."""
+        self._alive.append(graph)
+        nodes = graph.nodes()
+        self._special = may_be_special(nodes)
+        self._nan = may_be_nan(nodes, self._special)
+        self._negative_zero = may_be_negative_zero(nodes)
+
+    def inner(self, inputs: Sequence[Parameter]) -> "Writer":
+        """The writer of a function with ``inputs``: nodes of its own, names of the whole file."""
+        writer = copy(self)
+        writer.inputs, writer.parts, writer.count = tuple(inputs), [], 0
+        self._alive.append(FuncGraph("", tuple(inputs), (), ()))
+        self.names.update((id(parameter), parameter.name) for parameter in inputs)
+        self._avals.update((parameter.name, parameter.aval) for parameter in inputs)
+        return writer
+
+    def end(self, inner: "Writer", parts: list[Part]) -> None:
+        """Add a function that ``inner`` wrote, as fields of a ``GraphProto``."""
+        self.functions.append(parts)
+        self._root.count += inner.count
+
+    def control(self, op: str, name: str, *refs: str) -> str:
+        """Write what makes or chooses a closure; its name."""
+        name = self.unused(name)
+        message = mind_ir.NodeProto(input=refs, output=[name], name=name, op_type=op)
+        message.domain = f"Default/{op}-op{self.count}"
+        if self.dialect.arguments:
+            message.op_type = f"REF::{self.primitive(op, (), _Primitive.PRIMITIVE)}"
+        self._append(message)
+        return name
+
+    def call(
+        self, called: str, refs: Sequence[str], results: Sequence[Aval], name: str, scope: str
+    ) -> None:
+        """Write the call of a function or a closure as the node ``name``."""
+        message = mind_ir.NodeProto(input=refs, output=[name], name=name, op_type=f"REF::{called}")
+        message.domain = "/".join(filter(None, ("Default", scope, f"Call-op{self.count}")))
+        message.attribute.append(type_attribute(results, is_tuple=len(results) > 1))
+        self._append(message)
+        self._avals[name] = results[0]
+
+    def _append(self, message: mind_ir.NodeProto) -> None:
+        self.parts += field(GRAPH_NODE, [message.SerializeToString()])
+        self.count += 1
 
     def is_special(self, node: Node) -> bool:
         """Whether NaN or an infinity may be in a value of the graph."""
@@ -183,8 +232,7 @@ class Writer:
             message.op_type = op
             message.attribute.extend(attributes)
         message.attribute.append(result)
-        self.parts += field(GRAPH_NODE, [message.SerializeToString()])
-        self.count += 1
+        self._append(message)
 
     def spread(self, value: Value, shape: Shape, name: str, scope: str) -> Value:
         """``value`` repeated to ``shape``, in steps towards the node ``name``."""
@@ -222,7 +270,7 @@ class Writer:
             name = self._shared[key] = self.unused("value")
             node = mind_ir.NodeProto(output=[name], name=name, op_type="Constant")
             node.attribute.append(message)
-            self.parts += field(GRAPH_NODE, [node.SerializeToString()])
+            self._root.parts += field(GRAPH_NODE, [node.SerializeToString()])
         return self._shared[key]
 
     def tensor(self, value: np.ndarray, name: str = "") -> str:
@@ -244,7 +292,7 @@ class Writer:
         held = _Attribute(name="value", type=_Attribute.TENSORS)
         tensor = tensor_parts(ATTRIBUTE_TENSORS, name, value)
         body = field(NODE_ATTRIBUTE, [held.SerializeToString(), *tensor])
-        self.parts += field(GRAPH_NODE, [node.SerializeToString(), *body])
+        self._root.parts += field(GRAPH_NODE, [node.SerializeToString(), *body])
 
 
 SEVERAL = frozenset({"BatchNorm", "Cummax", "Cummin", "LayerNorm", "MakeTuple", "Sort", "TopK"})

@@ -10,13 +10,14 @@ from fnckpt.ir.passes import (
     products,
     reshape,
 )
+from fnckpt.ir.targets.onnx import control
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import check, summarize
 from fnckpt.ir.targets.target import Target
 
-__all__ = ["TARGET", "check"]
+__all__ = ["TARGET", "check", "control"]
 
 TARGET = Target(
     name="ONNX",

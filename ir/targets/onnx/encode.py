@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from fnckpt.ir.border import KEY
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
-from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
-from fnckpt.ir.targets.onnx.writer import Writer, element_type
+from fnckpt.ir.targets.onnx.writer import Writer, element_type, value_info
 from fnckpt.ir.targets.target import Encoded, emit_all
 from fnckpt.wire import Part, field
 
@@ -51,7 +51,7 @@ def encode(
     model = _model(graph, writer, outputs, opset)
     if not external_data and fits(arrays, model.ByteSize()):
         tensors = [_tensor(name, value) for name, value in arrays.items()]
-        return Encoded(_parts(model, tensors), len(writer.nodes))
+        return Encoded(_parts(model, tensors), writer.count)
     large = {name: value for name, value in arrays.items() if value.nbytes >= LEAST_BYTES}
     held = tuple(large.values())
     data = beside(held, folder="", before=f"{stem}.onnx.", after=".data", front=b"", align=4096)
@@ -62,7 +62,7 @@ def encode(
         else _tensor(name, value)
         for name, value in arrays.items()
     ]
-    return Encoded(_parts(model, tensors), len(writer.nodes), data)
+    return Encoded(_parts(model, tensors), writer.count, data)
 
 
 def _parts(model: onnx.ModelProto, tensors: Sequence[list[Part]]) -> list[Part]:
@@ -97,7 +97,7 @@ def _model(
 ) -> onnx.ModelProto:
     known = {id(node) for node in (*graph.inputs, *graph.outputs)}
     between = [
-        _info(name, aval)
+        value_info(name, aval)
         for node in graph.cnodes()
         if id(node) not in known and node.op != "TupleGetItem"
         for name, aval in zip(writer.results(node), node.results, strict=True)
@@ -105,18 +105,16 @@ def _model(
     body = helper.make_graph(
         writer.nodes,
         graph.name,
-        [_info(writer.ref(p), p.aval) for p in graph.inputs],
-        [_info(name, aval) for name, aval in outputs],
+        [value_info(writer.ref(p), p.aval) for p in graph.inputs],
+        [value_info(name, aval) for name, aval in outputs],
         value_info=between,
     )
     ids = [helper.make_opsetid("", opset)]
     version = helper.find_min_ir_version_for(ids)
-    return helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
-
-
-def _info(name: str, aval: Aval) -> onnx.ValueInfoProto:
-    shape = [size if is_known(size) else str(size) for size in aval.shape]
-    return helper.make_tensor_value_info(name, element_type(aval.dtype), shape)
+    model = helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
+    if graph.border:
+        helper.set_model_props(model, {KEY: graph.border.text()})
+    return model
 
 
 def _tensor(name: str, value: np.ndarray) -> list[Part]:

@@ -6,6 +6,7 @@ from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes import activations, attention, instances, norms, special
 from fnckpt.ir.passes.build import FLOAT64, through
+from fnckpt.ir.passes.control import CAPTURE_AS_FLOAT32, halve_branches, rows_to_turn
 from fnckpt.ir.passes.rewrite import Op, Rule
 from fnckpt.ir.targets.onnx import (
     legalize_activations,
@@ -44,6 +45,9 @@ def _rms_norm_by_parts(root: CNode) -> Node | None:
 
 
 LEGALIZE: tuple[Rule, ...] = (
+    halve_branches,
+    rows_to_turn,
+    *CAPTURE_AS_FLOAT32,
     *legalize_activations.RULES,
     *legalize_double.RULES,
     *legalize_float.RULES,

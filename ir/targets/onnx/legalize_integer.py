@@ -187,9 +187,11 @@ def top_k_of_others(root: CNode) -> Node | None:
     """TopK in a dtype that holds all numbers of this one; the values are cast back."""
     (source,), build, index = root.inputs, Build(root), integer(root, "index")
     assert isinstance(source, CNode)
+    if source.op != "TopK":
+        return None
     (x,) = source.inputs
     own = x.aval.dtype
-    if source.op != "TopK" or (own != UINT64 and own.name not in TOP_K_IN):
+    if own != UINT64 and own.name not in TOP_K_IN:
         return None
     key = _signed(build, x) if own == UINT64 else build.cast(x, np.dtype(TOP_K_IN[own.name]))
     chosen = item(apply("TopK", key, origin=source.origin, **source.attrs), index)

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from fnckpt.errors import FormatError
+from fnckpt.ir.border import KEY, border_of
 from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 
 
@@ -42,7 +43,7 @@ def summarize(path: Path) -> Summary:
       FormatError: it is no ONNX file.
     """
     model = _load(path)
-    graph = model.graph
+    graph, held = model.graph, {entry.key: entry.value for entry in model.metadata_props}
     return Summary(
         producer=model.producer_name,
         inputs=tuple(map(_value, graph.input)),
@@ -51,10 +52,20 @@ def summarize(path: Path) -> Summary:
             ValueSummary(t.name, _dtype(t.data_type), tuple(t.dims)) for t in graph.initializer
         ),
         nodes=tuple(
-            NodeSummary(n.name, n.op_type, tuple(n.input), tuple(n.output)) for n in graph.node
+            NodeSummary(n.name, n.op_type, tuple(n.input), tuple(n.output))
+            for each in _graphs(graph)
+            for n in each.node
         ),
         shapes=_shapes(model),
-    )
+    ).with_border(border_of(held.get(KEY, "")))
+
+
+def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    """A graph, and those that its nodes hold: branches, and bodies of loops."""
+    found = [graph]
+    for each in found:  # which grows
+        found += [a.g for node in each.node for a in node.attribute if a.HasField("g")]
+    return found
 
 
 MOST_BYTES = 1 << 10  # of a constant that may say a shape
@@ -73,8 +84,8 @@ def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
 
 
 def _described(graph: onnx.GraphProto) -> dict[str, Shape]:
-    values = map(_value, (*graph.input, *graph.output, *graph.value_info))
-    return {value.name: value.shape for value in values}
+    infos = (i for g in _graphs(graph) for i in (*g.input, *g.output, *g.value_info))
+    return {value.name: value.shape for value in map(_value, infos)}
 
 
 def _load(path: Path) -> onnx.ModelProto:

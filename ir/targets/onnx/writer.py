@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from fnckpt.ir.graph import NOWHERE, CNode, Constant, Node, Origin, Parameter
+from fnckpt.ir.graph import NOWHERE, Aval, CNode, Constant, FuncGraph, Node, Origin, Parameter
+from fnckpt.ir.sizes import is_known as is_number
 from fnckpt.ir.targets.target import Refusal
 
 Value = Node | str
-Attribute = int | float | str | Sequence[int]
+Attribute = int | float | str | Sequence[int] | onnx.GraphProto
 
 SOURCE = re.compile(r"(?P<file>.+?):(?P<place>\d+ in [^:]+):")
 MOST_COMPARED = 1024  # bytes of an array that are looked at to find an equal one
@@ -26,6 +28,9 @@ class Writer:
       opset: the version of ONNX's operators.
       metadata: whether nodes tell where they come from.
       nodes: what was written, in order.
+      count: how many nodes the file has, those of the graphs inside too.
+      infos: the shapes of what a graph inside computes.
+      alive: the graphs inside that were written; an id is good for as long as its node lives.
       initializers: the arrays that are not the user's: shapes, axes, constants.
     """
 
@@ -43,6 +48,16 @@ class Writer:
         self._taken = set(names.values())
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._once: dict[tuple[str, ...], str] = {}
+        self._root = self
+        self.count = 0
+        self.infos: list[onnx.ValueInfoProto] = []
+        self.alive: list[FuncGraph] = []
+
+    def inner(self) -> "Writer":
+        """The writer of a graph inside: nodes of its own, names and initializers of the file."""
+        writer = copy(self)
+        writer.nodes, writer.infos = [], []
+        return writer
 
     def ref(self, value: Value) -> str:
         """The name of a value."""
@@ -101,10 +116,13 @@ class Writer:
         return name
 
     def once(self, op: str, *inputs: str, **attrs: Attribute) -> str:
-        """Write ``op`` of named values, unless it is there already; its result's name."""
+        """Write ``op`` of named values, unless it is there already; its result's name.
+
+        It stands in the outermost graph, where every graph inside sees it.
+        """
         if (op, *inputs) not in self._once:
             name = self._once[(op, *inputs)] = self.unused(f"size/{op}")
-            self.add(op, inputs, [name], name, **attrs)
+            self._root.add(op, inputs, [name], name, **attrs)
         return self._once[(op, *inputs)]
 
     def add(
@@ -114,6 +132,7 @@ class Writer:
         node = helper.make_node(op, refs, outputs, name=name)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
         self.nodes.append(node)
+        self._root.count += 1
 
     def _tell(self, origin: Origin) -> None:
         """Note with the last node where it comes from."""
@@ -144,6 +163,12 @@ def element_type(dtype: np.dtype) -> int:
         return helper.np_dtype_to_tensor_dtype(dtype)
     except (KeyError, ValueError):
         raise Refusal(f"ONNX has no dtype {dtype}; cast to one that it has") from None
+
+
+def value_info(name: str, aval: Aval) -> onnx.ValueInfoProto:
+    """What a value is: its name, dtype and shape."""
+    shape = [size if is_number(size) else str(size) for size in aval.shape]
+    return helper.make_tensor_value_info(name, element_type(aval.dtype), shape)
 
 
 def is_known(value: Node) -> bool:

@@ -1,7 +1,7 @@
 """What a conformance case is, and what it stands for: a graph, inputs, and what JAX computes."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -36,6 +36,8 @@ class Case:
       tolerance: instead of the dtype's, where the operation itself loses more; say why beside it.
       cannot: for a target's name the reason, a regular expression, that it gives for refusing.
         The target ``"graph"`` is lowering itself.
+      alike: False where a target without loops gets another graph than one that has them.
+      partitionable: the layout of random numbers, ``jax_threefry_partitionable``.
     """
 
     name: str
@@ -44,33 +46,42 @@ class Case:
     tolerance: float | None = None
     cannot: Mapping[str, str] = field(default_factory=dict)
     x64: bool = False
+    alike: bool = True
+    partitionable: bool = True
 
     @property
     def id(self) -> str:
         """The name, fit for a command line."""
         return self.name.replace(" ", "_")
 
-    def bits(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def bits(self) -> Iterator[None]:
         """64-bit numbers are enabled where an argument has them."""
         wide = self.x64 or any(compat.is_wide(x.dtype) for x in self.args)
-        return compat.enable_x64() if wide else nullcontext()
+        layout = jax.threefry_partitionable(self.partitionable)
+        with compat.enable_x64() if wide else nullcontext(), layout:
+            yield
 
 
 @cache
-def graph_of(case: Case) -> FuncGraph:
-    """What ``case.fn`` lowers to, without any pass.
+def graph_of(case: Case, *, loops: bool = True) -> FuncGraph:
+    """What ``case.fn`` lowers to, without any pass; without ``loops`` these are written out.
 
     Raises:
       NotLowered: it cannot be lowered.
     """
     with case.bits():
-        return trace((), lambda _, *xs: case.fn(*xs), case.args, name="case")
+        return trace((), lambda _, *xs: case.fn(*xs), case.args, name="case", loops=loops)
+
+
+def optimized_graph(case: Case, *, loops: bool = True) -> FuncGraph:
+    """The graph that a target gets, verified before and after each pass."""
+    return _optimized(case, loops or case.alike)
 
 
 @cache
-def optimized_graph(case: Case) -> FuncGraph:
-    """The graph that a target gets, verified before and after each pass."""
-    return optimized(graph_of(case), debug=True)
+def _optimized(case: Case, loops: bool) -> FuncGraph:
+    return optimized(graph_of(case, loops=loops), debug=True)
 
 
 @cache

@@ -18,7 +18,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Primitive
 
 from fnckpt.exporting.export import trace
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.lowering import COMPLEX_RULES, REFUSED, RULES
+from fnckpt.ir.lowering import COMPLEX_RULES, KEY_RULES, REFUSED, RULES
 from fnckpt.ir.lowering.registry import CALLS
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.targets import target
@@ -39,14 +39,17 @@ installed JAX has a primitive in `jax.extend.core.primitives` that is not listed
 - *an operator's name*: that one operator of the graph, for real numbers.
 - *composed*: several operators, chosen by parameters and dtypes.
 - *one*, *composed*, under a target: what is in the file for the first example of the primitive in
-  `tests/conformance`, real and of a common dtype: one operator of the format, or several. *none*:
-  the graph needs none. *as graph*: the installed JAX makes no example of it. A number is a reason
-  below: dtypes that are refused, or a runtime that computes something else.
-- *inlined*: the function that it holds, in its place; loops are written out, branches chosen.
+  `tests/ir/conformance`, real and of a common dtype: one operator of the format, or several.
+  *none*: the graph needs none. *as graph*: the installed JAX makes no example of it. A number is
+  a reason below: dtypes that are refused, or a runtime that computes something else.
+- *inlined*: the function that it holds, in its place.
+- *a loop*, *a branch*: kept as that, unless it is known and short. In AIR a loop is written out or
+  refused, and of a branch both sides are computed.
 - *refused*: the reason is below. An equation whose inputs are all known at export is computed by
   JAX then and refused never, except for callbacks.
 
-Complex numbers are pairs of real ones inside a function, for the primitives marked so.
+Complex numbers are pairs of real ones inside a function, for the primitives marked so; as inputs,
+outputs and weights they are real arrays with a last axis of 2.
 
 | primitive | graph | complex | ONNX | MINDIR | AIR |
 | --- | --- | --- | --- | --- | --- |
@@ -59,12 +62,15 @@ def names_of_jax() -> set[str]:
     return {value.name for value in values if isinstance(value, Primitive)}
 
 
+CONTROL = {"cond": "a branch", "scan": "a loop", "while": "a loop"}
+
+
 def becomes(name: str) -> str:
     """The cell of a primitive."""
     if name in REFUSED:
         return f"refused ({list(dict.fromkeys(REFUSED.values())).index(REFUSED[name]) + 1})"
     if name in CALLS:
-        return "inlined"
+        return CONTROL.get(name, "inlined")
     rule = RULES.get(name)
     if isinstance(rule, partial) and rule.func.__name__ in ("lower_elementwise", "lower_scan"):
         return f"`{rule.args[0]}`"
@@ -190,7 +196,7 @@ def limits(name: str, file_format: str) -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    names = sorted({*RULES, *COMPLEX_RULES, *REFUSED})
+    names = sorted({*RULES, *COMPLEX_RULES, *KEY_RULES, *REFUSED})
     graphs, rows = examples(), []
     reasons = list(dict.fromkeys(REFUSED.values()))
     of_targets = [

@@ -79,3 +79,32 @@ def test_inspect_shows_bytes_operations_and_the_heaviest(file_format: str, tmp_p
     assert costs.header == ("operator", "node", "FLOPs", "share")
     assert costs.rows[0][2] == result.heaviest()[0].flops
     assert costs.texts()[0][2] == f"{result.heaviest()[0].flops:,}"
+
+
+def dense(params: Any, x: jax.Array) -> jax.Array:
+    return jax.nn.relu(x @ params["w"] + params["b"]).sum(-1)
+
+
+DENSE = {"w": jnp.ones((3, 4)), "b": jnp.ones(4)}
+
+
+@pytest.mark.parametrize("file_format", TARGETS)
+def test_a_result_and_inspect_count_the_same(file_format: str, tmp_path: Path) -> None:
+    x = np.ones((5, 3), np.float32)
+    result = fnckpt.export(DENSE, dense, x, file_format, file_name=tmp_path / "net")
+    titles = [table.title for table in inspect_file(result.path)]
+    assert f"{result.flops:,} FLOPs, of the heaviest nodes" in titles
+    assert sorted(h.flops for h in result.heaviest())[-3:] == [20, 20, 120]
+    kept = result.flops, result.heaviest()
+    result.path.unlink()
+    assert (result.flops, result.heaviest()) == kept
+
+
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_inspect_gives_no_total_where_a_size_is_symbolic(file_format: str, tmp_path: Path) -> None:
+    (b,) = jax.export.symbolic_shape("b")
+    x = jax.ShapeDtypeStruct((b, 3), jnp.float32)
+    result = fnckpt.export(DENSE, dense, x, file_format, file_name=tmp_path / "net")
+    assert "FLOPs      3" in repr(result)
+    assert ", b = 1" in repr(result)
+    assert not any("FLOPs" in table.title for table in inspect_file(result.path))

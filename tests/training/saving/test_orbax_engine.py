@@ -118,3 +118,56 @@ def test_options_of_our_own_files_are_refused_beside_a_manager(tmp_path: Path):
             fit(keeper, directory=tmp_path, crc=True)
         with pytest.raises(ValueError, match="but prefix of our own files"):
             fit(keeper, prefix="net")
+
+
+class Declining(ocp.CheckpointManager):
+    """Does not want the steps from 3 to 5."""
+
+    def save(self, step: int, *args: Any, **options: Any) -> bool:
+        return not 3 <= step <= 5 and super().save(step, *args, **options)
+
+
+@pytest.mark.parametrize("policy", [CheckpointPolicy(2), None])
+@pytest.mark.parametrize("opened", ["anew", "before the other wrote"])
+def test_a_directory_with_steps_is_refused_before_the_first_step(
+    tmp_path: Path, policy: CheckpointPolicy | None, opened: str
+):
+    stepped: list[int] = []
+    earlier = manager(tmp_path)
+    with manager(tmp_path) as keeper:
+        fit(keeper, policy=CheckpointPolicy(7))
+    with manager(tmp_path) if opened == "anew" else earlier as keeper:
+        with pytest.raises(ValueError, match=r"holds steps up to 7 .*; give resume=True .* or a"):
+            fit(keeper, policy=policy, on_step=lambda number, *_: stepped.append(number))
+        assert stepped == []
+        keeper.reload()
+        assert keeper.all_steps() == [7]
+        assert len(fit(keeper, 2, policy=policy, resume=True).history["loss"]) == 14
+        assert keeper.latest_step() == 14
+
+
+def test_what_the_manager_declines_is_told_once_and_not_taken_for_saved(tmp_path: Path):
+    told: list[str] = []
+    with Declining(tmp_path) as keeper:
+        with pytest.warns(UserWarning, match="declined to save step 3") as caught:
+            fit(
+                keeper,
+                policy=CheckpointPolicy(1),
+                on_checkpoint=lambda path: told.append(path.name),
+            )
+        assert len([each for each in caught if "declined" in str(each.message)]) == 1
+        assert keeper.all_steps() == [1, 2, 6, 7]
+    assert told == ["1", "2", "6", "7"]
+
+
+def test_a_best_state_that_was_not_due_is_told(tmp_path: Path):
+    def fitted(**options: Any) -> TrainResult:
+        values = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+        with manager(tmp_path / str(len(options))) as keeper:
+            measure: Any = {"eval_fn": lambda state: {"f": next(values)}, "eval_every": 1}
+            return fit(keeper, policy=CheckpointPolicy(3), **measure, **options)
+
+    with pytest.warns(UserWarning, match=r"the best state, of step 2, was not saved"):
+        result = fitted(best="f")
+    assert result.best is not None
+    assert result.best.path is None

@@ -7,10 +7,13 @@ from tests.ir.conformance.cases import (
     elementwise,
     indexing,
     linalg,
+    loops,
     networks,
     products,
+    random,
     reductions,
     shapes,
+    small,
 )
 
 FAMILIES = (
@@ -21,7 +24,10 @@ FAMILIES = (
     products,
     networks,
     control,
+    loops,
     complexes,
     linalg,
+    random,
+    small,
 )
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]

@@ -1,0 +1,347 @@
+"""Branches and loops: kept as they are, or written out where that is known and short.
+
+A loop is written out if its number of trips is known and the equations of all trips are few: then
+each step is simplified alone, and a runtime has no loop to manage. A target that has no loops gets
+all of them written out, up to ``max_unroll``.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.known import constant_of, known_value
+from fnckpt.ir.lowering.parts import each_part
+from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
+from fnckpt.ir.lowering.trips import equations, known_trips
+from fnckpt.ir.operators import apply, items
+from fnckpt.ir.sizes import is_known
+
+MOST_EQUATIONS = 2048  # of all trips, of a loop that is written out
+MOST_OF_WEIGHTS = 16 * MOST_EQUATIONS  # where each trip has weights of its own, which fold
+
+
+# ------------------------------------------------------------------------------------------ scan
+
+
+@lowers_call("scan")
+def lower_scan(
+    site: Site,
+    *args: Value,
+    jaxpr: object,
+    length: int,
+    reverse: bool,
+    num_consts: int | None = None,
+    num_carry: int | None = None,
+    ft_in: compat.FlatTree | None = None,
+    ft_out: object = None,
+    linear: object = None,
+    unroll: object = None,
+    _split_transpose: bool = False,
+) -> Sequence[Value]:
+    if num_consts is None or num_carry is None:
+        num_consts, num_carry = compat.scan_counts(ft_in, len(args))
+    first = num_consts + num_carry
+    consts, carry, stacked = args[:num_consts], args[num_consts:first], args[first:]
+    if is_known(length) and _is_written_out(site, length, jaxpr, stacked):
+        return _unrolled(site, jaxpr, consts, carry, stacked, length, reverse)
+    return _scan(site, jaxpr, consts, carry, stacked, length, reverse)
+
+
+def _is_written_out(site: Site, trips: int, jaxpr: object, stacked: Sequence[Value]) -> bool:
+    """Whether a loop of so many trips is; ``Refusal`` where it must be and cannot."""
+    if not site.loops:
+        if trips > site.max_unroll:
+            raise Refusal(
+                f"a loop of {trips} iterations is longer than max_unroll={site.max_unroll}, and "
+                "the format has no loops; raise max_unroll, make the loop shorter, or export to "
+                "ONNX or MINDIR"
+            )
+        return True
+    weights = any(_is_weight(part) for each in stacked for part in _parts(each))
+    most = MOST_OF_WEIGHTS if weights else MOST_EQUATIONS
+    return trips <= site.max_unroll and trips * equations(jaxpr) <= most
+
+
+def _is_weight(node: Node) -> bool:
+    return isinstance(node, Parameter) and node.value is not None
+
+
+def _unrolled(
+    site: Site, jaxpr: object, consts: Sequence[Value], carry: Sequence[Value],
+    stacked: Sequence[Value], length: int, reverse: bool,
+) -> Sequence[Value]:  # fmt: skip
+    """The body written out ``length`` times, and the results of all times stacked."""
+    count = len(carry)
+    rows: list[tuple[Value, ...]] = []
+    for i in reversed(range(length)) if reverse else range(length):
+        slices = [take_row(site, x, i) for x in stacked]
+        results = site.call(jaxpr, (*consts, *carry, *slices))
+        carry = results[:count]
+        rows.append(results[count:])
+    if reverse:
+        rows.reverse()
+    outputs = [stack_rows(site, column) for column in zip(*rows, strict=True)]
+    if not rows:
+        outputs = [constant_of(np.zeros(a.shape, a.dtype)) for a in site.results[count:]]
+    return (*carry, *outputs)
+
+
+def _scan(
+    site: Site, jaxpr: object, consts: Sequence[Value], carry: Sequence[Value],
+    stacked: Sequence[Value], length: int, reverse: bool,
+) -> Sequence[Value]:  # fmt: skip
+    """The loop as one operator."""
+    if not site.loops:
+        raise Refusal(
+            "its number of iterations is a symbolic size, and the format has no loops; give a "
+            "number there, or export to ONNX or MINDIR"
+        )
+    inside = _Inside("scan")
+    same, captured = inside.captured(consts)
+    values = inside.inputs("carry", carry)
+    rows = inside.inputs("row", stacked, row=True)
+    results = site.call(jaxpr, (*same, *values, *rows))
+    carried = len(_flat(carry))
+    node = apply(
+        "Scan",
+        *captured,
+        *_flat(carry),
+        *_flat(stacked),
+        origin=site.origin,
+        body=inside.graph("body", results),
+        captured=len(captured),
+        carried=carried,
+        length=length,
+        reverse=reverse,
+    )
+    return _like(site.results, items(node))
+
+
+# ----------------------------------------------------------------------------------------- while
+
+
+@lowers_call("while")
+def lower_while(
+    site: Site,
+    *args: Value,
+    cond_jaxpr: object,
+    body_jaxpr: object,
+    cond_nconsts: int,
+    body_nconsts: int,
+) -> Sequence[Value]:
+    first = cond_nconsts + body_nconsts
+    of_cond, of_body, carry = args[:cond_nconsts], args[cond_nconsts:first], args[first:]
+    trips = known_trips(cond_jaxpr, body_jaxpr, of_cond, of_body, carry)
+    if trips == 0:
+        return carry
+    if trips is not None and _is_written_out(site, trips, body_jaxpr, ()):
+        for _ in range(trips):
+            carry = site.call(body_jaxpr, (*of_body, *carry))
+        return carry
+    if not site.loops:
+        raise Refusal(
+            "a loop whose length depends on the data is control flow, which the format does not "
+            "have; use a loop of a known length, such as jax.lax.fori_loop with constant bounds, "
+            "or export to ONNX or MINDIR"
+        )
+    if trips is not None:
+        return _scan(site, body_jaxpr, of_body, carry, (), trips, reverse=False)
+    return _while(site, cond_jaxpr, body_jaxpr, of_cond, of_body, carry)
+
+
+def _while(
+    site: Site, cond_jaxpr: object, body_jaxpr: object, of_cond: Sequence[Value],
+    of_body: Sequence[Value], carry: Sequence[Value],
+) -> Sequence[Value]:  # fmt: skip
+    consts, first = (*of_cond, *of_body), len(of_cond)
+    inside = _Inside("while")
+    same, captured = inside.captured(consts)
+    holds = _condition(site, cond_jaxpr, (*same[:first], *inside.inputs("carry", carry)))
+    cond = inside.graph("cond", [_any(site, holds)])
+    inside = _Inside("while")
+    same, _ = inside.captured(consts)
+    old = inside.inputs("carry", carry)
+    new = site.call(body_jaxpr, (*same[first:], *old))
+    if holds.aval.shape:  # of a batch, each of which stops for itself
+        goes_on = _condition(site, cond_jaxpr, (*same[:first], *old))
+        new = [_where(site, goes_on, *both) for both in zip(new, old, strict=True)]
+    node = apply(
+        "While",
+        *captured,
+        *_flat(carry),
+        origin=site.origin,
+        cond=cond,
+        body=inside.graph("body", new),
+        captured=len(captured),
+    )
+    return _like(site.results, items(node))
+
+
+def _condition(site: Site, jaxpr: object, args: Sequence[Value]) -> Node:
+    (holds,) = site.call(jaxpr, args)
+    assert not isinstance(holds, Pair)
+    return holds
+
+
+def _any(site: Site, holds: Node) -> Node:
+    """Whether any element holds."""
+    axes = tuple(range(len(holds.aval.shape)))
+    return site.apply("ReduceAny", holds, axes=axes, keepdims=False) if axes else holds
+
+
+def _where(site: Site, holds: Node, new: Value, old: Value) -> Value:
+    """``new`` where ``holds``, whose axes are the first ones, else ``old``."""
+
+    def select(x: Node, y: Node) -> Node:
+        shape = x.aval.shape
+        ones = (1,) * (len(shape) - len(holds.aval.shape))
+        spread = site.reshape(holds, (*holds.aval.shape, *ones))
+        return site.apply("Select", site.apply("BroadcastTo", spread, shape=shape), x, y)
+
+    return each_part(select, new, old)
+
+
+# ------------------------------------------------------------------------------------------ cond
+
+
+@lowers_call("cond")
+def lower_cond(
+    site: Site, index: Node, *args: Value, branches: Sequence[object], **_: object
+) -> Sequence[Value]:
+    """The branch that is taken, where that is known; else all of them, as graphs."""
+    which = known_value(index)
+    if which is not None:
+        return site.call(branches[min(max(int(which), 0), len(branches) - 1)], args)
+    if len(branches) == 1:
+        return site.call(branches[0], args)
+    if not site.loops:
+        return _selected(site, index, [site.call(branch, args) for branch in branches])
+    captured: Sequence[Node] = ()
+    graphs: list[FuncGraph] = []
+    for number, branch in enumerate(branches):
+        inside = _Inside("cond")
+        same, captured = inside.captured(args)
+        graphs.append(inside.graph(f"branch_{number}", site.call(branch, same)))
+    if not site.results:
+        return ()
+    chosen = site.cast(index, np.dtype(np.int32))
+    node = apply("Cond", chosen, *captured, origin=site.origin, branches=tuple(graphs))
+    return _like(site.results, items(node))
+
+
+def _selected(site: Site, index: Node, results: Sequence[Sequence[Value]]) -> Sequence[Value]:
+    """All branches computed, and the results of one of them selected."""
+    chosen = list(results[-1])
+    for number in reversed(range(len(results) - 1)):
+        here = site.apply("LessEqual", index, site.constant(number, index))
+
+        def select(x: Node, y: Node, here: Node = here) -> Node:
+            spread = site.apply("BroadcastTo", here, shape=x.aval.shape) if x.aval.shape else here
+            return site.apply("Select", spread, x, y)
+
+        pairs = zip(results[number], chosen, strict=True)
+        chosen = [each_part(select, mine, other) for mine, other in pairs]
+    return chosen
+
+
+# -------------------------------------------------------------------------------- graphs inside
+
+
+class _Inside:
+    """The inputs of a graph inside, made one after the other, and the graph."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.parameters: list[Parameter] = []
+
+    def inputs(self, name: str, values: Sequence[Value], *, row: bool = False) -> list[Value]:
+        """An input for each value, or for a row of it; two for a complex one."""
+        return [self._input(name, value, row) for value in values]
+
+    def captured(self, values: Sequence[Value]) -> tuple[list[Value], list[Node]]:
+        """Each value as it is inside, and those that must be given: known ones stand there."""
+        given: list[Node] = []
+
+        def entered(part: Node) -> Node:
+            if _stays(part):
+                return part
+            given.append(part)
+            return self._parameter("captured", part.aval)
+
+        inside = [
+            Pair(entered(v.real), entered(v.imag)) if isinstance(v, Pair) else entered(v)
+            for v in values
+        ]
+        return inside, given
+
+    def graph(self, name: str, results: Sequence[Value]) -> FuncGraph:
+        """The graph of ``results``."""
+        outputs = _flat(results)
+        names = tuple(f"output_{number}" for number in range(len(outputs)))
+        return FuncGraph(name, tuple(self.parameters), tuple(outputs), names)
+
+    def _input(self, name: str, value: Value, row: bool) -> Value:
+        def entered(part: Node) -> Parameter:
+            aval = part.aval
+            return self._parameter(name, Aval(aval.shape[1:], aval.dtype) if row else aval)
+
+        if isinstance(value, Pair):
+            return Pair(entered(value.real), entered(value.imag))
+        return entered(value)
+
+    def _parameter(self, name: str, aval: Aval) -> Parameter:
+        made = Parameter(f"{self.kind}/{name}_{len(self.parameters)}", aval)
+        self.parameters.append(made)
+        return made
+
+
+def _stays(node: Node) -> bool:
+    """Whether a value is the same at every place of the file: a constant, or a weight."""
+    if isinstance(node, CNode):
+        return node.op == "BroadcastTo" and isinstance(node.inputs[0], Constant)
+    return isinstance(node, Constant) or node.value is not None
+
+
+def _parts(value: Value) -> tuple[Node, ...]:
+    return (value.real, value.imag) if isinstance(value, Pair) else (value,)
+
+
+def _flat(values: Sequence[Value]) -> list[Node]:
+    """The values as nodes, the parts of complex ones one after the other."""
+    return [part for value in values for part in _parts(value)]
+
+
+def _like(avals: Sequence[Aval], nodes: Sequence[Node]) -> list[Value]:
+    """Nodes as values again; ``avals`` say which two are one complex value."""
+    rest = iter(nodes)
+    return [
+        Pair(next(rest), next(rest)) if aval.dtype.kind == "c" else next(rest) for aval in avals
+    ]
+
+
+def take_row(site: Site, x: Value, index: int) -> Value:
+    """``x[index]``."""
+    shape = x.aval.shape
+
+    def take(part: Node) -> Node:
+        row = site.apply(
+            "Slice",
+            part,
+            start=(index, *(0 for _ in part.aval.shape[1:])),
+            limit=(index + 1, *part.aval.shape[1:]),
+            strides=(1,) * len(part.aval.shape),
+        )
+        return site.reshape(row, shape[1:])
+
+    return each_part(take, x)
+
+
+def stack_rows(site: Site, rows: Sequence[Value]) -> Value:
+    """The arrays along a new first axis."""
+
+    def stack(*parts: Node) -> Node:
+        return site.apply("Concat", *(site.reshape(r, (1, *r.aval.shape)) for r in parts), axis=0)
+
+    return each_part(stack, *rows)

@@ -1,0 +1,59 @@
+"""How much a loop is, known from its jaxpr: equations, and trips where nothing unknown decides."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
+
+from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.known import is_extended, known_value
+from fnckpt.ir.lowering.registry import Value
+from fnckpt.ir.sizes import is_known
+
+MOST_TRIPS = 1 << 20  # that are counted
+
+
+def equations(jaxpr: object) -> int:
+    """The equations of a jaxpr with those inside, a scan's for each of its trips."""
+    whole = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    assert isinstance(whole, Jaxpr)
+    return _counted(whole)
+
+
+@lru_cache(maxsize=4096)
+def _counted(jaxpr: Jaxpr) -> int:
+    count = 0
+    for eqn in jaxpr.eqns:
+        inner = sum(_counted(each) for each in jaxprs_in_params(eqn.params))
+        length = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
+        count += 1 + inner * (length if is_known(length) else 1)
+    return count
+
+
+def known_trips(
+    cond: object,
+    body: object,
+    of_cond: Sequence[Value],
+    of_body: Sequence[Value],
+    carry: Sequence[Value],
+) -> int | None:
+    """How often a while loop runs; None where that depends on an input or a weight.
+
+    Only what the condition depends on is computed, through any number of trips.
+    """
+    assert isinstance(cond, ClosedJaxpr)
+    assert isinstance(body, ClosedJaxpr)
+    counting = compat.counting_part(cond, body, len(of_cond), len(of_body))
+    if counting is None:
+        return None
+    values = [
+        v for v, used in zip((*of_cond, *of_body, *carry), counting.used, strict=True) if used
+    ]
+    arrays = [known_value(value) for value in values]
+    given = [array for array in arrays if array is not None]
+    atoms = (*cond.jaxpr.invars, *body.jaxpr.invars)
+    if len(given) < len(arrays) or any(map(is_extended, atoms)) or cond.out_avals[0].shape:
+        return None
+    trips = counting.trips([np.asarray(array) for array in given], MOST_TRIPS)
+    return None if trips >= MOST_TRIPS else trips

@@ -1,0 +1,151 @@
+"""Loops and branches in files: their size, their open axes, narrow types, older readers, checks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import fnckpt
+from fnckpt.ir.targets import target
+from fnckpt.proto.mind_ir_pb2 import ModelProto
+
+Array = jax.Array
+
+X = np.random.default_rng(0).standard_normal((600, 2, 8)).astype(np.float32)
+PARAMS = {"w": (np.random.default_rng(1).standard_normal((8, 8)) * 0.1).astype(np.float32)}
+
+
+def rnn(params: Any, x: Any) -> tuple[Array, Array]:
+    return lax.scan(lambda c, r: (jnp.tanh(c @ params["w"] + r), c), x[0], x)
+
+
+def repeated(trips: int) -> Callable[[dict[str, Array], Array], Array]:
+    return lambda params, x: lax.fori_loop(0, trips, lambda _, v: jnp.tanh(v @ params["w"]), x)
+
+
+def greatest(found: list[np.ndarray], wanted: object) -> float:
+    pairs = zip(found, map(np.asarray, jax.tree.leaves(wanted)), strict=True)
+    return max(float(np.abs(a - b).max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_neither_the_file_nor_its_nodes_grow_with_the_trips(
+    file_format: str, tmp_path: Path
+) -> None:
+    few, many = (
+        fnckpt.export(PARAMS, repeated(n), X[0], file_format, file_name=tmp_path / str(n))
+        for n in (1_000, 900_000)
+    )
+    assert few.nodes == many.nodes
+    assert abs(few.bytes - many.bytes) < 16
+
+
+def test_conditions_in_each_other_add_up_and_do_not_multiply(tmp_path: Path) -> None:
+    def nested(depth: int) -> Callable[[object, Array], Array]:
+        def net(params: object, x: Array) -> Array:
+            step = jnp.sin
+            for _ in range(depth):
+                step = lambda v, f=step: lax.cond(v.sum() > 0, f, jnp.cos, v)  # noqa: E731
+            return step(x)
+
+        return net
+
+    nodes = [
+        fnckpt.export({}, nested(n), X[0], "ONNX", file_name=tmp_path / str(n)).nodes
+        for n in (5, 10)
+    ]
+    assert nodes[1] <= 2 * nodes[0] + 2
+
+
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_a_file_runs_over_any_number_of_steps(file_format: str, tmp_path: Path) -> None:
+    (steps,) = jax.export.symbolic_shape("t")
+    sample = jax.ShapeDtypeStruct((steps, 2, 8), jnp.float32)
+    file = fnckpt.export(PARAMS, rnn, sample, file_format, file_name=tmp_path / "rnn")
+    for count in (1, 3, 600):
+        assert greatest(fnckpt.run(file, X[:count]), rnn(PARAMS, X[:count])) < 2e-4
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float16", 2e-3), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
+def test_what_a_loop_computes_is_narrowed_too(
+    file_format: str, dtype: str, limit: float, tmp_path: Path
+) -> None:
+    file = fnckpt.export(PARAMS, rnn, X, file_format, file_name=tmp_path / "n", dtype=dtype)
+    assert file.narrowing is not None
+    assert (file.narrowing.weights, dict(file.narrowing.kept_weights)) == (1, {})
+    assert greatest(fnckpt.run(file, X), rnn(PARAMS, X)) < limit
+
+
+def test_a_weight_of_a_loop_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    large = {"w": PARAMS["w"] * 1e7}
+    file = fnckpt.export(large, rnn, X, "ONNX", file_name=tmp_path / "n", dtype="float16")
+    assert file.narrowing is not None
+    assert "overflows float16" in file.narrowing.kept_weights["w"]
+
+
+def test_inspect_counts_the_nodes_of_bodies_as_the_result_does(tmp_path: Path) -> None:
+    file = fnckpt.export(PARAMS, rnn, X, "ONNX", file_name=tmp_path / "rnn")
+    assert len(target("ONNX").summarize(file.path).nodes) == file.nodes
+
+
+def permuted(params: object, x: Any, n: Any) -> tuple[Array, Array, Array]:
+    return lax.fori_loop(0, n, lambda _, c: (c[1], c[2] + 1, c[0]), (x, x + 1, x * 2))
+
+
+def test_the_older_style_of_mindir_copies_what_is_handed_on_at_another_place(
+    tmp_path: Path,
+) -> None:
+    given, name = (X[0], np.array(4, np.int32)), tmp_path / "p"
+    file = fnckpt.export({}, permuted, given, "MINDIR", file_name=name, mindspore="2.0")
+    model = ModelProto.FromString(file.path.read_bytes())
+    copies = [n for graph in model.functions for n in graph.node if n.op_type == "Reshape"]
+    assert len(copies) == 2
+    assert greatest(fnckpt.run(file, list(given)), permuted({}, *given)) < 1e-6
+
+
+def without_an_argument(model: ModelProto) -> None:
+    names = {f"REF::{graph.name}" for graph in model.functions}
+    call = next(node for node in model.graph.node if node.op_type in names)
+    del call.input[-1]
+
+
+def without_a_function(model: ModelProto) -> None:
+    del model.functions[0]
+
+
+def with_one_closure(model: ModelProto) -> None:
+    switches = {f"REF::{p.name}" for p in model.primitives if p.op_type == "Switch"}
+    switch = next(n for g in model.functions for n in g.node if n.op_type in switches)
+    del switch.input[-1]
+
+
+def with_a_value_of_another_function(model: ModelProto) -> None:
+    model.functions[0].output[0].name = "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (without_an_argument, "are missing"),
+        (without_a_function, "no function of the file"),
+        (with_one_closure, "a Switch has a condition and two closures"),
+        (with_a_value_of_another_function, "its output nowhere is no value of it"),
+    ],
+)
+def test_functions_that_do_not_fit_together_are_found(
+    change: Callable[[ModelProto], None], text: str, tmp_path: Path
+) -> None:
+    given = (X[0], np.array(4, np.int32))
+    file = fnckpt.export({}, permuted, given, "MINDIR", file_name=tmp_path / "p")
+    assert target("MINDIR").check(file.path) == []
+    model = ModelProto.FromString(file.path.read_bytes())
+    change(model)
+    file.path.write_bytes(model.SerializeToString())
+    assert text in "\n".join(target("MINDIR").check(file.path))
