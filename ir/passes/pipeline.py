@@ -60,14 +60,16 @@ PASSES: dict[str, Pass] = {
     ),
     "relu": _rules(fuse.fuse_relu),
     "channels": channels_first,
-    "layout": _rules(
-        *reshape.RULES,
-        *reshape.FOLD,
-        *layout.RULES,
-        *symbolic.MOVE,
-        *padding.RULES,
-        *fuse.RULES,
-        arithmetic.cancel_factor,
+    "layout": _in_turn(
+        _rules(
+            *reshape.RULES,
+            *reshape.FOLD,
+            *layout.RULES,
+            *padding.RULES,
+            *fuse.RULES,
+            arithmetic.cancel_factor,
+        ),
+        _rules(*reshape.RULES, *symbolic.MOVE),  # against the way of the transposes before
     ),
     "weights": _in_turn(
         _rules(
