@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fnckpt.checkpoints.named_arrays import Arrays
     from fnckpt.checkpoints.orbax_handler import CkptRestore, CkptSave
     from fnckpt.checkpoints.pytree import differences, load_checkpoint, save_checkpoint
+    from fnckpt.decoders.export import DecoderResult, export_decoder
+    from fnckpt.decoders.generating import generate
     from fnckpt.errors import (
         CheckpointMismatch,
         FnckptError,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     )
     from fnckpt.exporting.export import export
     from fnckpt.exporting.narrowing import greatest_error
+    from fnckpt.exporting.quantizing.measured import Quantized
+    from fnckpt.exporting.quantizing.options import Calibration, Quantization
     from fnckpt.exporting.result import ExportResult
     from fnckpt.exporting.run import run
     from fnckpt.exporting.verify import Verified
@@ -43,16 +47,20 @@ _HOMES = {
     "Arrays": "checkpoints.named_arrays",
     "Best": "training.result",
     "CONV_TRANSPOSE": "checkpoints.mindspore_names",
+    "Calibration": "exporting.quantizing.options",
     "CheckpointMismatch": "errors",
     "CheckpointPolicy": "training.policy",
     "CkptRestore": "checkpoints.orbax_handler",
     "CkptSave": "checkpoints.orbax_handler",
+    "DecoderResult": "decoders.export",
     "EarlyStopping": "training.stopping",
     "ExportResult": "exporting.result",
     "FnckptError": "errors",
     "FormatError": "errors",
     "History": "training.history",
     "PASSES": "ir.passes.pipeline",
+    "Quantization": "exporting.quantizing.options",
+    "Quantized": "exporting.quantizing.measured",
     "STOP": "training.stopping",
     "StopTraining": "training.stopping",
     "TrainResult": "training.result",
@@ -63,7 +71,9 @@ _HOMES = {
     "convert": "checkpoints.convert",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
+    "export_decoder": "decoders.export",
     "from_mindspore": "checkpoints.mindspore_names",
+    "generate": "decoders.generating",
     "greatest_error": "exporting.narrowing",
     "latest_checkpoint": "training.saving.listing",
     "load_checkpoint": "checkpoints.pytree",
@@ -80,15 +90,19 @@ __all__ = [
     "STOP",
     "Arrays",
     "Best",
+    "Calibration",
     "CheckpointMismatch",
     "CheckpointPolicy",
     "CkptRestore",
     "CkptSave",
+    "DecoderResult",
     "EarlyStopping",
     "ExportResult",
     "FnckptError",
     "FormatError",
     "History",
+    "Quantization",
+    "Quantized",
     "StopTraining",
     "TrainResult",
     "UnsupportedError",
@@ -100,7 +114,9 @@ __all__ = [
     "convert",
     "differences",
     "export",
+    "export_decoder",
     "from_mindspore",
+    "generate",
     "greatest_error",
     "latest_checkpoint",
     "load_checkpoint",

@@ -5,7 +5,9 @@ from importlib.util import find_spec
 EXTRAS = {
     "cryptography": "crypto",
     "mindspore": "mindspore",
+    "onnx_ir": "quantize",
     "onnxruntime": "run",
+    "onnxruntime_genai": "genai",
     "rich": "cli",
     "safetensors": "safetensors",
     "sklearn": "demo",

@@ -45,6 +45,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fast-math", action="store_true", help="rewrite also where NaN and overflow would differ"
     )
+    parser.add_argument("--quantize", help="int4 or int8: weights of products, ONNX only")
+    parser.add_argument("--runtime", help="onnxruntime: what it has beyond the standard")
     parser.add_argument("--keep-params", action="store_true", help="do no arithmetic on weights")
     passes = parser.add_mutually_exclusive_group()
     passes.add_argument("--no-optimize", action="store_true", help="write it as it was traced")
@@ -116,6 +118,8 @@ def export(options: argparse.Namespace) -> int:
             dtype=options.dtype,
             fast_math=options.fast_math,
             keep_params=options.keep_params,
+            quantize=options.quantize,
+            runtime=options.runtime,
             optimize=options.optimize or not options.no_optimize,
             verify=options.verify,
             report=options.report,
@@ -140,6 +144,7 @@ def document(result: "ExportResult") -> dict[str, object]:
         "parameter_bytes": result.parameter_bytes,
         "bytes": result.bytes,
         "seconds": result.seconds,
+        "quantized": None if result.quantized is None else str(result.quantized),
         "errors": None if result.verified is None else dict(result.verified.errors),
         "report": None if result.report is None else str(result.report),
     }

@@ -15,13 +15,30 @@ from fnckpt.errors import UnsupportedError
 from fnckpt.exporting.call import Call, understood
 from fnckpt.exporting.names import Names
 from fnckpt.exporting.narrowing import narrowed_and_measured
+from fnckpt.exporting.quantizing.apply import Sample, quantized
+from fnckpt.exporting.quantizing.measured import Quantized
+from fnckpt.exporting.quantizing.options import (
+    Calibration,
+    Quantization,
+    Quantize,
+    asked,
+    checked_opset,
+)
 from fnckpt.exporting.report import Stages, write_report
 from fnckpt.exporting.result import ExportResult
 from fnckpt.exporting.runtimes import check_installed, is_installed
 from fnckpt.exporting.signature import function_name, input_names
 from fnckpt.exporting.tracing import trace, traced
 from fnckpt.exporting.training_mode import in_training_mode
-from fnckpt.exporting.verify import Subject, Verified, measured, verified
+from fnckpt.exporting.verify import (
+    Subject,
+    Verified,
+    allowed_in,
+    as_in_file,
+    filled,
+    measured,
+    verified,
+)
 from fnckpt.exporting.writing import destination, write
 from fnckpt.ir.graph import Aval, CNode, FuncGraph
 from fnckpt.ir.lowering import NotLowered, Problem
@@ -55,6 +72,8 @@ class _Wish:
     fast_math: bool
     input_names: Names
     output_names: Names
+    quantize: Quantization | Calibration | None
+    runtime: str | None
     options: Mapping[str, int | str]
 
 
@@ -70,6 +89,7 @@ class _Made:
     narrowing: Narrowing | None
     encoded: Encoded
     training: Sequence[str]
+    quantized: Quantized | None = None
 
 
 def export(
@@ -86,6 +106,8 @@ def export(
     fast_math: bool = False,
     input_names: str | Sequence[str] | None = None,
     output_names: str | Sequence[str] | None = None,
+    runtime: str | None = None,
+    quantize: Quantize = None,
     verify: bool | float = False,
     report: bool = False,
     **options: int | str,
@@ -130,6 +152,12 @@ def export(
       output_names: a name for each array of the outputs. Without it the keys of a dict or the
         fields of a dataclass name them: ``logits``, ``present.0.key``; ``output`` and ``output.0``
         where there are none.
+      runtime: ``"onnxruntime"`` lets an ONNX file use what that runtime has beyond the standard,
+        where it is faster; None keeps to standard operators. ``docs/optimizer.md`` lists them.
+      quantize: ``"int8"`` or ``"int4"`` stores the matrices of products as integers, a
+        ``fnckpt.Quantization`` says in which blocks and which stay; a ``fnckpt.Calibration`` makes
+        int8 of weights and what they meet, convolutions too. ONNX only; the error is in the result.
+        ``docs/quantization.md`` has what it costs.
       verify: run the file in the runtime of its format before it gets its name, on the sample (or
         on random inputs where it has only shapes), and compare with JAX. A number is the error
         that is allowed instead of 1e-4 (float16: 2e-2, bfloat16: 1e-1, float64: 1e-8), as a
@@ -184,14 +212,21 @@ def export(
     goal, name = target(call.file_format), function_name(call.apply_fn)
     path = destination(file_name, name, goal)
     _check_options(goal, options)
+    _check_runtime(goal, runtime)
+    narrow = _narrow_dtype(name, goal, dtype)
+    integers = asked(quantize, goal, narrow, name)
+    if isinstance(integers, Quantization):
+        checked_opset(options, runtime, integers.name)
     wish = _Wish(
         name=name,
         max_unroll=max_unroll,
         passes=chosen(optimize, keep_params=keep_params, fast_math=fast_math),
-        dtype=_narrow_dtype(name, goal, dtype),
+        dtype=narrow,
         fast_math=fast_math,
         input_names=input_names,
         output_names=output_names,
+        quantize=integers,
+        runtime=runtime,
         options=options,
     )
     if verify is not False:
@@ -207,12 +242,12 @@ def export(
         call=call,
         graphs=made.graphs,
         goal=goal,
-        encode=lambda graph: goal.encode(graph, path.stem, **options),
+        encode=lambda graph: _encoded(call, goal, wish, graph, path.stem)[0],
         file_name=path.name,
     )
     for line in made.training:
         warnings.warn(f"{name}: {line}", UserWarning, stacklevel=2)
-    outcome = _run(subject, verify, report=report, stages=stages)
+    outcome = _run(subject, _allowed(made, verify), report=report, stages=stages)
     path = path.with_name(f"{path.stem}{made.encoded.ending}{goal.suffix}")
     size = write(path, made.encoded)
     stages.done("written", f"{size:,} bytes")
@@ -249,7 +284,9 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
     fired: list[str] = []
     for step in wish.passes:
         after = (
-            preferred(graph, goal, **wish.options) if step == TARGET_PASS else run(graph, [step])
+            preferred(graph, goal, wish.runtime, **wish.options)
+            if step == TARGET_PASS
+            else run(graph, [step])
         )
         if after is not graph:
             fired.append(step)
@@ -264,9 +301,42 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
     graph = graph if wish.dtype is None else stored(graph, wish.dtype)
     graphs.append((f"what {goal.name} lacks was rewritten", graph))
     stages.done("legalized", _size(graph))
-    encoded = goal.encode(graph, stem, **wish.options)
+    encoded, facts = _encoded(call, goal, wish, graph, stem)
+    if facts is not None:
+        stages.done("quantized", f"{facts.bytes:,} bytes of weights")
     stages.done("emitted", f"{encoded.nodes:,} nodes of {goal.name}")
-    return _Made(graphs, tuple(fired), narrowing, encoded, in_training_mode(jaxpr.closed))
+    training = in_training_mode(jaxpr.closed)
+    return _Made(graphs, tuple(fired), narrowing, encoded, training, facts)
+
+
+def _encoded(
+    call: Call, goal: Target, wish: _Wish, graph: FuncGraph, stem: str
+) -> tuple[Encoded, Quantized | None]:
+    """The file of ``graph``, with integers where they are asked for."""
+    encoded = goal.encode(graph, stem, **wish.options)
+    if wish.quantize is None:
+        return encoded, None
+
+    def feeds_of(inputs: PyTree) -> list[np.ndarray]:
+        leaves = jax.tree.leaves(inputs)
+        return [as_in_file(x, p.aval) for x, p in zip(leaves, graph.inputs, strict=True)]
+
+    given, inputs = filled(call.inputs)
+    return quantized(
+        encoded,
+        wish.quantize,
+        Sample(given, feeds_of(inputs), feeds_of),
+        stem=stem,
+        external=bool(wish.options.get("external_data")),
+        standard=wish.runtime is None,
+    )
+
+
+def _allowed(made: _Made, verify: bool | float) -> bool | float:
+    """What ``verify`` allows; with integers, what these cost comes on top of the usual."""
+    if verify is True and made.quantized is not None:
+        return 1.01 * made.quantized.error + allowed_in(made.graphs[-1][1])
+    return verify
 
 
 def _run(
@@ -287,6 +357,7 @@ def _result(
     path: Path, goal: Target, made: _Made, outcome: Verified | None, size: int, seconds: float
 ) -> ExportResult:
     graph, weights = made.graphs[-1][1], made.graphs[-1][1].weights()
+    held = sum(p.aval.size * p.aval.dtype.itemsize for p in weights)
     border = graph.border
     pairs = zip(graph.output_names, graph.outputs, strict=True)
     return ExportResult(
@@ -302,10 +373,11 @@ def _result(
         traced_nodes=_count(made.graphs[0][1]),
         passes=made.fired,
         parameters=sum(p.aval.size for p in weights),
-        parameter_bytes=sum(p.aval.size * p.aval.dtype.itemsize for p in weights),
+        parameter_bytes=held if made.quantized is None else made.quantized.bytes,
         bytes=size,
         seconds=seconds,
         narrowing=made.narrowing,
+        quantized=made.quantized,
         graph=graph,
         verified=outcome,
     )
@@ -367,6 +439,15 @@ def _check_options(goal: Target, options: Mapping[str, int | str]) -> None:
     if unknown:
         has = ", ".join(known) or "none"
         raise ValueError(f"{goal.name} has no option {', '.join(unknown)}; its options are: {has}")
+
+
+def _check_runtime(goal: Target, runtime: str | None) -> None:
+    if runtime is not None and runtime not in goal.fused_for:
+        known = ", ".join(map(repr, goal.fused_for)) or "none"
+        raise ValueError(
+            f"runtime must be None or one that {goal.name} files can be made for ({known}), got "
+            f"{runtime!r}"
+        )
 
 
 def _problems(error: Refused) -> list[Problem]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from html import escape
 from pathlib import Path
 
+from fnckpt.exporting.quantizing.measured import Quantized
 from fnckpt.exporting.verify import Verified
 from fnckpt.ir.cost import Heavy, flops, heaviest
 from fnckpt.ir.graph import FuncGraph
@@ -40,6 +41,7 @@ class ExportResult(os.PathLike[str]):
       seconds: from the call to the renamed file.
       narrowing: what became float16 or bfloat16, what did not, and the error of it; None without
         ``dtype``.
+      quantized: which weights became integers, and the error of it; None without ``quantize``.
       verified: what the runtime made of the file; None without ``verify`` and ``report``.
       report: the Markdown report beside the file; None without ``report``.
     """
@@ -57,6 +59,7 @@ class ExportResult(os.PathLike[str]):
     seconds: float
     narrowing: Narrowing | None
     graph: FuncGraph = field(repr=False, compare=False)
+    quantized: Quantized | None = None
     verified: Verified | None = None
     report: Path | None = None
 
@@ -71,6 +74,7 @@ class ExportResult(os.PathLike[str]):
     def rows(self) -> list[tuple[str, str]]:
         """What the result shows of itself, as (name, value)."""
         precision = [] if self.narrowing is None else [("precision", str(self.narrowing))]
+        integers = [] if self.quantized is None else [("quantized", str(self.quantized))]
         verified = [] if self.verified is None else [("verified", str(self.verified))]
         report = [] if self.report is None else [("report", str(self.report))]
         left_out = [("left out", "; ".join(self.left_out))] if self.left_out else []
@@ -82,6 +86,7 @@ class ExportResult(os.PathLike[str]):
             ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
             ("passes", ", ".join(self.passes) or "none"),
             *precision,
+            *integers,
             *left_out,
             *verified,
             *report,

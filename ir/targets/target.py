@@ -29,6 +29,8 @@ class Target:
       fused: rewrites into larger operators that the target's runtimes run faster. They run before
         ``legalize``, in graphs that are optimized.
       fused_since: the same for operators that came with a version of the format, by its number.
+      fused_for: passes into operators that one runtime has beyond the format, by its name; after
+        ``fused_parts``.
       version: the option that names the version, and what it is where the user does not say.
       fused_parts: passes that run after ``fused`` and look at all users of a value.
       emitters: what can be written; the operators in neither table are a bug of ours.
@@ -54,6 +56,9 @@ class Target:
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
     fused_since: Mapping[int, Sequence[Rule]] = field(default_factory=dict[int, Sequence[Rule]])
+    fused_for: Mapping[str, Sequence[Callable[[FuncGraph], FuncGraph]]] = field(
+        default_factory=dict[str, Sequence[Callable[[FuncGraph], FuncGraph]]]
+    )
     version: tuple[str, int] = ("", 0)
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -180,13 +185,19 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     return share_weights(everywhere(graph, lambda each: rewrite(each, rules)))
 
 
-def preferred(graph: FuncGraph, target: Target, /, **options: int | str) -> FuncGraph:
-    """``graph`` with the operators that ``target`` runs faster, and has under ``options``."""
+def preferred(
+    graph: FuncGraph, target: Target, runtime: str | None = None, /, **options: int | str
+) -> FuncGraph:
+    """``graph`` with the operators that ``target`` runs faster, and has under ``options``.
+
+    ``runtime`` is the one that alone shall run the file, of ``fused_for``.
+    """
+    own = () if runtime is None else target.fused_for[runtime]
     rules = [*target.fused, *_newer(target, options)]
 
     def fused(each: FuncGraph) -> FuncGraph:
         after = rewrite(each, rules)
-        for step in target.fused_parts:
+        for step in (*target.fused_parts, *own):
             after = step(after)
         return each if after is each else share(after)
 

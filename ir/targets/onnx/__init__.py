@@ -9,6 +9,7 @@ from fnckpt.ir.passes import (
     parts,
     products,
     reshape,
+    skips,
 )
 from fnckpt.ir.targets.onnx import control
 from fnckpt.ir.targets.onnx.check import check
@@ -35,6 +36,7 @@ TARGET = Target(
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},
+    fused_for={"onnxruntime": (skips.skip_norms,)},
     version=("opset", DEFAULT_OPSET),
     fused_parts=(parts.split_slices, parts.split_rows),
     emitters=EMITTERS,

@@ -111,6 +111,8 @@ def _model(
     )
     ids = [helper.make_opsetid("", opset)]
     version = helper.find_min_ir_version_for(ids)
+    domains = sorted({node.domain for node in body.node} - {""})
+    ids += [helper.make_opsetid(domain, 1) for domain in domains]
     model = helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
     if graph.border:
         helper.set_model_props(model, {KEY: graph.border.text()})

@@ -108,6 +108,11 @@ class Writer:
         self.add(op, inputs, self.results(node), self.names[id(node)], **attrs)
         self._tell(node.origin)
 
+    def several(self, op: str, node: CNode, outputs: list[str], **attrs: Attribute) -> None:
+        """Write ``op`` of the inputs of ``node``; ``""`` in ``outputs`` is a result of no use."""
+        self.add(op, node.inputs, outputs, self.names[id(node)], **attrs)
+        self._tell(node.origin)
+
     def step(self, op: str, node: CNode, *inputs: Value, **attrs: Attribute) -> str:
         """Write ``op`` as a step towards ``node``; its result's name."""
         name = self.unused(f"{self.names[id(node)]}/{op}")
@@ -129,7 +134,8 @@ class Writer:
         self, op: str, inputs: Sequence[Value], outputs: list[str], name: str, **attrs: Attribute
     ) -> None:
         refs = [self.ref(value) for value in inputs]
-        node = helper.make_node(op, refs, outputs, name=name)
+        domain, _, kind = op.rpartition(".")  # of ONNX's own operators it is empty
+        node = helper.make_node(kind, refs, outputs, name=name, domain=domain)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
         self.nodes.append(node)
         self._root.count += 1
