@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fnckpt.exporting.export import ExportResult, export
     from fnckpt.exporting.narrowing import greatest_error
     from fnckpt.exporting.run import run
+    from fnckpt.importing.load import LoadedGraph, load_graph
     from fnckpt.ir.passes.pipeline import PASSES
     from fnckpt.training.history import History
     from fnckpt.training.loop import TrainResult, train
@@ -39,6 +40,7 @@ _HOMES = {
     "FnckptError": "errors",
     "FormatError": "errors",
     "History": "training.history",
+    "LoadedGraph": "importing.load",
     "PASSES": "ir.passes.pipeline",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
@@ -48,6 +50,7 @@ _HOMES = {
     "from_mindspore": "checkpoints.mindspore_names",
     "greatest_error": "exporting.narrowing",
     "load_checkpoint": "checkpoints.pytree",
+    "load_graph": "importing.load",
     "mindspore_names": "checkpoints.mindspore_names",
     "run": "exporting.run",
     "save_checkpoint": "checkpoints.pytree",
@@ -68,6 +71,7 @@ __all__ = [
     "FnckptError",
     "FormatError",
     "History",
+    "LoadedGraph",
     "TrainResult",
     "UnsupportedError",
     "__version__",
@@ -77,6 +81,7 @@ __all__ = [
     "from_mindspore",
     "greatest_error",
     "load_checkpoint",
+    "load_graph",
     "mindspore_names",
     "run",
     "save_checkpoint",

@@ -69,6 +69,8 @@ def cond(
 ) -> tuple[np.ndarray, ...]:
     """The results of the branch number ``index``; the nearest one where there is no such branch."""
     if isinstance(index, jax.Array):
+        if len(branches) == 2:
+            return tuple(LAX.cond(index > 0, branches[1], branches[0], *operands))
         return tuple(LAX.switch(index, branches, *operands))
     return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
 

@@ -11,6 +11,9 @@ from fnckpt.ir.operators.table import operator
 
 Ints = tuple[int, ...]
 
+# What JAX is told of the indices, so that it does not compute whether they lie inside.
+INSIDE: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+
 
 def _gather_aval(x: Aval, indices: Aval, *, axis: int) -> Aval:
     return Aval((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
@@ -20,7 +23,7 @@ def _gather_aval(x: Aval, indices: Aval, *, axis: int) -> Aval:
 def gather(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     """The slices of ``x`` along ``axis`` at ``indices``, as ``numpy.take``."""
     if is_jax(x, indices):
-        return JNP.take(x, indices, axis, mode="clip")
+        return JNP.asarray(x).at[(slice(None),) * axis + (indices,)].get(**INSIDE)
     return np.take(x, indices, axis)
 
 
@@ -37,7 +40,7 @@ def _gather_nd_aval(x: Aval, indices: Aval) -> Aval:
 def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """``x[i]`` for each row ``i`` of the last axis of ``indices``, over the first axes of ``x``."""
     if is_jax(x, indices):
-        return JNP.asarray(x).at[_rows(indices)].get(mode="clip")
+        return JNP.asarray(x).at[_rows(indices)].get(**INSIDE)
     return x[_rows(indices)]
 
 
@@ -49,7 +52,7 @@ def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def gather_elements(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     """As ``numpy.take_along_axis``."""
     if is_jax(x, indices):
-        return JNP.take_along_axis(x, indices, axis, mode="clip")
+        return JNP.take_along_axis(x, indices, axis, mode="promise_in_bounds")
     return np.take_along_axis(x, indices, axis)
 
 
@@ -87,7 +90,7 @@ def scatter_nd(
     """
     if is_jax(x, indices, updates):
         places = JNP.asarray(x).at[_rows(indices)]
-        return _written(places, reduction)(updates, mode="drop")
+        return _written(places, reduction)(updates, **INSIDE)
     result = x.copy()
     WRITES[reduction](result, _rows(indices), updates)
     return result

@@ -72,6 +72,8 @@ def _reduce(
 ) -> np.ndarray:
     asarray = module_of(x).asarray
     with np.errstate(all="ignore"):
+        if is_jax(x) and all(x.shape[axis] for axis in axes):  # JAX computes with ``initial``
+            return function(x, axis=axes, keepdims=keepdims).astype(x.dtype)
         if name in IDENTITIES:
             initial = least_and_greatest(x.dtype)[name == "ReduceMin"]
             return asarray(function(x, axis=axes, keepdims=keepdims, initial=initial))
