@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fnckpt.checkpoints.convert import convert
     from fnckpt.checkpoints.mindspore_names import (
         CONV_TRANSPOSE,
         from_mindspore,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from fnckpt.exporting.export import ExportResult, export
     from fnckpt.exporting.narrowing import greatest_error
     from fnckpt.exporting.run import run
+    from fnckpt.importing.converting import convert
     from fnckpt.importing.load import LoadedGraph, load_graph
     from fnckpt.ir.passes.pipeline import PASSES
     from fnckpt.training.history import History
@@ -44,7 +44,7 @@ _HOMES = {
     "PASSES": "ir.passes.pipeline",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
-    "convert": "checkpoints.convert",
+    "convert": "importing.converting",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
     "from_mindspore": "checkpoints.mindspore_names",
