@@ -6,7 +6,7 @@ from fnckpt.ir.targets.mindir.check import check
 from fnckpt.ir.targets.mindir.check_control import graphs_of
 from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in, types_of
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
-from fnckpt.proto.mind_ir_pb2 import TensorProto, ValueInfoProto
+from fnckpt.proto.mind_ir_pb2 import ModelProto, TensorProto, ValueInfoProto
 
 __all__ = ["check", "summarize"]
 
@@ -22,7 +22,11 @@ def summarize(path: Path) -> Summary:
     Raises:
       FormatError: the file is no ``ModelProto`` with a graph.
     """
-    model = read_model(path)
+    return summary_of(read_model(path))
+
+
+def summary_of(model: ModelProto) -> Summary:
+    """The same of the message of a file."""
     graph, kinds = model.graph, primitives_of(model)
     graphs = graphs_of(model)
     nodes = [(n, kinds.get(n.op_type, n.op_type)) for each in graphs for n in each.node]
