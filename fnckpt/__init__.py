@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fnckpt.checkpoints.convert import convert
     from fnckpt.checkpoints.mindspore_names import (
         CONV_TRANSPOSE,
         from_mindspore,
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from fnckpt.exporting.result import ExportResult
     from fnckpt.exporting.run import run
     from fnckpt.exporting.verify import Verified
+    from fnckpt.importing.converting import convert
+    from fnckpt.importing.load import LoadedGraph, load_graph
     from fnckpt.ir.passes.pipeline import PASSES
     from fnckpt.training.history import History
     from fnckpt.training.loop import TrainResult, train
@@ -58,6 +59,7 @@ _HOMES = {
     "FnckptError": "errors",
     "FormatError": "errors",
     "History": "training.history",
+    "LoadedGraph": "importing.load",
     "PASSES": "ir.passes.pipeline",
     "Quantization": "exporting.quantizing.options",
     "Quantized": "exporting.quantizing.measured",
@@ -68,7 +70,7 @@ _HOMES = {
     "VerificationError": "errors",
     "Verified": "exporting.verify",
     "best_checkpoint": "training.saving.listing",
-    "convert": "checkpoints.convert",
+    "convert": "importing.converting",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
     "export_decoder": "decoders.export",
@@ -77,6 +79,7 @@ _HOMES = {
     "greatest_error": "exporting.narrowing",
     "latest_checkpoint": "training.saving.listing",
     "load_checkpoint": "checkpoints.pytree",
+    "load_graph": "importing.load",
     "mindspore_names": "checkpoints.mindspore_names",
     "run": "exporting.run",
     "save_checkpoint": "checkpoints.pytree",
@@ -101,6 +104,7 @@ __all__ = [
     "FnckptError",
     "FormatError",
     "History",
+    "LoadedGraph",
     "Quantization",
     "Quantized",
     "StopTraining",
@@ -120,6 +124,7 @@ __all__ = [
     "greatest_error",
     "latest_checkpoint",
     "load_checkpoint",
+    "load_graph",
     "mindspore_names",
     "run",
     "save_checkpoint",

@@ -45,6 +45,8 @@ def evaluate(graph: FuncGraph, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray
 class GraphFunction:
     """A graph, whose sizes are all known, as a function of arrays; a loop calls it many times."""
 
+    traced = False
+
     def __init__(self, graph: FuncGraph) -> None:
         self.graph = graph
         self.results = results_of(graph)

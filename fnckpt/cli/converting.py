@@ -9,11 +9,18 @@ from fnckpt.cli.registry import command
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("destination", type=Path)
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE",
+        help="of a graph's format, such as opset=18",
+    )  # fmt: skip
 
 
-@command("convert", "between .ckpt, .safetensors, .npz and an Orbax directory", _arguments)
+@command("convert", "a checkpoint or a graph from one format to another", _arguments)
 def convert(options: argparse.Namespace) -> int:
-    from fnckpt.checkpoints import convert
+    """Between .ckpt, .safetensors, .npz and an Orbax directory, or from .onnx to a graph."""
+    from fnckpt.importing.converting import convert
 
-    convert.convert(options.source, options.destination)
+    extra = dict(each.partition("=")[::2] for each in options.option)
+    values = {name: int(text) if text.isdecimal() else text for name, text in extra.items()}
+    convert(options.source, options.destination, **values)
     return 0

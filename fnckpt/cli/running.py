@@ -11,6 +11,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", type=Path, help="an .npz: arrays by the names of the inputs, or in order"
     )
+    parser.add_argument(
+        "--runtime", choices=("jax",), help="jax: instead of the runtime of the format"
+    )
     parser.add_argument("-o", "--output", type=Path, help="write the outputs to this .npz")
     parser.add_argument("--json", action="store_true", help="for programs: one JSON document")
 
@@ -20,9 +23,12 @@ def run(options: argparse.Namespace) -> int:
     from fnckpt.checkpoints.formats import npz
     from fnckpt.cli.inspection import show
     from fnckpt.exporting.run import run_named
+    from fnckpt.importing.running import computed
     from fnckpt.showing.file_table import Elements, FileTable
 
-    outputs = run_named(options.model, npz.read(options.inputs))
+    outputs = run_named(
+        options.model, npz.read(options.inputs), computed if options.runtime else None
+    )
     if options.output is not None:
         npz.write(outputs, options.output)
     rows = [

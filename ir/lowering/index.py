@@ -16,7 +16,7 @@ from fnckpt.ir.lowering.known import known_sizes, known_value
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
 from fnckpt.ir.lowering.shape import broadcast_in_dim, counting, slice_
 from fnckpt.ir.operators import constant
-from fnckpt.ir.sizes import InconclusiveDimensionOperation
+from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
 
 Ints = tuple[int, ...]
 INT32 = np.dtype(np.int32)
@@ -56,10 +56,24 @@ def as_index(site: Site, x: Node) -> Node:
 
 def clamp(site: Site, x: Node, last: Sequence[int]) -> Node:
     """``x`` between 0 and ``last``."""
-    if are_inside(x, last):
+    if are_inside(x, last) or is_clamped(x, last):
         return x
     low = site.apply("Maximum", x, site.constant(0, x))
     return site.apply("Minimum", low, site.sizes(last))
+
+
+def is_clamped(x: Node, last: Sequence[int]) -> bool:
+    """Whether ``x`` is known to be between 0 and ``last``, because it was brought there before."""
+    while isinstance(x, CNode) and x.op in ("Cast", "Reshape", "BroadcastTo", "Transpose"):
+        x = x.inputs[0]
+    if not isinstance(x, CNode) or x.op != "Minimum" or not all_known(last):
+        return False
+    for low, end in (x.inputs, x.inputs[::-1]):
+        if isinstance(low, CNode) and low.op == "Maximum" and isinstance(end, Constant):
+            floors = [each for each in low.inputs if isinstance(each, Constant)]
+            if any((each.value >= 0).all() for each in floors):
+                return bool((end.value <= min(last, default=0)).all())
+    return False
 
 
 def are_inside(x: Node, last: Sequence[int]) -> bool:
@@ -320,9 +334,10 @@ def lower_scatter(
     windows = [i for i in indexed if i in sizes]
     indices = as_index(site, indices)
     last = [x.aval.shape[i] - sizes.get(i, 1) for i in d.scatter_dims_to_operand_dims]
-    drops = mode != GatherScatterMode.CLIP and not are_inside(indices, last)
+    promised = mode == GatherScatterMode.PROMISE_IN_BOUNDS
+    drops = mode == GatherScatterMode.FILL_OR_DROP and not are_inside(indices, last)
     valid = _valid(site, indices, last) if drops else None
-    indices = clamp(site, indices, last)
+    indices = indices if promised else clamp(site, indices, last)
     places = full_indices(
         site, indices, indexed, d.scatter_dims_to_operand_dims, d.operand_batching_dims,
         d.scatter_indices_batching_dims, windows, [sizes[i] for i in windows],

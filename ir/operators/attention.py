@@ -3,6 +3,7 @@
 import numpy as np
 
 from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.arrays import module_of
 from fnckpt.ir.operators.network import softmax, summed
 from fnckpt.ir.operators.table import operator
 
@@ -19,7 +20,9 @@ def _attention_aval(q: Aval, k: Aval, v: Aval, *_: Aval, scale: float, heads: In
 def _apart(x: np.ndarray, heads: int, repeats: int = 1) -> np.ndarray:
     """``[B, S, H * D]`` as ``[B, H, S, D]``, each head as often as asked."""
     apart = summed(x).reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
-    return np.repeat(np.moveaxis(apart, 2, 1), repeats, 1)
+    xp = module_of(x)
+    turned = xp.moveaxis(apart, 2, 1)
+    return turned if repeats == 1 else xp.repeat(turned, repeats, 1)
 
 
 @operator("Attention", _attention_aval)
@@ -36,11 +39,11 @@ def attention(
       scale: a positive number.
       heads: H and G.
     """
-    of_query, of_key = heads
+    xp, (of_query, of_key) = module_of(q, k, v), heads
     queries = _apart(q, of_query)
     keys, values = (_apart(x, of_key, of_query // of_key) for x in (k, v))
     with np.errstate(all="ignore"):
-        logits = np.matmul(queries, np.swapaxes(keys, -1, -2)) * queries.dtype.type(scale)
+        logits = xp.matmul(queries, xp.swapaxes(keys, -1, -2)) * queries.dtype.type(scale)
         weights = softmax(sum(mask, start=logits), axis=-1)
-        found = np.moveaxis(np.matmul(weights, values), 1, 2)
+        found = xp.moveaxis(xp.matmul(weights, values), 1, 2)
     return found.reshape(*found.shape[:2], -1).astype(q.dtype)

@@ -4,20 +4,27 @@ The graphs are closed: captured values come first among their inputs and are the
 then what is carried from trip to trip. The evaluator gives the graphs as functions of arrays.
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
+import jax
 import numpy as np
 
 from fnckpt.ir.graph import Aval, FuncGraph
+from fnckpt.ir.operators.arrays import JNP, LAX
 from fnckpt.ir.operators.table import operator
 
 Avals = tuple[Aval, ...]
 
 
 class Function(Protocol):
-    """A graph as a function of arrays, with the shapes and dtypes of its results."""
+    """A graph as a function of arrays, with the shapes and dtypes of its results.
+
+    ``traced``: JAX compiles it, so that what runs it has to be JAX's own branch or loop.
+    """
 
     results: Avals
+    traced: bool
 
     def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]: ...
 
@@ -61,6 +68,10 @@ def cond(
     index: np.ndarray, *operands: np.ndarray, branches: tuple[Function, ...]
 ) -> tuple[np.ndarray, ...]:
     """The results of the branch number ``index``; the nearest one where there is no such branch."""
+    if isinstance(index, jax.Array):
+        if len(branches) == 2:
+            return tuple(LAX.cond(index > 0, branches[1], branches[0], *operands))
+        return tuple(LAX.switch(index, branches, *operands))
     return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
 
 
@@ -81,6 +92,13 @@ def while_loop(
     Both take the ``captured`` first inputs and what is carried.
     """
     same, carried = inputs[:captured], inputs[captured:]
+    if body.traced:
+        found = LAX.while_loop(
+            lambda carry: JNP.asarray(cond(*same, *carry)[0]),
+            lambda carry: _jax_arrays(body(*same, *carry)),
+            _jax_arrays(carried),
+        )
+        return tuple(found)
     while cond(*same, *carried)[0]:
         carried = body(*same, *carried)
     return carried
@@ -109,10 +127,12 @@ def scan(
     """``body`` for each row of the last inputs, from the last one where ``reverse``.
 
     ``body`` takes the ``captured`` first inputs, the ``carried`` values, and a row of each other
-    input; it gives the values to carry, and a row of each stack of results. As ``jax.lax.scan``.
+    input; it gives the values to carry, and a row of each stack of results. As ``LAX.scan``.
     """
     first = captured + carried
     same, values, stacked = inputs[:captured], inputs[captured:first], inputs[first:]
+    if body.traced:
+        return _scanned(same, values, stacked, body, length, reverse)
     rows = body.results[carried:]
     stacks = tuple(np.empty((length, *row.shape), row.dtype) for row in rows)
     for i in reversed(range(length)) if reverse else range(length):
@@ -121,3 +141,27 @@ def scan(
         for stack, row in zip(stacks, results[carried:], strict=True):
             stack[i] = row
     return (*values, *stacks)
+
+
+def _jax_arrays(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]:
+    return tuple(map(JNP.asarray, arrays))
+
+
+def _scanned(
+    same: tuple[np.ndarray, ...],
+    values: tuple[np.ndarray, ...],
+    stacked: tuple[np.ndarray, ...],
+    body: Function,
+    length: int,
+    reverse: bool,
+) -> tuple[np.ndarray, ...]:
+    """``scan`` as JAX's."""
+
+    def step(carry: tuple[np.ndarray, ...], row: tuple[np.ndarray, ...]) -> object:
+        results = _jax_arrays(body(*same, *carry, *row))
+        return results[: len(carry)], results[len(carry) :]
+
+    carried, stacks = LAX.scan(
+        step, _jax_arrays(values), _jax_arrays(stacked), length, reverse=reverse
+    )
+    return (*carried, *stacks)

@@ -1,12 +1,13 @@
 """Operators that compute each element alone; inputs broadcast as in numpy."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import scipy.special
 
 from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.arrays import NN, is_jax, module_of, special_of, wide
 from fnckpt.ir.operators.table import operator
 from fnckpt.ir.sizes import broadcast_shapes
 
@@ -26,151 +27,189 @@ def to_bool(*avals: Aval) -> Aval:
     return Aval(broadcast(*avals).shape, BOOL)
 
 
+def _named(name: str) -> Callable[..., np.ndarray]:
+    """The function that NumPy and JAX both call ``name``."""
+
+    def compute(*arrays: np.ndarray) -> np.ndarray:
+        return vars(module_of(*arrays))[name](*arrays)
+
+    return compute
+
+
 def _widened(
     function: Callable[[np.ndarray], np.ndarray],
 ) -> Callable[[np.ndarray], np.ndarray]:
     """``function`` computed in float32 for the dtypes that scipy does not know."""
 
     def compute(x: np.ndarray) -> np.ndarray:
-        wide = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-        return np.asarray(function(wide)).astype(x.dtype)
+        known = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+        return module_of(x).asarray(function(known)).astype(x.dtype)
 
     return compute
 
 
+def _special(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The special function that SciPy and JAX both call ``name``."""
+    return _widened(lambda x: vars(special_of(x))[name](x))
+
+
 def _digamma(x: np.ndarray) -> np.ndarray:
     """NaN at all poles, 0 among them, as XLA computes it."""
+    xp = module_of(x)
     with np.errstate(all="ignore"):
-        pole = (x <= 0) & (x == np.floor(x))
-    return np.where(pole, np.nan, scipy.special.digamma(x))
+        pole = (x <= 0) & (x == xp.floor(x))
+    return xp.where(pole, np.nan, special_of(x).digamma(x))
 
 
 def _lgamma(x: np.ndarray) -> np.ndarray:
     """Infinity at both ends, as XLA computes it."""
-    return np.where(np.isinf(x), np.inf, scipy.special.gammaln(x))
+    xp = module_of(x)
+    return xp.where(xp.isinf(x), np.inf, special_of(x).gammaln(x))
+
+
+def _population_count(x: np.ndarray) -> np.ndarray:
+    return module_of(x).bitwise_count(x.view(f"u{x.dtype.itemsize}")).astype(x.dtype)
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    """Its gradient at 0 is 0, as that of ``jax.nn.relu``."""
+    return NN.relu(x) if is_jax(x) else np.maximum(x, np.zeros((), x.dtype))
+
+
+def _silu(x: np.ndarray) -> np.ndarray:
+    return (x * special_of(x).expit(wide(x))).astype(x.dtype)
 
 
 UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Abs": np.abs,
-    "Acos": np.arccos,
-    "Acosh": np.arccosh,
-    "Asin": np.arcsin,
-    "Asinh": np.arcsinh,
-    "Atan": np.arctan,
-    "Atanh": np.arctanh,
-    "BitwiseNot": np.invert,
-    "Cbrt": np.cbrt,
-    "Ceil": np.ceil,
-    "Cos": np.cos,
-    "Cosh": np.cosh,
+    "Abs": _named("abs"),
+    "Acos": _named("arccos"),
+    "Acosh": _named("arccosh"),
+    "Asin": _named("arcsin"),
+    "Asinh": _named("arcsinh"),
+    "Atan": _named("arctan"),
+    "Atanh": _named("arctanh"),
+    "BitwiseNot": _named("invert"),
+    "Cbrt": _named("cbrt"),
+    "Ceil": _named("ceil"),
+    "Cos": _named("cos"),
+    "Cosh": _named("cosh"),
     "Digamma": _widened(_digamma),
-    "Erf": _widened(scipy.special.erf),
-    "ErfInv": _widened(scipy.special.erfinv),
-    "Erfc": _widened(scipy.special.erfc),
-    "Exp": np.exp,
-    "Expm1": np.expm1,
-    "Floor": np.floor,
+    "Erf": _special("erf"),
+    "ErfInv": _special("erfinv"),
+    "Erfc": _special("erfc"),
+    "Exp": _named("exp"),
+    "Expm1": _named("expm1"),
+    "Floor": _named("floor"),
     "Identity": lambda x: x,
     "Lgamma": _widened(_lgamma),
-    "Log": np.log,
-    "Log1p": np.log1p,
-    "LogicalNot": np.logical_not,
-    "Neg": np.negative,
-    "PopulationCount": lambda x: np.bitwise_count(x.view(f"u{x.dtype.itemsize}")).astype(x.dtype),
+    "Log": _named("log"),
+    "Log1p": _named("log1p"),
+    "LogicalNot": _named("logical_not"),
+    "Neg": _named("negative"),
+    "PopulationCount": _population_count,
     "Reciprocal": lambda x: (1 / x).astype(x.dtype),
-    "Relu": lambda x: np.maximum(x, np.zeros((), x.dtype)),
-    "Round": np.rint,
-    "Rsqrt": lambda x: (1 / np.sqrt(x)).astype(x.dtype),
-    "Sigmoid": _widened(scipy.special.expit),
-    "Sign": np.sign,
-    "Silu": lambda x: (x * scipy.special.expit(x.astype(np.float64))).astype(x.dtype),
-    "Sin": np.sin,
-    "Sinh": np.sinh,
-    "Softplus": lambda x: np.logaddexp(x, np.zeros((), x.dtype)),
-    "Sqrt": np.sqrt,
-    "Square": np.square,
-    "Tan": np.tan,
-    "Tanh": np.tanh,
+    "Relu": _relu,
+    "Round": _named("rint"),
+    "Rsqrt": lambda x: (1 / module_of(x).sqrt(x)).astype(x.dtype),
+    "Sigmoid": _special("expit"),
+    "Sign": _named("sign"),
+    "Silu": _silu,
+    "Sin": _named("sin"),
+    "Sinh": _named("sinh"),
+    "Softplus": lambda x: module_of(x).logaddexp(x, np.zeros((), x.dtype)),
+    "Sqrt": _named("sqrt"),
+    "Square": _named("square"),
+    "Tan": _named("tan"),
+    "Tanh": _named("tanh"),
 }
 
 
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """True division; integers truncate towards zero, and division by zero gives -1 as XLA does."""
+    xp = module_of(x, y)
     if not np.issubdtype(x.dtype, np.integer):
-        return np.divide(x, y)
-    safe = np.where(y == 0, np.ones((), y.dtype), y)
-    quotient = np.floor_divide(x, safe)
+        return xp.divide(x, y)
+    safe = xp.where(y == 0, np.ones((), y.dtype), y)
+    quotient = xp.floor_divide(x, safe)
     exact = quotient * safe == x
     toward_zero = quotient + ((~exact) & ((x < 0) != (safe < 0)))
-    return np.where(y == 0, np.full((), -1).astype(x.dtype), toward_zero).astype(x.dtype)
+    return xp.where(y == 0, np.full((), -1).astype(x.dtype), toward_zero).astype(x.dtype)
 
 
 def _remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What truncated division leaves, with the sign of ``x``; ``x`` where an integer ``y`` is 0."""
+    xp = module_of(x, y)
     if not np.issubdtype(x.dtype, np.integer):
-        return np.fmod(x, y)
-    safe = np.where(y == 0, np.ones((), y.dtype), y)
-    return np.where(y == 0, x, np.fmod(x, safe)).astype(x.dtype)
+        return xp.fmod(x, y)
+    safe = xp.where(y == 0, np.ones((), y.dtype), y)
+    return xp.where(y == 0, x, xp.fmod(x, safe)).astype(x.dtype)
 
 
 def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    xp = module_of(x, y)
     if np.issubdtype(x.dtype, np.integer):
-        return np.power(x, np.maximum(y, 0))
-    return np.power(x, y)
+        return xp.power(x, xp.maximum(y, 0))
+    return xp.power(x, y)
 
 
 def _shift_right_logical(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     unsigned = np.dtype(f"u{x.dtype.name.removeprefix('u')}")
     bits = x.dtype.itemsize * 8
-    shifted = np.right_shift(x.view(unsigned), np.minimum(y.view(unsigned), bits - 1))
-    return np.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
+    xp = module_of(x, y)
+    most = xp.minimum(y.view(unsigned), unsigned.type(bits - 1))
+    shifted = xp.right_shift(x.view(unsigned), most)
+    return xp.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
 
 
 def _shift_left(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     unsigned = np.dtype(f"u{x.dtype.name.removeprefix('u')}")
     bits = x.dtype.itemsize * 8
-    shifted = np.left_shift(x.view(unsigned), np.minimum(y.view(unsigned), bits - 1))
-    return np.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
+    xp = module_of(x, y)
+    most = xp.minimum(y.view(unsigned), unsigned.type(bits - 1))
+    shifted = xp.left_shift(x.view(unsigned), most)
+    return xp.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
 
 
 def _shift_right_arithmetic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     unsigned = np.dtype(f"u{y.dtype.name.removeprefix('u')}")
-    most = np.minimum(y.view(unsigned), x.dtype.itemsize * 8 - 1).view(y.dtype)
+    xp = module_of(x, y)
+    last = unsigned.type(x.dtype.itemsize * 8 - 1)
+    most = xp.minimum(y.view(unsigned), last).view(y.dtype)
     signed = x.view(np.dtype(x.dtype.name.removeprefix("u")))
-    return np.right_shift(signed, most.view(signed.dtype)).view(x.dtype)
+    return xp.right_shift(signed, most.view(signed.dtype)).view(x.dtype)
 
 
 Binary = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 BINARY: dict[str, Binary] = {
-    "Atan2": np.arctan2,
-    "BitwiseAnd": np.bitwise_and,
-    "BitwiseOr": np.bitwise_or,
-    "BitwiseXor": np.bitwise_xor,
-    "Add": np.add,
+    "Atan2": _named("arctan2"),
+    "BitwiseAnd": _named("bitwise_and"),
+    "BitwiseOr": _named("bitwise_or"),
+    "BitwiseXor": _named("bitwise_xor"),
+    "Add": _named("add"),
     "Div": _divide,
-    "LogicalAnd": np.logical_and,
-    "LogicalOr": np.logical_or,
-    "LogicalXor": np.logical_xor,
-    "Maximum": np.maximum,
-    "Minimum": np.minimum,
-    "Mul": np.multiply,
-    "NextAfter": np.nextafter,
+    "LogicalAnd": _named("logical_and"),
+    "LogicalOr": _named("logical_or"),
+    "LogicalXor": _named("logical_xor"),
+    "Maximum": _named("maximum"),
+    "Minimum": _named("minimum"),
+    "Mul": _named("multiply"),
+    "NextAfter": _named("nextafter"),
     "Pow": _power,
     "Rem": _remainder,
     "ShiftLeft": _shift_left,
     "ShiftRightArithmetic": _shift_right_arithmetic,
     "ShiftRightLogical": _shift_right_logical,
-    "Sub": np.subtract,
+    "Sub": _named("subtract"),
 }
 
 COMPARE: dict[str, Binary] = {
-    "Equal": np.equal,
-    "Greater": np.greater,
-    "GreaterEqual": np.greater_equal,
-    "Less": np.less,
-    "LessEqual": np.less_equal,
-    "NotEqual": np.not_equal,
+    "Equal": _named("equal"),
+    "Greater": _named("greater"),
+    "GreaterEqual": _named("greater_equal"),
+    "Less": _named("less"),
+    "LessEqual": _named("less_equal"),
+    "NotEqual": _named("not_equal"),
 }
 
 COMMUTATIVE = {"Add", "Mul", "Maximum", "Minimum", "Equal", "NotEqual"} | {
@@ -181,7 +220,7 @@ COMMUTATIVE = {"Add", "Mul", "Maximum", "Minimum", "Equal", "NotEqual"} | {
 def _quietly(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
     """NaN and infinity are values here, not something to warn of."""
     with np.errstate(all="ignore"):
-        return np.asarray(function(*arrays))
+        return module_of(*arrays).asarray(function(*arrays))
 
 
 for _name, _function in UNARY.items():
@@ -195,9 +234,9 @@ for _name, _function in COMPARE.items():
         partial(_quietly, _function)
     )
 for _name, _function in {
-    "IsFinite": np.isfinite,
-    "IsNan": np.isnan,
-    "IsInf": np.isinf,
+    "IsFinite": _named("isfinite"),
+    "IsNan": _named("isnan"),
+    "IsInf": _named("isinf"),
 }.items():
     operator(_name, to_bool, elementwise=True)(partial(_quietly, _function))
 
@@ -210,12 +249,14 @@ def _select_aval(condition: Aval, on_true: Aval, on_false: Aval) -> Aval:
 @operator("Select", _select_aval, elementwise=True)
 def select(condition: np.ndarray, on_true: np.ndarray, on_false: np.ndarray) -> np.ndarray:
     """``on_true`` where ``condition``, a bool, else ``on_false``."""
-    return np.where(condition, on_true, on_false)
+    return module_of(condition, on_true, on_false).where(condition, on_true, on_false)
 
 
 @operator("Cast", lambda x, *, dtype: Aval(x.shape, np.dtype(dtype)), elementwise=True)
 def cast(x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
     """``x`` as ``dtype``: floats to integers truncate and saturate, NaN becomes 0, as in XLA."""
+    if is_jax(x):
+        return x.astype(dtype)
     if np.issubdtype(dtype, np.integer) and not np.issubdtype(x.dtype, np.integer):
         if x.dtype == bool:
             return x.astype(dtype)
@@ -231,31 +272,32 @@ def cast(x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
 @operator("Gelu", lambda x, *, approximate: x, elementwise=True)
 def gelu(x: np.ndarray, *, approximate: bool) -> np.ndarray:
     """x times the normal distribution function at x; ``approximate`` is the form with tanh."""
-    wide = x.astype(np.float64)
+    xp, own, x = module_of(x), x.dtype, wide(x)
     if approximate:
-        inner = np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)
-        return (0.5 * wide * (1 + np.tanh(inner))).astype(x.dtype)
-    return (0.5 * wide * scipy.special.erfc(-wide * np.sqrt(0.5))).astype(x.dtype)
+        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+        return (0.5 * x * (1 + xp.tanh(inner))).astype(own)
+    return (0.5 * x * special_of(x).erfc(-x * math.sqrt(0.5))).astype(own)
 
 
 @operator("LeakyRelu", lambda x, *, alpha: x, elementwise=True)
 def leaky_relu(x: np.ndarray, *, alpha: float) -> np.ndarray:
     """``x`` where it is at least 0, else ``alpha * x``."""
-    return np.where(x >= 0, x, x * np.asarray(alpha, x.dtype))
+    return module_of(x).where(x >= 0, x, x * np.asarray(alpha, x.dtype))
 
 
 @operator("Elu", lambda x, *, alpha: x, elementwise=True)
 def elu(x: np.ndarray, *, alpha: float) -> np.ndarray:
     """``x`` where it is positive, else ``alpha * (exp(x) - 1)``."""
-    negative = _quietly(np.expm1, np.minimum(x, np.zeros((), x.dtype)))
-    return np.where(x > 0, x, np.asarray(alpha, x.dtype) * negative)
+    xp = module_of(x)
+    negative = _quietly(xp.expm1, xp.minimum(x, np.zeros((), x.dtype)))
+    return xp.where(x > 0, x, np.asarray(alpha, x.dtype) * negative)
 
 
 @operator("HardSigmoid", lambda x: x, elementwise=True)
 def hard_sigmoid(x: np.ndarray) -> np.ndarray:
     """``x / 6 + 1 / 2``, not below 0 and not above 1; NaN stays."""
-    three, six = (np.asarray(number, x.dtype) for number in (3, 6))
-    return np.minimum(np.maximum(x + three, np.zeros((), x.dtype)), six) / six
+    xp, three, six = module_of(x), *(np.asarray(number, x.dtype) for number in (3, 6))
+    return xp.minimum(xp.maximum(x + three, np.zeros((), x.dtype)), six) / six
 
 
 @operator("HardSwish", lambda x: x, elementwise=True)
@@ -267,12 +309,13 @@ def hard_swish(x: np.ndarray) -> np.ndarray:
 @operator("Mish", lambda x: x, elementwise=True)
 def mish(x: np.ndarray) -> np.ndarray:
     """``x`` times the hyperbolic tangent of its softplus."""
-    wide = x.astype(np.float64)
-    return (wide * np.tanh(np.logaddexp(wide, 0))).astype(x.dtype)
+    xp, own, x = module_of(x), x.dtype, wide(x)
+    return (x * xp.tanh(xp.logaddexp(x, np.zeros((), x.dtype)))).astype(own)
 
 
 @operator("Clip", lambda x, *, low, high: x, elementwise=True)
 def clip(x: np.ndarray, *, low: float, high: float) -> np.ndarray:
     """``x`` between two limits; NaN stays."""
     low_end, high_end = (np.asarray(end, x.dtype) for end in (low, high))
-    return np.minimum(np.maximum(x, low_end), high_end)
+    xp = module_of(x)
+    return xp.minimum(xp.maximum(x, low_end), high_end)

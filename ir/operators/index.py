@@ -1,11 +1,18 @@
 """Operators that read or write at computed places. Every index lies inside, by construction."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.arrays import JNP, LAX, is_jax
 from fnckpt.ir.operators.table import operator
 
 Ints = tuple[int, ...]
+
+# What JAX is told of the indices, so that it does not compute whether they lie inside.
+INSIDE: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
 
 
 def _gather_aval(x: Aval, indices: Aval, *, axis: int) -> Aval:
@@ -15,7 +22,14 @@ def _gather_aval(x: Aval, indices: Aval, *, axis: int) -> Aval:
 @operator("Gather", _gather_aval, moves=True)
 def gather(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     """The slices of ``x`` along ``axis`` at ``indices``, as ``numpy.take``."""
+    if is_jax(x, indices):
+        return JNP.asarray(x).at[(slice(None),) * axis + (indices,)].get(**INSIDE)
     return np.take(x, indices, axis)
+
+
+def _rows(indices: np.ndarray) -> tuple[np.ndarray, ...]:
+    """An index of each axis, as indexing takes them."""
+    return tuple(indices[..., i] for i in range(indices.shape[-1]))
 
 
 def _gather_nd_aval(x: Aval, indices: Aval) -> Aval:
@@ -25,7 +39,9 @@ def _gather_nd_aval(x: Aval, indices: Aval) -> Aval:
 @operator("GatherNd", _gather_nd_aval, moves=True)
 def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """``x[i]`` for each row ``i`` of the last axis of ``indices``, over the first axes of ``x``."""
-    return x[tuple(np.moveaxis(indices, -1, 0))]
+    if is_jax(x, indices):
+        return JNP.asarray(x).at[_rows(indices)].get(**INSIDE)
+    return x[_rows(indices)]
 
 
 @operator(
@@ -35,6 +51,8 @@ def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
 )
 def gather_elements(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     """As ``numpy.take_along_axis``."""
+    if is_jax(x, indices):
+        return JNP.take_along_axis(x, indices, axis, mode="promise_in_bounds")
     return np.take_along_axis(x, indices, axis)
 
 
@@ -51,6 +69,17 @@ WRITES = {
 }
 
 
+def _written(places: Any, reduction: str) -> Callable[..., np.ndarray]:
+    """What JAX writes with; the type of ``x.at[i]`` has no public name."""
+    return {
+        "": places.set,
+        "add": places.add,
+        "mul": places.multiply,
+        "min": places.min,
+        "max": places.max,
+    }[reduction]
+
+
 @operator("ScatterNd", lambda x, indices, updates, *, reduction: x)
 def scatter_nd(
     x: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str
@@ -59,20 +88,28 @@ def scatter_nd(
 
     ``reduction`` is ``""`` (no index twice), ``"add"``, ``"mul"``, ``"min"`` or ``"max"``.
     """
+    if is_jax(x, indices, updates):
+        places = JNP.asarray(x).at[_rows(indices)]
+        return _written(places, reduction)(updates, **INSIDE)
     result = x.copy()
-    WRITES[reduction](result, tuple(np.moveaxis(indices, -1, 0)), updates)
+    WRITES[reduction](result, _rows(indices), updates)
     return result
 
 
 @operator("DynamicSlice", lambda x, starts, *, sizes: Aval(sizes, x.dtype), moves=True)
 def dynamic_slice(x: np.ndarray, starts: np.ndarray, *, sizes: Ints) -> np.ndarray:
     """``sizes`` elements from ``starts``, one integer an axis; the whole lies inside."""
+    if is_jax(x, starts):
+        return LAX.dynamic_slice(x, list(starts), sizes)
     return x[tuple(slice(s, s + n) for s, n in zip(starts.tolist(), sizes, strict=True))]
 
 
 @operator("DynamicUpdateSlice", lambda x, update, starts: x, moves=True)
 def dynamic_update_slice(x: np.ndarray, update: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """``x`` with ``update`` in place of what is at ``starts``; the whole lies inside."""
+    if is_jax(x, update, starts):
+        whole, part = JNP.asarray(x), JNP.asarray(update)
+        return LAX.dynamic_update_slice(whole, part, list(starts))
     result = x.copy()
     places = zip(starts.tolist(), update.shape, strict=True)
     result[tuple(slice(start, start + size) for start, size in places)] = update

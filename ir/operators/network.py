@@ -5,10 +5,12 @@ Layout is channels first: ``[N, C, spatial...]``, kernels ``[O, I / groups, spat
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.arrays import LAX, is_jax, module_of, wide
 from fnckpt.ir.operators.reduction import least_and_greatest
 from fnckpt.ir.operators.table import operator
 from fnckpt.ir.sizes import broadcast_shapes, not_below_zero
@@ -41,9 +43,10 @@ def summed(x: np.ndarray) -> np.ndarray:
 @operator("MatMul", _matmul_aval)
 def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool) -> np.ndarray:
     """The product over the last two axes, each first transposed where asked; others broadcast."""
-    left = np.swapaxes(a, -1, -2) if transpose_a else a
-    right = np.swapaxes(b, -1, -2) if transpose_b else b
-    return np.asarray(np.matmul(summed(left), summed(right))).astype(a.dtype)
+    xp = module_of(a, b)
+    left = xp.swapaxes(a, -1, -2) if transpose_a else a
+    right = xp.swapaxes(b, -1, -2) if transpose_b else b
+    return xp.asarray(xp.matmul(summed(left), summed(right))).astype(a.dtype)
 
 
 @operator("Gemm", lambda a, b, bias, **turned: _matmul_aval(a, b, **turned))
@@ -102,6 +105,11 @@ def conv(
 ) -> np.ndarray:
     """The cross-correlation of ``x`` with ``w``, plus ``bias[O]`` where given."""
     spatial = x.ndim - 2
+    if is_jax(x, w):
+        found = LAX.conv_general_dilated(
+            summed(x), summed(w), strides, pads, rhs_dilation=dilation, feature_group_count=groups
+        )
+        return _biased(found.astype(x.dtype), bias)
     padding = x.dtype.type(0)
     patches = summed(_patches(x, w.shape[2:], strides, pads, dilation, padding))
     outputs = [
@@ -115,7 +123,12 @@ def conv(
         )
     ]
     result = np.moveaxis(np.concatenate(outputs, -1), -1, 1).astype(x.dtype)
-    return result + bias[0].reshape(-1, *(1,) * spatial) if bias else result
+    return _biased(result, bias)
+
+
+def _biased(x: np.ndarray, bias: tuple[np.ndarray, ...]) -> np.ndarray:
+    """``x[N, C, ...]`` plus ``bias[C]`` where there is one."""
+    return x + bias[0].reshape(-1, *(1,) * (x.ndim - 2)) if bias else x
 
 
 def _conv_transpose_aval(
@@ -151,6 +164,8 @@ def conv_transpose(
     ``w`` is ``[C, O / groups, spatial...]``. ``pads`` are added to the full result where
     positive (zeros) and cut from it where negative. ``bias[O]`` is added to what is left.
     """
+    if is_jax(x, w):
+        return _biased(_painted(x, w, strides, pads, dilation, groups), bias)
     full_pads = tuple((0, 0) for _ in strides)
     full = _conv_transpose_aval(
         Aval(x.shape, x.dtype), Aval(w.shape, w.dtype),
@@ -167,8 +182,23 @@ def conv_transpose(
             for start, size, stride in zip(starts, x.shape[2:], strides, strict=True)
         )
         result[(slice(None), slice(None), *at)] += np.concatenate(painted, 1)
-    result = _cut_or_pad(result, pads).astype(own)
-    return result + bias[0].reshape(-1, *(1,) * len(strides)) if bias else result
+    return _biased(_cut_or_pad(result, pads).astype(own), bias)
+
+
+def _painted(
+    x: np.ndarray, w: np.ndarray, strides: Ints, pads: Pads, dilation: Ints, groups: int
+) -> np.ndarray:
+    """The same as a convolution of a dilated ``x`` with the reversed ``w``."""
+    apart = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+    kernel = apart.swapaxes(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
+    reversed_ = kernel[(..., *(slice(None, None, -1),) * len(strides))]
+    reach = [(size - 1) * step for size, step in zip(w.shape[2:], dilation, strict=True)]
+    around = [(n + low, n + high) for n, (low, high) in zip(reach, pads, strict=True)]
+    found = LAX.conv_general_dilated(
+        summed(x), summed(reversed_), (1,) * len(strides), around,
+        lhs_dilation=strides, rhs_dilation=dilation, feature_group_count=groups,
+    )  # fmt: skip
+    return found.astype(x.dtype)
 
 
 def _cut_or_pad(x: np.ndarray, pads: Pads) -> np.ndarray:
@@ -187,8 +217,23 @@ def _pool_aval(x: Aval, *, window: Ints, strides: Ints, pads: Pads) -> Aval:
 def max_pool(x: np.ndarray, *, window: Ints, strides: Ints, pads: Pads) -> np.ndarray:
     """The greatest element of each window; padding is less than every element."""
     least = least_and_greatest(x.dtype)[0]
+    if is_jax(x):
+        return _over_windows(x, least, LAX.max, window, strides, pads)
     patches = _patches(x, window, strides, pads, (1,) * len(window), least)
     return patches.max(tuple(range(x.ndim, patches.ndim)))
+
+
+def _over_windows(
+    x: np.ndarray,
+    first: np.generic,
+    combine: Callable[..., np.ndarray],
+    window: Ints,
+    strides: Ints,
+    pads: Pads,
+) -> np.ndarray:
+    """Each window of ``x`` combined, beginning with ``first``; JAX knows the gradient of it."""
+    around = ((0, 0), (0, 0), *pads)
+    return LAX.reduce_window(x, first, combine, (1, 1, *window), (1, 1, *strides), around)
 
 
 @operator("AvgPool", lambda x, *, count_padding, **window: _pool_aval(x, **window))
@@ -196,13 +241,17 @@ def avg_pool(
     x: np.ndarray, *, window: Ints, strides: Ints, pads: Pads, count_padding: bool
 ) -> np.ndarray:
     """The mean of each window; padding is 0, and counts as elements with ``count_padding``."""
-    ones = (1,) * len(window)
-    axes = tuple(range(x.ndim, x.ndim + len(window)))
-    total = _patches(x, window, strides, pads, ones, x.dtype.type(0)).sum(axes, dtype=x.dtype)
+
+    def total(of: np.ndarray) -> np.ndarray:
+        zero = of.dtype.type(0)
+        if is_jax(of):
+            return _over_windows(of, zero, LAX.add, window, strides, pads)
+        patches = _patches(of, window, strides, pads, (1,) * len(window), zero)
+        return patches.sum(tuple(range(x.ndim, x.ndim + len(window))), dtype=of.dtype)
+
     if count_padding:
-        return total / np.asarray(math.prod(window), x.dtype)
-    there = _patches(np.ones_like(x), window, strides, pads, ones, x.dtype.type(0))
-    return total / there.sum(axes, dtype=x.dtype)
+        return total(x) / np.asarray(math.prod(window), x.dtype)
+    return total(x) / total(np.ones((1, 1, *x.shape[2:]), x.dtype))
 
 
 @operator("BatchNorm", lambda x, *_, axis, epsilon: x)
@@ -218,27 +267,32 @@ def batch_norm(
 ) -> np.ndarray:
     """``(x - mean) / sqrt(variance + epsilon) * scale + bias``, each a vector along ``axis``."""
     shape = tuple(-1 if i == axis else 1 for i in range(x.ndim))
-    factor = scale / np.sqrt(variance + x.dtype.type(epsilon))
+    factor = scale / module_of(variance).sqrt(variance + x.dtype.type(epsilon))
     return (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
 
 
 @operator("LayerNorm", lambda x, *_, epsilon: x)
 def layer_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: float) -> np.ndarray:
     """``x`` with mean 0 and variance 1 over the last axis, times ``scale`` plus ``bias``."""
-    wide = x.astype(np.float64)
-    centred = wide - wide.mean(-1, keepdims=True)
-    variance = np.square(centred).mean(-1, keepdims=True)
-    return (centred / np.sqrt(variance + epsilon) * scale + bias).astype(x.dtype)
+    return (_standardized(wide(x), -1, epsilon) * scale + bias).astype(x.dtype)
+
+
+def _standardized(x: np.ndarray, axes: int | Ints, epsilon: float) -> np.ndarray:
+    xp = module_of(x)
+    centred = x - x.mean(axes, keepdims=True)
+    variance = xp.square(centred).mean(axes, keepdims=True)
+    return centred / xp.sqrt(variance + epsilon)
 
 
 @operator("RmsNorm", lambda x, *_, axis, epsilon: x)
 def rms_norm(x: np.ndarray, scale: np.ndarray, *, axis: int, epsilon: float) -> np.ndarray:
     """``x`` over the root of its mean of squares along ``axis``, times the vector ``scale``."""
-    wide, shape = summed(x), tuple(-1 if i == axis else 1 for i in range(x.ndim))
+    xp, values = module_of(x), summed(x)
+    shape = tuple(-1 if i == axis else 1 for i in range(x.ndim))
     with np.errstate(over="ignore"):
-        square = np.square(wide).mean(axis, keepdims=True)
+        square = xp.square(values).mean(axis, keepdims=True)
     with np.errstate(invalid="ignore"):
-        normal = wide / np.sqrt(square + wide.dtype.type(epsilon))
+        normal = values / xp.sqrt(square + values.dtype.type(epsilon))
     return (normal * scale.reshape(shape)).astype(x.dtype)
 
 
@@ -254,10 +308,7 @@ def skip_rms_norm(
 @operator("Standardize", lambda x, *, axes, epsilon: x)
 def standardize(x: np.ndarray, *, axes: Ints, epsilon: float) -> np.ndarray:
     """``x`` with mean 0 and variance 1 over ``axes``."""
-    wide = x.astype(np.float64)
-    centred = wide - wide.mean(axes, keepdims=True)
-    variance = np.square(centred).mean(axes, keepdims=True)
-    return (centred / np.sqrt(variance + epsilon)).astype(x.dtype)
+    return _standardized(wide(x), axes, epsilon).astype(x.dtype)
 
 
 @operator("InstanceNorm", lambda x, *_, epsilon: x)
@@ -273,13 +324,14 @@ def instance_norm(
 def softmax(x: np.ndarray, *, axis: int) -> np.ndarray:
     """``exp(x)`` divided by its sum along ``axis``."""
     with np.errstate(all="ignore"):
-        powers = np.exp(x - x.max(axis, keepdims=True))
+        powers = module_of(x).exp(x - x.max(axis, keepdims=True))
     return powers / powers.sum(axis, keepdims=True)
 
 
 @operator("LogSoftmax", lambda x, *, axis: x)
 def log_softmax(x: np.ndarray, *, axis: int) -> np.ndarray:
     """The logarithm of the softmax along ``axis``."""
+    xp = module_of(x)
     with np.errstate(all="ignore"):
         shifted = x - x.max(axis, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+        return shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True))

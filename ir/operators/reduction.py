@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.arrays import LAX, is_jax, module_of
 from fnckpt.ir.operators.table import operator
 
 Ints = tuple[int, ...]
@@ -18,27 +19,34 @@ def _reduced(x: Aval, *, axes: Ints, keepdims: bool) -> Aval:
     return Aval(tuple(size for axis, size in kept if axis not in axes), x.dtype)
 
 
+def _named(name: str) -> Callable[..., np.ndarray]:
+    """The function that NumPy and JAX both call ``name``."""
+    return lambda x, **options: vars(module_of(x))[name](x, **options)
+
+
 def _mean(x: np.ndarray, axis: Ints, keepdims: bool) -> np.ndarray:
-    return np.mean(x, axis=axis, keepdims=keepdims, dtype=np.promote_types(x.dtype, np.float32))
+    wide = np.promote_types(x.dtype, np.float32)
+    return module_of(x).mean(x, axis=axis, keepdims=keepdims, dtype=wide)
 
 
 def _log_sum_exp(x: np.ndarray, axis: Ints, keepdims: bool) -> np.ndarray:
+    xp = module_of(x)
     wide = x.astype(np.promote_types(x.dtype, np.float32))
     greatest = wide.max(axis, keepdims=True, initial=-np.inf)
-    shift = np.where(np.isfinite(greatest), greatest, 0).astype(wide.dtype)
-    result = np.log(np.exp(wide - shift).sum(axis, keepdims=True)) + shift
+    shift = xp.where(xp.isfinite(greatest), greatest, 0).astype(wide.dtype)
+    result = xp.log(xp.exp(wide - shift).sum(axis, keepdims=True)) + shift
     return result if keepdims else result.squeeze(axis)
 
 
 REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
-    "ReduceAll": np.all,
-    "ReduceAny": np.any,
+    "ReduceAll": _named("all"),
+    "ReduceAny": _named("any"),
     "ReduceLogSumExp": _log_sum_exp,
-    "ReduceMax": np.max,
+    "ReduceMax": _named("max"),
     "ReduceMean": _mean,
-    "ReduceMin": np.min,
-    "ReduceProd": np.prod,
-    "ReduceSum": np.sum,
+    "ReduceMin": _named("min"),
+    "ReduceProd": _named("prod"),
+    "ReduceSum": _named("sum"),
 }
 
 IDENTITIES: dict[str, float] = {"ReduceMax": -np.inf, "ReduceMin": np.inf}
@@ -62,11 +70,14 @@ def _reduce(
     axes: Ints,
     keepdims: bool,
 ) -> np.ndarray:
+    asarray = module_of(x).asarray
     with np.errstate(all="ignore"):
+        if is_jax(x) and all(x.shape[axis] for axis in axes):  # JAX computes with ``initial``
+            return function(x, axis=axes, keepdims=keepdims).astype(x.dtype)
         if name in IDENTITIES:
             initial = least_and_greatest(x.dtype)[name == "ReduceMin"]
-            return np.asarray(function(x, axis=axes, keepdims=keepdims, initial=initial))
-        return np.asarray(function(x, axis=axes, keepdims=keepdims)).astype(x.dtype)
+            return asarray(function(x, axis=axes, keepdims=keepdims, initial=initial))
+        return asarray(function(x, axis=axes, keepdims=keepdims)).astype(x.dtype)
 
 
 for _name, _function in REDUCTIONS.items():
@@ -80,39 +91,39 @@ def _arg_aval(x: Aval, *, axis: int, dtype: np.dtype) -> Aval:
 @operator("ArgMax", _arg_aval)
 def argmax(x: np.ndarray, *, axis: int, dtype: np.dtype) -> np.ndarray:
     """Where the first greatest element along ``axis`` is; NaN is greater than all."""
-    return np.argmax(x, axis).astype(dtype)
+    return module_of(x).argmax(x, axis).astype(dtype)
 
 
 @operator("ArgMin", _arg_aval)
 def argmin(x: np.ndarray, *, axis: int, dtype: np.dtype) -> np.ndarray:
     """Where the first least element along ``axis`` is; NaN is less than all."""
-    return np.argmin(x, axis).astype(dtype)
+    return module_of(x).argmin(x, axis).astype(dtype)
 
 
-SCANS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "CumLogSumExp": lambda x, axis: np.logaddexp.accumulate(x, axis),
-    "CumMax": lambda x, axis: np.maximum.accumulate(x, axis),
-    "CumMin": lambda x, axis: np.minimum.accumulate(x, axis),
-    "CumProd": lambda x, axis: np.cumprod(x, axis, dtype=x.dtype),
-    "CumSum": lambda x, axis: np.cumsum(x, axis, dtype=x.dtype),
+Along = Callable[[np.ndarray, int], np.ndarray]
+
+# NumPy's function, and JAX's, which goes backwards itself.
+SCANS: dict[str, tuple[Along, Callable[..., np.ndarray]]] = {
+    "CumLogSumExp": (lambda x, axis: np.logaddexp.accumulate(x, axis), LAX.cumlogsumexp),
+    "CumMax": (lambda x, axis: np.maximum.accumulate(x, axis), LAX.cummax),
+    "CumMin": (lambda x, axis: np.minimum.accumulate(x, axis), LAX.cummin),
+    "CumProd": (lambda x, axis: np.cumprod(x, axis, dtype=x.dtype), LAX.cumprod),
+    "CumSum": (lambda x, axis: np.cumsum(x, axis, dtype=x.dtype), LAX.cumsum),
 }
 
 
 def _scan(
-    function: Callable[[np.ndarray, int], np.ndarray],
-    x: np.ndarray,
-    *,
-    axis: int,
-    reverse: bool,
+    functions: tuple[Along, Callable[..., np.ndarray]], x: np.ndarray, *, axis: int, reverse: bool
 ) -> np.ndarray:
+    of_numpy, of_jax = functions
+    if is_jax(x):
+        return of_jax(x, axis, reverse=reverse)
     with np.errstate(all="ignore"):
-        if reverse:
-            return np.flip(function(np.flip(x, axis), axis), axis)
-        return function(x, axis)
+        return np.flip(of_numpy(np.flip(x, axis), axis), axis) if reverse else of_numpy(x, axis)
 
 
-for _name, _function in SCANS.items():
-    operator(_name, lambda x, *, axis, reverse: x)(partial(_scan, _function))
+for _name, _functions in SCANS.items():
+    operator(_name, lambda x, *, axis, reverse: x)(partial(_scan, _functions))
 
 
 def _top_k_aval(x: Aval, *, k: int) -> tuple[Aval, Aval]:
@@ -123,6 +134,8 @@ def _top_k_aval(x: Aval, *, k: int) -> tuple[Aval, Aval]:
 @operator("TopK", _top_k_aval)
 def top_k(x: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` greatest of the last axis, greatest first, and where: the first of equal ones."""
+    if is_jax(x):
+        return tuple(LAX.top_k(x, k))
     reverse = np.flip(x, -1)
     order = np.flip(np.argsort(reverse, -1, kind="stable"), -1)[..., :k]
     indices = (x.shape[-1] - 1 - order).astype(np.int32)

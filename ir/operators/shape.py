@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from fnckpt.ir.graph import Aval
+from fnckpt.ir.operators.arrays import JNP, LAX, is_jax, module_of
 from fnckpt.ir.operators.table import operator
 from fnckpt.ir.sizes import broadcast_shapes, not_below_zero
 
@@ -42,7 +43,7 @@ def _broadcast_aval(x: Aval, *, shape: Ints) -> Aval:
 @operator("BroadcastTo", _broadcast_aval, moves=True)
 def broadcast_to(x: np.ndarray, *, shape: Ints) -> np.ndarray:
     """``x`` repeated to ``shape``, axes aligned at the right as in numpy."""
-    return np.broadcast_to(x, shape)
+    return module_of(x).broadcast_to(x, shape)
 
 
 def _concat_aval(*xs: Aval, axis: int) -> Aval:
@@ -53,7 +54,7 @@ def _concat_aval(*xs: Aval, axis: int) -> Aval:
 @operator("Concat", _concat_aval, moves=True)
 def concat(*xs: np.ndarray, axis: int) -> np.ndarray:
     """The inputs one after the other along ``axis``, which is not negative."""
-    return np.concatenate(xs, axis)
+    return module_of(*xs).concatenate(xs, axis)
 
 
 @operator(
@@ -65,7 +66,7 @@ def concat(*xs: np.ndarray, axis: int) -> np.ndarray:
 )
 def split(x: np.ndarray, *, axis: int, sizes: Ints) -> tuple[np.ndarray, ...]:
     """All of ``x`` in parts along ``axis``, of ``sizes`` in order."""
-    return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
+    return tuple(module_of(x).split(x, np.cumsum(sizes)[:-1], axis))
 
 
 def _pad_aval(x: Aval, fill: Aval, *, low: Ints, high: Ints) -> Aval:
@@ -78,6 +79,9 @@ def _pad_aval(x: Aval, fill: Aval, *, low: Ints, high: Ints) -> Aval:
 @operator("Pad", _pad_aval, moves=True)
 def pad(x: np.ndarray, fill: np.ndarray, *, low: Ints, high: Ints) -> np.ndarray:
     """``low`` copies of the scalar ``fill`` before and ``high`` after each axis; none negative."""
+    if is_jax(x, fill):
+        filled = JNP.asarray(fill, x.dtype)
+        return LAX.pad(x, filled, [(*ends, 0) for ends in zip(low, high, strict=True)])
     pads = tuple(zip(low, high, strict=True))
     return np.pad(x, pads, constant_values=fill) if pads else x  # np.pad takes no rank 0
 
@@ -91,13 +95,15 @@ def _slice_aval(x: Aval, *, start: Ints, limit: Ints, strides: Ints) -> Aval:
 @operator("Slice", _slice_aval, moves=True)
 def slice_(x: np.ndarray, *, start: Ints, limit: Ints, strides: Ints) -> np.ndarray:
     """Every ``strides``-th element from ``start`` to before ``limit``, all inside the array."""
+    if is_jax(x):
+        return LAX.slice(x, start, limit, strides)
     return x[tuple(map(slice, start, limit, strides))]
 
 
 @operator("Reverse", lambda x, *, axes: x, moves=True)
 def reverse(x: np.ndarray, *, axes: Ints) -> np.ndarray:
     """The elements backwards along ``axes``."""
-    return np.flip(x, axes)
+    return module_of(x).flip(x, axes)
 
 
 @operator("Sizes", lambda *, sizes, dtype: Aval((len(sizes),), np.dtype(dtype)))

@@ -1,7 +1,8 @@
 """The table of operators: what each means, in one place.
 
-An entry is a numpy function, the meaning, with a rule for the shapes and dtypes of its results.
-The reference evaluator calls the first, the verifier and every pass that makes a node the second.
+An entry is a function of arrays, the meaning, with a rule for the shapes and dtypes of its results.
+The reference evaluator calls the first with NumPy's arrays and ``TracedFunction`` with JAX's; the
+verifier and every pass that makes a node call the second.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def operator(
     moves: bool = False,
     elementwise: bool = False,
 ) -> Callable[[Evaluate], Evaluate]:
-    """Register the decorated numpy function as the meaning of the operator ``name``."""
+    """Register the decorated function as the meaning of the operator ``name``."""
 
     def register(evaluate: Evaluate) -> Evaluate:
         if name in OPERATORS:

@@ -16,7 +16,13 @@ from fnckpt.ir.targets.mindir.view import (
     types_of,
 )
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
-from fnckpt.proto.mind_ir_pb2 import AttributeProto, NodeProto, TensorProto, ValueInfoProto
+from fnckpt.proto.mind_ir_pb2 import (
+    AttributeProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+)
 
 __all__ = ["check", "summarize"]
 
@@ -34,13 +40,17 @@ def summarize(path: AnyPath) -> Summary:
     Raises:
       FormatError: the file is no ``ModelProto`` with a graph.
     """
-    model = read_model(path)
+    return sound(path, summary_of(read_model(path)))
+
+
+def summary_of(model: ModelProto) -> Summary:
+    """The same of the message of a file."""
     graph, kinds = model.graph, primitives_of(model)
     graphs = graphs_of(model)
     nodes = [(n, kinds.get(n.op_type, n.op_type)) for each in graphs for n in each.node]
     said = {f"{REFERENCE}{each.name}": each.attribute for each in model.primitives}
     items = _items(node for each in graphs for node in each.node)
-    summary = Summary(
+    return Summary(
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         inputs=tuple(value for given in graph.input for value in values_of(given)),
         outputs=tuple(value for result in graph.output for value in values_of(result)),
@@ -63,7 +73,6 @@ def summarize(path: AnyPath) -> Summary:
             if tensors
         },
     ).with_border(border_of(model.user_info.get(KEY, "")))
-    return sound(path, summary)
 
 
 def _items(nodes: Iterable[NodeProto]) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from fnckpt.wire import Part, field
 OLDEST_OPSET, NEWEST_OPSET = 13, onnx.defs.onnx_opset_version()
 DEFAULT_OPSET = 20  # the first with Gelu; ONNX Runtime 1.17 of 2024 and later read it
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
+OURS = "fnckpt.parameters"  # how many initializers are the user's; they are the first
 
 
 def encode(
@@ -47,8 +48,10 @@ def encode(
     nodes = [node for node in graph.cnodes() if node.op != "TupleGetItem"]
     emit_all(nodes, EMITTERS, CANNOT, writer)
     outputs = _outputs(graph, writer)
-    arrays = {writer.ref(p): _array(p) for p in graph.weights()} | writer.initializers
+    weights = {writer.ref(p): _array(p) for p in graph.weights()}
+    arrays = weights | writer.initializers
     model = _model(graph, writer, outputs, opset)
+    helper.set_model_props(model, {OURS: str(len(weights))})
     if not external_data and fits(arrays, model.ByteSize()):
         tensors = [_tensor(name, value) for name, value in arrays.items()]
         return Encoded(_parts(model, tensors), writer.count)

@@ -1,0 +1,1 @@
+"""From a file of another world to a JAX function and its parameters."""

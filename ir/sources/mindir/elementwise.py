@@ -1,0 +1,291 @@
+"""Primitives that compute each element alone, and those that reduce."""
+
+import numpy as np
+
+from fnckpt.ir.graph import Node
+from fnckpt.ir.sources.build import BOOL, INT32, INT64, Builder, axis_of
+from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
+from fnckpt.ir.sources.mindir.values import OF_ID
+from fnckpt.ir.targets.mindir.emit import SAME
+
+OURS = {theirs: ours for ours, theirs in SAME.items()}
+OURS |= {"ReLU": "Relu", "Mish": "Mish", "HSigmoid": "HardSigmoid", "HSwish": "HardSwish"}
+BINARY = ("Add", "Sub", "Mul", "Maximum", "Minimum", "Pow", "Equal", "NotEqual", "Greater",
+          "GreaterEqual", "Less", "LessEqual", "Atan2", "TruncateMod")  # fmt: skip
+SCALAR = {
+    "Muls": "Mul", "Adds": "Add", "Subs": "Sub", "Divs": "Div", "LessScalar": "Less",
+    "EqScalar": "Equal", "NeScalar": "NotEqual", "GreaterScalar": "Greater",
+    "LessEqualScalar": "LessEqual", "GreaterEqualScalar": "GreaterEqual",
+    "ScalarAdd": "Add", "ScalarSub": "Sub", "ScalarMul": "Mul", "ScalarMax": "Maximum",
+    "ScalarMin": "Minimum", "ScalarLt": "Less", "ScalarGt": "Greater", "ScalarLe": "LessEqual",
+    "ScalarGe": "GreaterEqual", "ScalarEq": "Equal",
+}  # fmt: skip
+
+
+def tensor(b: Builder, value: Value, like: Value = None) -> Node:
+    """A value as a node; a number has the type of ``like``, where that is a tensor."""
+    if isinstance(value, Node):
+        return value
+    if isinstance(like, Node) and isinstance(value, bool | int | float):
+        if isinstance(value, float) and like.aval.dtype.kind in "biu":
+            return b.constant(value, np.dtype(np.float32))
+        return b.number(value, like)
+    dtype = np.dtype(np.float32) if isinstance(value, float) else None
+    return b.constant(value, dtype)
+
+
+def together(b: Builder, x: Value, y: Value) -> tuple[Node, Node]:
+    """Two values as nodes of one type: the wider one, a float before integers."""
+    left, right = tensor(b, x, y), tensor(b, y, x)
+    if left.aval.dtype != right.aval.dtype:
+        common = np.result_type(left.aval.dtype, right.aval.dtype)
+        if "f" in left.aval.dtype.kind + right.aval.dtype.kind and common == np.float64:
+            kinds = [n.aval.dtype for n in (left, right) if n.aval.dtype.kind == "f"]
+            common = max(kinds, key=lambda dtype: dtype.itemsize)
+        left, right = b.cast(left, common), b.cast(right, common)
+    return left, right
+
+
+@imports(*(OURS.keys() - {*BINARY, "Neg"}))
+def import_same(site: Site, *inputs: Value) -> Node:
+    count = 3 if site.op == "Select" else 2 if site.op in _TWO else 1
+    nodes = [tensor(site.build, each) for each in inputs[:count]]
+    return site.build(OURS[site.op], *nodes)
+
+
+_TWO = ("BitwiseAnd", "BitwiseOr", "BitwiseXor", "GatherNd", "LeftShift", "LogicalAnd",
+        "LogicalOr", "LogicalXor", "RightShift")  # fmt: skip
+
+
+@imports(*BINARY)
+def import_binary(site: Site, x: Value, y: Value) -> Node:
+    return site.build(OURS[site.op], *together(site.build, x, y))
+
+
+@imports(*SCALAR)
+def import_scalar(site: Site, x: Value, y: Value) -> Node:
+    left, right = together(site.build, x, y)
+    if site.op == "Divs" and left.aval.dtype.kind in "biu":
+        left, right = (site.build.cast(each, np.dtype(np.float32)) for each in (left, right))
+    return site.build(SCALAR[site.op], left, right)
+
+
+@imports("Neg")
+def import_neg(site: Site, x: Node) -> Node:
+    return site.build("Neg", x)
+
+
+@imports("Div", "RealDiv")
+def import_div(site: Site, x: Value, y: Value) -> Node:
+    left, right = together(site.build, x, y)
+    if left.aval.dtype.kind in "biu":
+        left, right = (site.build.cast(each, np.dtype(np.float32)) for each in (left, right))
+    return site.build("Div", left, right)
+
+
+@imports("TruncateDiv")
+def import_truncate_div(site: Site, x: Value, y: Value) -> Node:
+    return site.build("Div", *together(site.build, x, y))
+
+
+@imports("FloorDiv", "ScalarFloorDiv")
+def import_floor_div(site: Site, x: Value, y: Value) -> Node:
+    b = site.build
+    left, right = together(b, x, y)
+    if left.aval.dtype.kind not in "iu":
+        return b("Floor", b("Div", left, right))
+    return b("Div", b.sub(left, floor_mod(b, left, right)), right)
+
+
+@imports("Mod", "FloorMod", "ScalarMod")
+def import_mod(site: Site, x: Value, y: Value) -> Node:
+    return floor_mod(site.build, *together(site.build, x, y))
+
+
+def floor_mod(b: Builder, x: Node, y: Node) -> Node:
+    """The remainder with the sign of ``y``."""
+    rest, zero = b("Rem", x, y), b.number(0, x)
+    other = b("LogicalXor", b("Less", rest, zero), b("Less", y, zero))
+    return b.where(b("LogicalAnd", other, b("NotEqual", rest, zero)), b.add(rest, y), rest)
+
+
+@imports("Cast")
+def import_cast(site: Site, x: Value, *_: Value) -> Node:
+    goal = site.get("dst_type")
+    dtype = goal if isinstance(goal, np.dtype) else OF_ID[int(goal)]
+    node = tensor(site.build, x)
+    if dtype == BOOL and node.aval.dtype != BOOL:
+        return site.build.compare("NotEqual", node, 0)
+    return site.build.cast(node, dtype)
+
+
+# ------------------------------------------------------------------------------------- activations
+
+
+@imports("ReLU6")
+def import_relu6(site: Site, x: Node) -> Node:
+    return site.build("Clip", x, low=0.0, high=6.0)
+
+
+@imports("GeLU")
+def import_gelu(site: Site, x: Node) -> Node:
+    return site.build("Gelu", x, approximate=True)
+
+
+@imports("Elu", "CeLU")
+def import_elu(site: Site, x: Node, *rest: Value) -> Node:
+    b = site.build
+    alpha = float(rest[0] if rest else site.attributes.get("alpha", 1.0))
+    if site.op == "Elu":
+        return b("Elu", x, alpha=alpha)
+    return b.mul(b("Elu", b.div(x, alpha), alpha=1.0), alpha)
+
+
+@imports("SeLU")
+def import_selu(site: Site, x: Node) -> Node:
+    b = site.build
+    return b.mul(b("Elu", x, alpha=1.67326324235), 1.05070098736)
+
+
+@imports("PReLU")
+def import_prelu(site: Site, x: Node, slope: Node) -> Node:
+    b, rank = site.build, len(x.aval.shape)
+    if slope.aval.size > 1 and rank > 1:
+        slope = b.reshape(slope, (slope.aval.size, *(1,) * (rank - 2)))
+    return b.where(b.compare("Less", x, 0), b.mul(x, slope), x)
+
+
+@imports("LeakyReLU", "LeakyRelu")
+def import_leaky_relu(site: Site, x: Node, *rest: Value) -> Node:
+    alpha = rest[0] if rest else site.attributes.get("alpha", 0.01)
+    return site.build("LeakyRelu", x, alpha=float(alpha))
+
+
+@imports("Softsign")
+def import_softsign(site: Site, x: Node) -> Node:
+    return site.build.div(x, site.build.add(site.build("Abs", x), 1))
+
+
+@imports("Softplus")
+def import_softplus(site: Site, x: Node) -> Node:
+    return site.build("Softplus", x)
+
+
+@imports("HShrink", "SoftShrink")
+def import_shrink(site: Site, x: Node, *rest: Value) -> Node:
+    b, limit = site.build, float(rest[0] if rest else site.attributes.get("lambd", 0.5))
+    move = limit if site.op == "SoftShrink" else 0.0
+    above = b.where(b.compare("Greater", x, limit), b.sub(x, move), b.number(0, x))
+    return b.where(b.compare("Less", x, -limit), b.add(x, move), above)
+
+
+@imports("Softmax", "LogSoftmax")
+def import_softmax(site: Site, x: Node, *_: Value) -> Node:
+    (axis,) = whole(site.get("axis", -1))
+    return site.build(site.op, x, axis=axis_of(axis, len(x.aval.shape)))
+
+
+@imports("MaskedFill")
+def import_masked_fill(site: Site, x: Node, mask: Node, value: Value) -> Node:
+    b = site.build
+    fill = b.cast(tensor(b, value, x), x.aval.dtype)
+    return b.where(mask, b.reshape(fill, ()), x)
+
+
+# -------------------------------------------------------------------------------------- reductions
+
+REDUCTIONS = {
+    "ReduceAll": "ReduceAll", "ReduceAny": "ReduceAny", "ReduceMax": "ReduceMax",
+    "ReduceMean": "ReduceMean", "ReduceMin": "ReduceMin", "ReduceProd": "ReduceProd",
+    "ReduceSum": "ReduceSum",
+}  # fmt: skip
+
+
+@imports(*REDUCTIONS)
+def import_reduction(site: Site, x: Node, *_: Value) -> Node:
+    axes = site.get("axis")
+    return reduced(site.build, REDUCTIONS[site.op], x, axes, site.flag("keep_dims"))
+
+
+def reduced(b: Builder, op: str, x: Node, axes: Value, keepdims: bool) -> Node:
+    """No axes are all of them."""
+    rank = len(x.aval.shape)
+    given = () if axes is None else whole(axes)
+    over = tuple(sorted(axis_of(axis, rank) for axis in given)) or tuple(range(rank))
+    return b(op, x, axes=over, keepdims=keepdims)
+
+
+@imports("SumExt", "MeanExt", "ProdExt")
+def import_ext(site: Site, x: Node, axes: Value = None, keepdims: Value = False, *_: Value) -> Node:
+    op = {"SumExt": "ReduceSum", "MeanExt": "ReduceMean", "ProdExt": "ReduceProd"}[site.op]
+    if x.aval.dtype.kind in "bi":
+        x = site.build.cast(x, INT64)
+    return reduced(site.build, op, x, axes, bool(keepdims))
+
+
+@imports("Argmax", "Argmin")
+def import_arg(site: Site, x: Node, *_: Value) -> Node:
+    (axis,) = whole(site.get("axis", -1))
+    goal = site.get("output_type")
+    dtype = goal if isinstance(goal, np.dtype) else OF_ID.get(goal, INT32)
+    op = {"Argmax": "ArgMax", "Argmin": "ArgMin"}[site.op]
+    return site.build(op, x, axis=axis_of(axis, len(x.aval.shape)), dtype=dtype)
+
+
+@imports("CumSum", "CumProd")
+def import_cumulative(site: Site, x: Node, *_: Value) -> Node:
+    (axis,) = whole(site.get("axis"))
+    rank = len(x.aval.shape)
+    return site.build(site.op, x, axis=axis_of(axis, rank), reverse=site.flag("reverse"))
+
+
+@imports("Cummax", "Cummin")
+def import_cum_most(site: Site, x: Node, *_: Value) -> tuple[Node, None]:
+    """Where the greatest were is not imported."""
+    (axis,) = whole(site.get("axis"))
+    op = {"Cummax": "CumMax", "Cummin": "CumMin"}[site.op]
+    return site.build(op, x, axis=axis_of(axis, len(x.aval.shape)), reverse=False), None
+
+
+@imports("TopK")
+def import_top_k(site: Site, x: Node, k: Value, *_: Value) -> tuple[Node, ...]:
+    b = site.build
+    count = b.size(k, "how many it finds") if isinstance(k, Node) else int(k)
+    return b.items("TopK", x, k=count)
+
+
+@imports("SmoothL1Loss")
+def import_smooth_l1(
+    site: Site, x: Node, y: Node, beta: Value = None, reduction: Value = None
+) -> Node:
+    b = site.build
+    limit = float(site.attributes.get("beta", 1.0) if beta is None else beta)
+    how = site.attributes.get("reduction", "none") if reduction is None else reduction
+    size = b("Abs", b.sub(x, y))
+    near = b.mul(b("Square", size), 0.5 / limit)
+    found = b.where(b.compare("Less", size, limit), near, b.sub(size, 0.5 * limit))
+    return combined(b, found, how)
+
+
+@imports("BCEWithLogitsLoss")
+def import_bce(
+    site: Site, x: Node, y: Node, weight: Value = None, positive: Value = None,
+    reduction: Value = None,
+) -> Node:  # fmt: skip
+    b = site.build
+    how = site.attributes.get("reduction", "mean") if reduction is None else reduction
+    of_one = b("Softplus", b("Neg", x))
+    if positive is not None:
+        of_one = b.mul(of_one, positive)
+    rest = b.mul(b.sub(b.number(1, y), y), b("Softplus", x))
+    found = b.add(b.mul(y, of_one), rest)
+    return combined(b, found if weight is None else b.mul(found, weight), how)
+
+
+def combined(b: Builder, x: Node, how: Value) -> Node:
+    """A loss of each element as it is, its sum or its mean; by name, or by number in this order."""
+    name = how if isinstance(how, str) else ("sum", "mean", "none")[int(how)]
+    if name == "none":
+        return x
+    axes = tuple(range(len(x.aval.shape)))
+    return b("ReduceSum" if name == "sum" else "ReduceMean", x, axes=axes, keepdims=False)

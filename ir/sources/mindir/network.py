@@ -1,0 +1,229 @@
+"""The primitives of neural networks."""
+
+import numpy as np
+
+from fnckpt.ir.graph import FuncGraph, Node, Parameter
+from fnckpt.ir.sources.build import INT64, axis_of
+from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
+from fnckpt.ir.sources.mindir.shape import sizes
+from fnckpt.ir.sources.source import Refusal
+
+Pads = tuple[tuple[int, int], ...]
+
+# By number where a mode is an argument: mindspore/ops/op_enum.
+MODES = {0: "PAD", 1: "SAME", 2: "VALID"}
+
+
+@imports("MatMul", "BatchMatMul")
+def import_matmul(site: Site, a: Node, b: Node, *_: Value) -> Node:
+    turned = {name: site.flag(name) for name in ("transpose_a", "transpose_b")}
+    return site.build("MatMul", a, b, **turned)
+
+
+@imports("MatMulExt")
+def import_matmul_ext(site: Site, a: Node, y: Node) -> Node:
+    b, row, column = site.build, len(a.aval.shape) == 1, len(y.aval.shape) == 1
+    found = b.matmul(b.unsqueeze(a, 0) if row else a, b.unsqueeze(y, 1) if column else y)
+    shape = list(found.aval.shape)
+    if row:
+        del shape[-2]
+    if column:
+        del shape[-1]
+    return b.reshape(found, shape)
+
+
+@imports("BiasAdd")
+def import_bias_add(site: Site, x: Node, bias: Node, *_: Value) -> Node:
+    b, rank = site.build, len(x.aval.shape)
+    return b.add(x, b.reshape(bias, (bias.aval.size, *(1,) * (rank - 2))))
+
+
+def spatial(value: Value, rank: int) -> tuple[int, ...]:
+    """The last numbers, those of the axes of space; one number stands for all."""
+    numbers = whole(value)
+    return (numbers * rank if len(numbers) == 1 else numbers)[-rank:]
+
+
+def mode_of(value: Value) -> str:
+    """A mode of padding by name, or by number."""
+    return value.upper() if isinstance(value, str) else MODES[int(value)]
+
+
+def same(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Padding so that every stride has a window."""
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def pads_of(
+    site: Site, mode: str, shape: tuple[int, ...], window: tuple[int, ...],
+    strides: tuple[int, ...], dilation: tuple[int, ...],
+) -> Pads:  # fmt: skip
+    if mode == "VALID":
+        return ((0, 0),) * len(window)
+    if mode == "SAME":
+        reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+        return tuple(map(same, shape, reach, strides))
+    flat = whole(site.attributes.get("pad_list") or site.attributes["pad"])
+    flat = flat if len(flat) == 2 * len(window) else flat * (2 * len(window))
+    return tuple(zip(flat[::2], flat[1::2], strict=True))
+
+
+@imports("Conv2D", "Conv3D")
+def import_conv(site: Site, x: Node, w: Node) -> Node:
+    rank, held = len(x.aval.shape) - 2, site.attributes
+    strides = spatial(held.get("strides", held.get("stride", 1)), rank)
+    dilation = spatial(held.get("dilations", held.get("dilation", 1)), rank)
+    window = w.aval.shape[2:]
+    mode = mode_of(held.get("pad_mode", "VALID"))
+    pads = pads_of(site, mode, x.aval.shape[2:], window, strides, dilation)
+    groups = int(held.get("group", held.get("groups", 1)))
+    return site.build("Conv", x, w, strides=strides, pads=pads, dilation=dilation, groups=groups)
+
+
+@imports("Conv2DTranspose")
+def import_conv_transpose(site: Site, x: Node, w: Node, size: Value) -> Node:
+    """The gradient of a convolution by its input, whose shape is said."""
+    rank, held = len(x.aval.shape) - 2, site.attributes
+    strides, dilation = spatial(held["stride"], rank), spatial(held["dilation"], rank)
+    wanted = sizes(site, size, "the shape of its result")[2:]
+    window = w.aval.shape[2:]
+    mode = mode_of(held.get("pad_mode", "VALID"))
+    cut = pads_of(site, mode, wanted, window, strides, dilation)
+    full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in
+            zip(x.aval.shape[2:], strides, window, dilation, strict=True)]  # fmt: skip
+    pads = tuple((-low, goal - all_ + low) for (low, _), goal, all_ in
+                 zip(cut, wanted, full, strict=True))  # fmt: skip
+    groups = int(held.get("group", 1))
+    return site.build(
+        "ConvTranspose", x, w, strides=strides, pads=pads, dilation=dilation, groups=groups
+    )
+
+
+@imports("MaxPool", "MaxPool3D", "AvgPool", "AvgPool3D")
+def import_pool(site: Site, x: Node, *_: Value) -> Node:
+    rank = len(x.aval.shape) - 2
+    window = spatial(site.get("kernel_size"), rank)
+    strides = spatial(site.get("strides"), rank)
+    mode = mode_of(site.get("pad_mode", "VALID"))
+    pads = pads_of(site, mode, x.aval.shape[2:], window, strides, (1,) * rank)
+    if bool(site.attributes.get("ceil_mode", False)):
+        raise Refusal("its last window is cut off (ceil_mode); pad before it")
+    if site.op.startswith("Max"):
+        return site.build("MaxPool", x, window=window, strides=strides, pads=pads)
+    counted = bool(site.attributes.get("count_include_pad", False))
+    return site.build(
+        "AvgPool", x, window=window, strides=strides, pads=pads, count_padding=counted
+    )
+
+
+@imports("AdaptiveAvgPool2D")
+def import_adaptive_pool(site: Site, x: Node) -> Node:
+    """Means as products with matrices: a row holds the part of its elements."""
+    b, rank = site.build, len(x.aval.shape)
+    for axis, goal in zip((rank - 2, rank - 1), spatial(site.attributes["output_size"], 2),
+                          strict=True):  # fmt: skip
+        size = x.aval.shape[axis]
+        matrix = np.zeros((size, goal), x.aval.dtype)
+        for at in range(goal):
+            first, last = at * size // goal, -(-(at + 1) * size // goal)
+            matrix[first:last, at] = 1 / (last - first)
+        x = b.moved(b.matmul(b.moved(x, axis, rank - 1), b.constant(matrix)), rank - 1, axis)
+    return x
+
+
+@imports("BatchNorm")
+def import_batch_norm(
+    site: Site, x: Node, scale: Node, bias: Node, mean: Node, variance: Node, *_: Value
+) -> tuple[Node, ...]:
+    """With the running statistics."""
+    if site.flag("is_training"):
+        raise Refusal("it is in training mode; export the network after set_train(False)")
+    epsilon = float(site.get("epsilon", 1e-5))
+    epsilon = float(np.float32(epsilon).astype(str))
+    found = site.build("BatchNorm", x, scale, bias, mean, variance, axis=1, epsilon=epsilon)
+    return (found, scale, bias, mean, variance)
+
+
+@imports("LayerNorm")
+def import_layer_norm(
+    site: Site, x: Node, scale: Node, bias: Node, *_: Value
+) -> tuple[Node, None, None]:
+    b, rank = site.build, len(x.aval.shape)
+    begin, first = (int(site.get(n, -1)) for n in ("begin_norm_axis", "begin_params_axis"))
+    epsilon = float(np.float32(site.get("epsilon", 1e-7)).astype(str))
+    if axis_of(begin, rank) == axis_of(first, rank) == rank - 1:
+        return b("LayerNorm", x, scale, bias, epsilon=epsilon), None, None
+    axes = tuple(range(axis_of(begin, rank), rank))
+    normal = b("Standardize", x, axes=axes, epsilon=epsilon)
+    return b.add(b.mul(normal, scale), bias), None, None
+
+
+@imports("GroupNorm")
+def import_group_norm(
+    site: Site, x: Node, groups: Value, scale: Node, bias: Node, epsilon: Value
+) -> tuple[Node, None, None]:
+    b, shape = site.build, x.aval.shape
+    apart = b.reshape(x, (shape[0], int(groups), -(-x.aval.size // (shape[0] * int(groups)))))
+    small = float(np.float32(epsilon).astype(str))
+    normal = b.reshape(b("Standardize", apart, axes=(2,), epsilon=small), shape)
+    column = (shape[1], *(1,) * (len(shape) - 2))
+    return b.add(b.mul(normal, b.reshape(scale, column)), b.reshape(bias, column)), None, None
+
+
+@imports("ResizeNearestNeighborV2", "ResizeBilinearV2")
+def import_resize(
+    site: Site, x: Node, size: Value, corners: Value = False, centers: Value = False
+) -> Node:
+    """By the nearest elements, or by a matrix of weights, axis by axis."""
+    b, rank = site.build, len(x.aval.shape)
+    for axis, new in zip((rank - 2, rank - 1), sizes(site, size, "its size"), strict=True):
+        old = x.aval.shape[axis]
+        at = np.arange(new, dtype=np.float64)
+        if corners:
+            places = at * (old - 1) / max(new - 1, 1)
+        else:
+            places = (at + 0.5) * old / new - 0.5 if centers else at * old / new
+        if site.op.startswith("ResizeNearest"):
+            nearest = np.floor(places + 0.5) if corners else np.floor(places + 0.5 * bool(centers))
+            index = np.clip(nearest, 0, old - 1).astype(np.int64)
+            x = b("Gather", x, b.constant(index, INT64), axis=axis)
+            continue
+        places = np.clip(places, 0, old - 1)
+        below = np.floor(places).astype(np.int64)
+        matrix = np.zeros((old, new))
+        np.add.at(matrix, (below, np.arange(new)), 1 - (places - below))
+        np.add.at(matrix, (np.minimum(below + 1, old - 1), np.arange(new)), places - below)
+        part = b.constant(matrix.astype(x.aval.dtype))
+        x = b.moved(b.matmul(b.moved(x, axis, rank - 1), part), rank - 1, axis)
+    return x
+
+
+@imports("LSTM")
+def import_lstm(site: Site, x: Node, h: Node, c: Node, weights: Node) -> tuple[Value, ...]:
+    """One layer in one direction: its weights are one vector, gates input, forget, cell, output."""
+    b, held = site.build, site.attributes
+    if int(held["num_layers"]) != 1 or held["bidirectional"] or int(held.get("proj_size", 0)):
+        raise Refusal("an LSTM of several layers, both directions or a projection")
+    size, hidden = int(held["input_size"]), int(held["hidden_size"])
+    flat = b.reshape(weights, (weights.aval.size,))
+    ends = np.cumsum([0, 4 * hidden * size, 4 * hidden * hidden]).tolist()
+    w, r = (b.slice(flat, 0, ends[i], ends[i + 1]) for i in range(2))
+    of_row, of_state = b.reshape(w, (4 * hidden, size)), b.reshape(r, (4 * hidden, hidden))
+    rest = b.slice(flat, 0, ends[2], flat.aval.shape[0])
+    count = rest.aval.shape[0] // (4 * hidden)
+    rows = b("MatMul", x, of_row, transpose_a=False, transpose_b=True)
+    for i in range(count):
+        rows = b.add(rows, b.slice(rest, 0, 4 * hidden * i, 4 * hidden * (i + 1)))
+    start = [b.at(each, 0, 0) for each in (h, c)]
+    own = Parameter("weight", of_state.aval)
+    state = [Parameter(name, each.aval) for name, each in zip("hc", start, strict=True)]
+    row = Parameter("row", b.at(rows, 0, 0).aval)
+    whole_ = b.add(row, b("MatMul", state[0], own, transpose_a=False, transpose_b=True))
+    i, f, g, o = (b.slice(whole_, 1, n * hidden, (n + 1) * hidden) for n in range(4))
+    after = b.add(b.mul(b("Sigmoid", f), state[1]), b.mul(b("Sigmoid", i), b("Tanh", g)))
+    out = b.mul(b("Sigmoid", o), b("Tanh", after))
+    body = FuncGraph("lstm", (own, *state, row), (out, after, out), ("h", "c", "y"))
+    h_n, c_n, y = b.items("Scan", of_state, *start, rows, body=body, captured=1, carried=2,
+                          length=rows.aval.shape[0], reverse=False)  # fmt: skip
+    return y, b.unsqueeze(h_n, 0), b.unsqueeze(c_n, 0), None, None

@@ -1,0 +1,35 @@
+"""ONNX files become graphs; importing this fills the table of imports."""
+
+from fnckpt.ir.sources.onnx import (
+    control,
+    einsum,
+    elementwise,
+    image,
+    index,
+    network,
+    pool,
+    quantized,
+    recurrent,
+    reduction,
+    sequence,
+    shape,
+    signal,
+)
+from fnckpt.ir.sources.onnx.reading import source
+
+__all__ = [
+    "control",
+    "einsum",
+    "elementwise",
+    "image",
+    "index",
+    "network",
+    "pool",
+    "quantized",
+    "recurrent",
+    "reduction",
+    "sequence",
+    "shape",
+    "signal",
+    "source",
+]

@@ -1,0 +1,264 @@
+"""``load_graph``: what a file gives, what a hostile one gives, and the way there and back."""
+
+import io
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import fnckpt
+from fnckpt.importing.load import load_graph
+
+
+def net(params: dict[str, dict[str, jax.Array]], x: np.ndarray | jax.Array) -> jax.Array:
+    hidden = jax.nn.relu(x @ params["first"]["kernel"] + params["first"]["bias"])
+    return jax.nn.log_softmax(hidden @ params["last"]["kernel"])
+
+
+def weights() -> dict[str, dict[str, jax.Array]]:
+    keys = jax.random.split(jax.random.key(0), 3)
+    return {
+        "first": {"kernel": jax.random.normal(keys[0], (3, 8)), "bias": jnp.arange(8.0)},
+        "last": {"kernel": jax.random.normal(keys[1], (8, 2))},
+    }
+
+
+X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+
+
+def exported(tmp_path: Path) -> fnckpt.ExportResult:
+    return fnckpt.export(weights(), net, X, "ONNX", file_name=tmp_path / "net")
+
+
+def test_parameters_come_back_by_their_paths_and_are_all_there_is(tmp_path: Path) -> None:
+    params, apply_fn = load_graph(exported(tmp_path))
+    assert jax.tree.structure(params) == jax.tree.structure(weights())
+    np.testing.assert_allclose(apply_fn(params, X), net(weights(), X), rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_export_writes_the_same_number_of_nodes(tmp_path: Path) -> None:
+    first = exported(tmp_path)
+    params, apply_fn = load_graph(first)
+    again = fnckpt.export(params, apply_fn, X, "ONNX", file_name=tmp_path / "again")
+    assert again.nodes == first.nodes
+    assert [value.name for value in again.inputs] == [value.name for value in first.inputs]
+
+
+def test_gradients_are_those_of_the_original(tmp_path: Path) -> None:
+    loaded = load_graph(exported(tmp_path))
+
+    def loss(apply_fn):
+        return lambda params: apply_fn(params, X)[:, 0].sum()
+
+    found = jax.grad(loss(jax.jit(loaded.apply_fn)))(loaded.params)
+    wanted = jax.grad(loss(net))(weights())
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_mapped_over_a_batch(tmp_path: Path) -> None:
+    params, apply_fn = load_graph(exported(tmp_path))
+    many = np.stack([X, 2 * X])
+    found = jax.vmap(apply_fn, (None, 0))(params, many)
+    np.testing.assert_allclose(found[1], net(weights(), 2 * X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "open file", "path without a suffix"])
+def test_bytes_and_open_files_are_read_too(kind: str, tmp_path: Path) -> None:
+    content = exported(tmp_path).path.read_bytes()
+    other = tmp_path / "other"
+    other.write_bytes(content)
+    file = {"bytes": content, "open file": io.BytesIO(content)}.get(kind, other)
+    params, apply_fn = load_graph(file)
+    np.testing.assert_allclose(apply_fn(params, X), net(weights(), X), rtol=1e-5, atol=1e-6)
+
+
+def test_open_sizes_stay_open(tmp_path: Path) -> None:
+    batch = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b"), 3), np.float32)
+    file = fnckpt.export(weights(), net, batch, "ONNX", file_name=tmp_path / "net")
+    loaded = load_graph(file)
+    assert str(loaded.inputs[0]) == "x: float32[b,3]"
+    assert str(loaded.graph.outputs[0].aval) == "float32[b,2]"
+    for rows in (1, 4):
+        assert loaded.apply_fn(loaded.params, X[:rows]).shape == (rows, 2)
+    again = fnckpt.export(
+        loaded.params, loaded.apply_fn, batch, "ONNX", file_name=tmp_path / "again"
+    )
+    assert str(again.inputs[0]) == "x: float32[b,3]"
+
+
+def test_external_weights_are_views_of_the_mapped_file(tmp_path: Path) -> None:
+    wide = {"w": jnp.ones((64, 64))}
+    file = fnckpt.export(wide, lambda p, x: x @ p["w"], np.ones((1, 64), np.float32), "ONNX",
+                         file_name=tmp_path / "net", external_data=True)  # fmt: skip
+    params, _ = load_graph(file)
+    weight = params["w"]
+    assert isinstance(weight, np.ndarray)
+    assert not weight.flags.owndata
+    assert not weight.flags.writeable
+
+
+def test_it_shows_itself(tmp_path: Path) -> None:
+    loaded = load_graph(exported(tmp_path))
+    assert "x: float32[4,3]" in repr(loaded)
+    assert loaded.metadata["producer"] == "fnckpt"
+    assert "<svg" in loaded._repr_html_()
+
+
+# ------------------------------------------------------------------------------------ other files
+
+
+def model(nodes: list[onnx.NodeProto], *, inputs: dict[str, list], outputs: list[str],
+          arrays: dict[str, np.ndarray] | None = None, opset: int = 20) -> bytes:  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
+        [numpy_helper.from_array(value, name) for name, value in (arrays or {}).items()],
+    )
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.acme", 1)]
+    return helper.make_model(graph, opset_imports=opsets).SerializeToString()
+
+
+def test_every_operator_without_a_rule_is_named_at_once() -> None:
+    content = model(
+        [helper.make_node("Blur", ["x"], ["a"], name="one", domain="com.acme"),
+         helper.make_node("NonZero", ["a"], ["b"], name="two")],
+        inputs={"x": [2, 3]}, outputs=["b"],
+    )  # fmt: skip
+    with pytest.raises(fnckpt.UnsupportedError) as caught:
+        load_graph(content)
+    assert "com.acme.Blur: 'one'" in str(caught.value)
+    assert "NonZero: 'two'" in str(caught.value)
+    assert "depends on data" in str(caught.value)
+
+
+def test_a_shape_that_depends_on_data_is_refused_by_name() -> None:
+    content = model(
+        [helper.make_node("Cast", ["x"], ["n"], to=TensorProto.INT64, name="cast"),
+         helper.make_node("Reshape", ["x", "n"], ["y"], name="shaped")],
+        inputs={"x": [2]}, outputs=["y"],
+    )  # fmt: skip
+    loaded = load_graph(content)
+    with pytest.raises(fnckpt.UnsupportedError, match=r"Reshape: 'shaped'\n.*depends on data"):
+        jax.jit(loaded.apply_fn)({}, np.array([1.0, 2.0], np.float32))
+    assert loaded.apply_fn({}, np.array([1.0, 2.0], np.float32)).shape == (1, 2)
+
+
+def test_shapes_are_computed_from_those_of_the_inputs() -> None:
+    content = model(
+        [helper.make_node("Shape", ["x"], ["s"]),
+         helper.make_node("Gather", ["s", "zero"], ["b"]),
+         helper.make_node("Concat", ["b", "rest"], ["n"], axis=0),
+         helper.make_node("Reshape", ["x", "n"], ["y"])],
+        inputs={"x": ["batch", 2, 3]}, outputs=["y"],
+        arrays={"zero": np.array([0]), "rest": np.array([-1])},
+    )  # fmt: skip
+    loaded = load_graph(content)
+    assert loaded.params == {}
+    assert str(loaded.graph.outputs[0].aval) == "float32[batch,6]"
+    assert jax.jit(loaded.apply_fn)({}, np.ones((5, 2, 3), np.float32)).shape == (5, 6)
+
+
+def test_a_float_that_says_a_shape_is_no_parameter() -> None:
+    content = model(
+        [helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")],
+        inputs={"x": [1, 1, 2, 2]}, outputs=["y"],
+        arrays={"scales": np.array([1, 1, 2, 2], np.float32)},
+    )  # fmt: skip
+    params, apply_fn = load_graph(content)
+    assert params == {}
+    assert apply_fn(params, np.ones((1, 1, 2, 2), np.float32)).shape == (1, 1, 4, 4)
+
+
+HOSTILE = {
+    "a name that does not exist": (
+        [helper.make_node("Add", ["x", "nothing"], ["y"])], {}, "'nothing'.*nothing before"),
+    "a cycle": (
+        [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
+         helper.make_node("Relu", ["b"], ["y"])], {}, "cycle"),
+    "shapes that do not go together": (
+        [helper.make_node("MatMul", ["x", "x"], ["y"], name="m")], {}, "'m'.*do not go together"),
+    "a permutation that is none": (
+        [helper.make_node("Transpose", ["x"], ["y"], perm=[0, 0])], {}, "do not go together"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_makes_no_sense_is_a_format_error(what: str) -> None:
+    nodes, arrays, reason = HOSTILE[what]
+    content = model(nodes, inputs={"x": [2, 3]}, outputs=["y"], arrays=arrays)
+    with pytest.raises(fnckpt.FormatError, match=reason):
+        load_graph(content).apply_fn({}, np.ones((2, 3), np.float32))
+
+
+def test_a_result_of_any_size_is_refused_before_it_is_made() -> None:
+    content = model(
+        [helper.make_node("ConstantOfShape", ["n"], ["y"])],
+        inputs={"x": [1]}, outputs=["y"], arrays={"n": np.array([1 << 40])},
+    )  # fmt: skip
+    with pytest.raises(fnckpt.UnsupportedError, match="larger than"):
+        load_graph(content).apply_fn({}, np.ones(1, np.float32))
+
+
+def test_functions_that_double_again_and_again_are_refused() -> None:
+    functions = []
+    for level in range(40):
+        inner = "Relu" if level == 0 else f"f{level - 1}"
+        domain = "" if level == 0 else "com.acme"
+        nodes = [helper.make_node(inner, ["a"], ["b"], domain=domain),
+                 helper.make_node(inner, ["b"], ["c"], domain=domain)]  # fmt: skip
+        opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.acme", 1)]
+        functions.append(helper.make_function("com.acme", f"f{level}", ["a"], ["c"], nodes, opsets))
+    graph = helper.make_graph(
+        [helper.make_node("f39", ["x"], ["y"], domain="com.acme")], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.acme", 1)]
+    content = helper.make_model(graph, functions=functions, opset_imports=opsets)
+    with pytest.raises(fnckpt.FormatError, match="nodes"):
+        load_graph(content.SerializeToString())
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "missing"])
+def test_no_file_but_those_beside_the_model_is_opened(location: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(8))
+    tensor = TensorProto(name="w", dims=[2], data_type=TensorProto.FLOAT,
+                         data_location=TensorProto.EXTERNAL)  # fmt: skip
+    tensor.external_data.add(key="location", value=location)
+    content = onnx.ModelProto.FromString(
+        model([helper.make_node("Add", ["x", "w"], ["y"])], inputs={"x": [2]}, outputs=["y"])
+    )
+    content.graph.initializer.append(tensor)
+    (tmp_path / "inner").mkdir()
+    path = tmp_path / "inner" / "net.onnx"
+    path.write_bytes(content.SerializeToString())
+    with pytest.raises(fnckpt.FormatError, match=re.escape(repr(location))):
+        load_graph(path)
+
+
+@pytest.mark.parametrize("end", [0, 1, 7, 40, 200])
+def test_a_file_that_is_cut_off_is_a_format_error(end: int, tmp_path: Path) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(exported(tmp_path).path.read_bytes()[:end])
+    with pytest.raises(fnckpt.FormatError, match=r"cut\.onnx"):
+        load_graph(path)
+
+
+def test_what_has_64_bits_is_told_where_jax_has_32(tmp_path: Path) -> None:
+    content = onnx.ModelProto.FromString(
+        model([helper.make_node("Add", ["x", "x"], ["y"])], inputs={"x": [2]}, outputs=["y"])
+    )
+    for value in (*content.graph.input, *content.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    with pytest.warns(UserWarning, match="x is float32 for float64"):
+        loaded = load_graph(content.SerializeToString())
+    assert "narrowed" in repr(loaded)
+    assert loaded.apply_fn({}, np.ones(2)).dtype == np.float32

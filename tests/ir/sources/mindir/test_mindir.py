@@ -1,0 +1,91 @@
+"""MindIR files of MindSpore's own, and of ours, as functions of JAX."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import fnckpt
+from fnckpt.importing.load import load_graph
+from tests.importing.test_load import X, net, weights
+
+NAMES = (
+    *("dense", "conv", "conv_transpose", "batch_norm", "layer_norm", "group_norm", "max_pool"),
+    *("avg_pool", "adaptive", "gelu", "prelu", "embedding", "upsample", "padding", "lstm", "gru"),
+    *("attention", "encoder", "loss", "choosing"),
+)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of what MindSpore exported; in a process of its own."""
+    pytest.importorskip("mindspore")
+    folder = tmp_path_factory.mktemp("cells")
+    script = Path(__file__).with_name("cells.py")
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*64 bits are not enabled")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cell_of_mindspore_computes_the_same(name: str, cells: Path) -> None:
+    inputs, wanted = pickle.loads((cells / f"{name}.pkl").read_bytes())
+    params, apply_fn = load_graph(cells / f"{name}.mindir")
+    found = jax.tree.leaves(jax.jit(apply_fn)(params, *inputs))
+    for a, b in zip(found, wanted, strict=False):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mindspore", ["2.3", "2.0"])
+def test_files_of_ours_give_back_the_parameters(mindspore: str, tmp_path: Path) -> None:
+    file = fnckpt.export(
+        weights(), net, X, "MINDIR", file_name=tmp_path / "net", mindspore=mindspore
+    )
+    params, apply_fn = load_graph(file)
+    assert jax.tree.structure(params) == jax.tree.structure(weights())
+    np.testing.assert_allclose(apply_fn(params, X), net(weights(), X), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_beside_the_graph_are_read(tmp_path: Path) -> None:
+    wide = {"w": np.ones((64, 64), np.float32)}
+    x = np.ones((1, 64), np.float32)
+    file = fnckpt.export(wide, lambda p, x: x @ p["w"], x, "MINDIR",
+                         file_name=tmp_path / "net", external_data=True)  # fmt: skip
+    params, apply_fn = load_graph(file)
+    np.testing.assert_allclose(apply_fn(params, x), np.full((1, 64), 64))
+
+
+def test_a_loop_and_a_branch_come_back(tmp_path: Path) -> None:
+    def looped(_: object, x: jax.Array | np.ndarray) -> jax.Array:
+        doubled = jax.lax.while_loop(lambda y: y.sum() < 50, lambda y: y * 2, x)
+        return jax.lax.cond(x[0] > 0, lambda y: y + 1, lambda y: y - 1, doubled)
+
+    x = np.array([1.0, 2.0], np.float32)
+    file = fnckpt.export({}, looped, x, "MINDIR", file_name=tmp_path / "net")
+    params, apply_fn = load_graph(file)
+    for given in (x, np.array([-1.0, 2.0], np.float32)):
+        np.testing.assert_allclose(jax.jit(apply_fn)(params, given), looped(None, given))
+
+
+def test_a_primitive_without_a_rule_is_named(tmp_path: Path) -> None:
+    from fnckpt.proto.mind_ir_pb2 import ModelProto
+
+    file = fnckpt.export(weights(), net, X, "MINDIR", file_name=tmp_path / "net")
+    model = ModelProto.FromString(file.path.read_bytes())
+    model.primitives[0].op_type = "Blur"
+    with pytest.raises(fnckpt.UnsupportedError, match="Blur: "):
+        load_graph(model.SerializeToString())
+
+
+@pytest.mark.parametrize("end", [0, 1, 7, 40])
+def test_a_file_that_is_cut_off_is_a_format_error(end: int, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mindir"
+    file = fnckpt.export(weights(), net, X, "MINDIR", file_name=tmp_path / "net")
+    path.write_bytes(file.path.read_bytes()[:end])
+    with pytest.raises(fnckpt.FormatError, match=r"cut\.mindir"):
+        load_graph(path)
