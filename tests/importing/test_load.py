@@ -110,6 +110,18 @@ def test_it_shows_itself(tmp_path: Path) -> None:
     assert "<svg" in loaded._repr_html_()
 
 
+def test_indices_that_a_file_of_ours_counts_from_the_end_are_right(tmp_path: Path) -> None:
+    places = np.array([-4, 0, 1, -6, 9], np.int32)
+    table = np.arange(15, dtype=np.float32).reshape(5, 3)
+
+    def rows(_: object, x: jax.Array | np.ndarray, at: jax.Array | np.ndarray) -> jax.Array:
+        return jnp.asarray(x)[at]
+
+    file = fnckpt.export({}, rows, (table, places), "ONNX", file_name=tmp_path / "rows")
+    params, apply_fn = load_graph(file)
+    np.testing.assert_array_equal(apply_fn(params, table, places), rows(None, table, places))
+
+
 # ------------------------------------------------------------------------------------ other files
 
 

@@ -59,7 +59,8 @@ def decoded(attribute: AttributeProto, source: str, depth: int = 0) -> Any:
     if kind in (A.TENSORS, A.TENSOR):
         tensors = [attribute.t] if kind == A.TENSOR else list(attribute.tensors)
         found = [
-            array_of(each, source) if each.raw_data else dtype_of(each, source) for each in tensors
+            array_of(each, source) if each.raw_data or 0 in each.dims else dtype_of(each, source)
+            for each in tensors
         ]
         return found[0] if len(found) == 1 else tuple(found)
     if kind in INTEGERS:

@@ -21,8 +21,9 @@ def inside(site: Site, indices: Node, size: int) -> Node:
             return b.constant(np.where(value < 0, value + size, value), value.dtype)
         if not (value < 0).any():
             return indices
-    if site.ours or indices.aval.dtype.kind == "u":
-        return uncast(indices)
+    if indices.aval.dtype.kind == "u" or (site.ours and site.node.op_type != "Gather"):
+        return uncast(indices)  # ours counts from the end in Gather alone: passes/lookups.py
+    indices = uncast(indices)
     return b.where(b.compare("Less", indices, 0), b.add(indices, _size(b, size, indices)), indices)
 
 
