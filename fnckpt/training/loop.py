@@ -310,7 +310,7 @@ class _Training:
             batches = self.feed.batches(
                 self.epoch, skip=self.step, position=self.position, stop=stop
             )
-            if stop():
+            if self.step and stop():
                 return
             if self.step:  # reading over what was trained on is no training
                 self.zero = self.clock() - self.last_save
