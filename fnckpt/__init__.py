@@ -14,39 +14,68 @@ if TYPE_CHECKING:
     from fnckpt.checkpoints.named_arrays import Arrays
     from fnckpt.checkpoints.orbax_handler import CkptRestore, CkptSave
     from fnckpt.checkpoints.pytree import differences, load_checkpoint, save_checkpoint
-    from fnckpt.errors import CheckpointMismatch, FnckptError, FormatError, UnsupportedError
-    from fnckpt.exporting.export import ExportResult, export
+    from fnckpt.decoders.export import DecoderResult, export_decoder
+    from fnckpt.decoders.generating import generate
+    from fnckpt.errors import (
+        CheckpointMismatch,
+        FnckptError,
+        FormatError,
+        UnsupportedError,
+        VerificationError,
+    )
+    from fnckpt.exporting.export import export
     from fnckpt.exporting.narrowing import greatest_error
+    from fnckpt.exporting.quantizing.measured import Quantized
+    from fnckpt.exporting.quantizing.options import Calibration, Quantization
+    from fnckpt.exporting.result import ExportResult
     from fnckpt.exporting.run import run
+    from fnckpt.exporting.verify import Verified
     from fnckpt.ir.passes.pipeline import PASSES
     from fnckpt.training.history import History
     from fnckpt.training.loop import TrainResult, train
     from fnckpt.training.policy import CheckpointPolicy
     from fnckpt.training.result import Best
+    from fnckpt.training.saving.listing import best_checkpoint, checkpoints, latest_checkpoint
+    from fnckpt.training.stopping import STOP, EarlyStopping, StopTraining
 
     __version__: str
+else:
+    import fnckpt.checkpoints as checkpoints  # a package, which can be called
 
 # Where each name lives; a module is imported when its name is first asked for.
 _HOMES = {
     "Arrays": "checkpoints.named_arrays",
     "Best": "training.result",
     "CONV_TRANSPOSE": "checkpoints.mindspore_names",
+    "Calibration": "exporting.quantizing.options",
     "CheckpointMismatch": "errors",
     "CheckpointPolicy": "training.policy",
     "CkptRestore": "checkpoints.orbax_handler",
     "CkptSave": "checkpoints.orbax_handler",
-    "ExportResult": "exporting.export",
+    "DecoderResult": "decoders.export",
+    "EarlyStopping": "training.stopping",
+    "ExportResult": "exporting.result",
     "FnckptError": "errors",
     "FormatError": "errors",
     "History": "training.history",
     "PASSES": "ir.passes.pipeline",
+    "Quantization": "exporting.quantizing.options",
+    "Quantized": "exporting.quantizing.measured",
+    "STOP": "training.stopping",
+    "StopTraining": "training.stopping",
     "TrainResult": "training.result",
     "UnsupportedError": "errors",
+    "VerificationError": "errors",
+    "Verified": "exporting.verify",
+    "best_checkpoint": "training.saving.listing",
     "convert": "checkpoints.convert",
     "differences": "checkpoints.pytree",
     "export": "exporting.export",
+    "export_decoder": "decoders.export",
     "from_mindspore": "checkpoints.mindspore_names",
+    "generate": "decoders.generating",
     "greatest_error": "exporting.narrowing",
+    "latest_checkpoint": "training.saving.listing",
     "load_checkpoint": "checkpoints.pytree",
     "mindspore_names": "checkpoints.mindspore_names",
     "run": "exporting.run",
@@ -58,24 +87,38 @@ _HOMES = {
 __all__ = [
     "CONV_TRANSPOSE",
     "PASSES",
+    "STOP",
     "Arrays",
     "Best",
+    "Calibration",
     "CheckpointMismatch",
     "CheckpointPolicy",
     "CkptRestore",
     "CkptSave",
+    "DecoderResult",
+    "EarlyStopping",
     "ExportResult",
     "FnckptError",
     "FormatError",
     "History",
+    "Quantization",
+    "Quantized",
+    "StopTraining",
     "TrainResult",
     "UnsupportedError",
+    "VerificationError",
+    "Verified",
     "__version__",
+    "best_checkpoint",
+    "checkpoints",
     "convert",
     "differences",
     "export",
+    "export_decoder",
     "from_mindspore",
+    "generate",
     "greatest_error",
+    "latest_checkpoint",
     "load_checkpoint",
     "mindspore_names",
     "run",

@@ -18,11 +18,14 @@ import optax
 from flax.training.train_state import TrainState
 
 from fnckpt.checkpoints.pytree import load_checkpoint
-from fnckpt.exporting.export import ExportResult, export
-from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.exporting.export import export
+from fnckpt.exporting.result import ExportResult
+from fnckpt.exporting.runtimes import RUNTIMES, is_installed
+from fnckpt.extras import require
 from fnckpt.training.loop import TrainResult, train
 from fnckpt.training.policy import CheckpointPolicy
 
+NOT_INSTALLED = "not installed"
 BATCH = 64
 HELD_OUT = 360
 
@@ -56,6 +59,7 @@ class State(TrainState):
 
 def digits() -> tuple[Batch, Batch]:
     """The images ``[N, 8, 8, 1]`` in 0..1 with their labels: 1,437 to train on, 360 held out."""
+    require("sklearn", "the data of handwritten digits")
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -175,7 +179,7 @@ def _judged(
     runtime, run = RUNTIMES[exported.file_format]
     about = (exported.path.name, exported.bytes, exported.nodes)
     if not is_installed(exported.file_format):
-        return Row(*about, f"needs {EXTRAS[exported.file_format]}", None, None)
+        return Row(*about, NOT_INSTALLED, None, None)
     (found,) = run(exported, [images])
     accuracy = float((found.argmax(-1) == labels).mean())
     return Row(*about, runtime, accuracy, float(np.abs(found - expected).max()))

@@ -2,6 +2,7 @@
 
 FnckptError
 ├── UnsupportedError    (NotImplementedError)  export: what the target cannot say
+├── VerificationError   (RuntimeError)         export: the file computes another result
 ├── FormatError         (ValueError)           a file: damaged or foreign
 └── CheckpointMismatch  (ValueError)           a checkpoint: does not fit the tree
 
@@ -17,6 +18,10 @@ class UnsupportedError(FnckptError, NotImplementedError):
     """A function cannot be exported; the message lists every place, and no file was written."""
 
 
+class VerificationError(FnckptError, RuntimeError):
+    """A runtime computes another result of an exported file than JAX; no file was written."""
+
+
 class FormatError(FnckptError, ValueError):
     """A file is damaged or is no file of its format; the message says where."""
 
@@ -25,5 +30,11 @@ class CheckpointMismatch(FnckptError, ValueError):
     """A checkpoint does not fit the tree it is loaded into; the message names every leaf."""
 
 
-for _error in (FnckptError, UnsupportedError, FormatError, CheckpointMismatch):
+for _error in (
+    FnckptError,
+    UnsupportedError,
+    VerificationError,
+    FormatError,
+    CheckpointMismatch,
+):
     _error.__module__ = "fnckpt"  # tracebacks show the name that users import

@@ -18,6 +18,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from fnckpt.ir.border import NO_COMPLEX, Border
+
 Attr: TypeAlias = (
     "bool | int | float | complex | str | np.dtype | FuncGraph | tuple[Attr, ...] | None"
 )
@@ -59,10 +61,12 @@ class Origin:
     Attributes:
       scope: the path of modules that made it, ``Encoder/LayerNorm_0``; empty when there is none.
       line: called for the user's own source line, ``file:line in function: text``.
+      primitive: JAX's name of the operation, ``dot_general``; empty when there is none.
     """
 
     scope: str = ""
     line: Callable[[], str] = _not_recorded
+    primitive: str = ""
 
 
 NOWHERE = Origin()
@@ -126,12 +130,16 @@ class FuncGraph:
       inputs: the parameters that a caller gives, unused ones too.
       outputs: the results in order; one node may stand twice, and may be an input.
       output_names: one name for each output.
+      left_out: the effects that no output depends on, as ``primitive: line``, which are not here.
+      border: which inputs, outputs and weights stand for complex values.
     """
 
     name: str
     inputs: tuple[Parameter, ...]
     outputs: tuple[Node, ...]
     output_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    border: Border = NO_COMPLEX
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, each after what it uses."""
@@ -199,6 +207,11 @@ def graphs_of(node: Node) -> tuple[FuncGraph, ...]:
 HOLDS_GRAPHS = frozenset({"Cond", "Scan", "While"})
 
 Change = Callable[[FuncGraph], FuncGraph]
+
+
+def nodes_inside(node: Node) -> list[Node]:
+    """The node, and every node of the graphs that it holds."""
+    return [node, *(inner for graph in graphs_of(node) for inner in graph.every_node())]
 
 
 def with_graphs(node: Node, change: Change) -> Node:

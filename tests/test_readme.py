@@ -1,4 +1,4 @@
-"""What the README says to do works: its Python, then its commands, in an empty directory."""
+"""What the READMEs say to do works: its Python, then its commands, in an empty directory."""
 
 import re
 import shlex
@@ -10,24 +10,27 @@ import pytest
 from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+READMES = ("README.md", "README.zh.md")
 WRITTEN = {
     *("net-graph.meta", "net-4_20.ckpt", "net-5_10.ckpt", "net-5_20.ckpt"),
     *("net.onnx", "net.mindir", "net.air", "net.onnx.html"),
 }
 
 
+@pytest.mark.parametrize("name", READMES)
 def test_a_newcomer_trains_resumes_exports_looks_and_runs(
+    name: str,
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for block in Document.parse(str(root / "README.md"), PythonCodeBlockParser()).examples():
+    for block in Document.parse(str(root / name), PythonCodeBlockParser()).examples():
         block.evaluate()
     said = capsys.readouterr().out
     assert [f for f in ("ONNX", "MINDIR", "AIR") if f"format     {f}" not in said] == []
-    commands = re.findall(r"^fnckpt (.*)$", (root / "README.md").read_text(), re.MULTILINE)
+    commands = re.findall(r"^fnckpt (.*)$", (root / name).read_text(), re.MULTILINE)
     outputs = [printed(command) for command in commands]
     assert "params.w" in outputs[0]
     assert all("output" in output for output in outputs[2:])
@@ -40,6 +43,7 @@ def printed(command: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def test_every_link_of_the_readme_leads_somewhere(root: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", (root / "README.md").read_text())
+@pytest.mark.parametrize("name", READMES)
+def test_every_link_of_the_readme_leads_somewhere(name: str, root: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (root / name).read_text())
     assert [link for link in links if not (root / link).exists()] == []

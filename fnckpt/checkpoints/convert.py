@@ -11,6 +11,7 @@ import numpy as np
 from fnckpt.checkpoints.pytree import load_checkpoint, write_leaves
 from fnckpt.checkpoints.storable import check_leaves
 from fnckpt.errors import UnsupportedError
+from fnckpt.visible import visible
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -113,7 +114,7 @@ def convert(source: str | os.PathLike[str], destination: str | os.PathLike[str])
     origin, target = format_of(source), format_of(destination)
     arrays = origin.read(source)
     faults = [
-        f"  {name}: {array.dtype} {array.shape}"
+        f"  {visible(name)}: {array.dtype} {array.shape}"
         for name, array in arrays.items()
         if not target.holds(array)
     ]

@@ -3,6 +3,11 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
+
+_lock = Lock()
+_inside = 0  # how many blocks run, in all threads: the collector has one switch for all of them
+_enabled = False  # whether the first of them found it on
 
 
 @contextmanager
@@ -18,10 +23,16 @@ def uncollected() -> Iterator[None]:
     >>> gc.isenabled()
     True
     """
-    enabled = gc.isenabled()
-    gc.disable()
+    global _inside, _enabled
+    with _lock:
+        if not _inside:
+            _enabled = gc.isenabled()
+            gc.disable()
+        _inside += 1
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        with _lock:
+            _inside -= 1
+            if not _inside and _enabled:
+                gc.enable()

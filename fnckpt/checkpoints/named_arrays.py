@@ -6,7 +6,10 @@ from itertools import groupby
 
 import numpy as np
 
+from fnckpt.visible import visible
+
 MOST_ROWS = 40  # of a repr
+MOST_DEPTH = 32  # of branches within branches
 MOST_READ = 1 << 26  # elements that a display reads for their norms
 
 
@@ -21,7 +24,7 @@ class Arrays(dict[str, np.ndarray]):
 
     def __repr__(self) -> str:
         """A line an array; of many the first."""
-        rows = [(name, *facts) for name, facts in _facts(self).items()][:MOST_ROWS]
+        rows = [(visible(name), *facts) for name, facts in _facts(self).items()][:MOST_ROWS]
         wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  " + "  ".join(cell.ljust(n) for cell, n in zip(row, wide, strict=True)).rstrip()
@@ -32,7 +35,7 @@ class Arrays(dict[str, np.ndarray]):
 
     def _repr_html_(self) -> str:
         """The tree of names; a branch opens."""
-        rows = {tuple(name.split(".")): facts for name, facts in _facts(self).items()}
+        rows = {tuple(name.split(".", MOST_DEPTH)): facts for name, facts in _facts(self).items()}
         return f"<div><b>{_title(self)}</b>{_branches(rows, self, (), opened=True)}</div>"
 
 
@@ -73,7 +76,7 @@ def _branches(
     parts = [f"<table>{cells}</table>"] if leaves else []
     for name, group in groupby(sorted(inner), key=lambda key: key[len(path)]):
         held = [arrays[".".join(key)].nbytes for key in group]
-        told = f"{escape(name)} <small>{len(held)}, {sum(held):,} bytes</small>"
+        told = f"{escape(visible(name))} <small>{len(held)}, {sum(held):,} bytes</small>"
         branch = _branches({k: rows[k] for k in inner}, arrays, (*path, name))
         parts.append(
             f"<details{' open' * opened} style='margin-left:1em'><summary>{told}</summary>{branch}"
@@ -83,5 +86,5 @@ def _branches(
 
 
 def _row(cells: Sequence[str]) -> str:
-    inner = "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in cells)
+    inner = "".join(f"<td style='text-align:left'>{escape(visible(cell))}</td>" for cell in cells)
     return f"<tr>{inner}</tr>"

@@ -1,29 +1,33 @@
 """A pytree as named leaves in a ``.ckpt`` file, and back."""
 
+import errno
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import jax
 import numpy as np
 
-from fnckpt.checkpoints.formats import ckpt
+from fnckpt.checkpoints import differing
+from fnckpt.checkpoints.differing import RESERVED, Differences
+from fnckpt.checkpoints.formats import ckpt, safetensors
 from fnckpt.checkpoints.formats.ckpt_index import Found
 from fnckpt.checkpoints.garbage_collection import uncollected
 from fnckpt.checkpoints.leaf_names import leaves
 from fnckpt.checkpoints.named_arrays import Arrays
-from fnckpt.checkpoints.restoring import Wanted, wanted
+from fnckpt.checkpoints.restoring import Wanted, is_key, wanted
+from fnckpt.checkpoints.selection import Patterns, Selection, selection
 from fnckpt.checkpoints.storable import check_leaves, host
 from fnckpt.errors import CheckpointMismatch
+from fnckpt.extras import require
 from fnckpt.files import replacing
 
-_MOST_GUESSES = 10_000  # pairs of names compared to suggest close ones, at 20 µs each
+__all__ = ["RESERVED", "Differences", "differences", "load_checkpoint", "save_checkpoint"]
 
-RESERVED = "fnckpt."  # begins the names of what train saves beside the state; no tree misses it
+SAFETENSORS = ".safetensors"
 
 Tree = TypeVar("Tree")
 
@@ -39,7 +43,7 @@ def save_checkpoint(
     portable: bool = True,
     enc_key: bytes | None = None,
 ) -> Path:
-    """Write the leaves of ``tree`` to the ``.ckpt`` file ``path``, which is whole or as it was.
+    """Write the leaves of ``tree`` to the file ``path``, which is whole or as it was.
 
     Arrays are written straight from their memory, one after the other. A Python bool, int or
     float becomes a tensor of rank 0 (Bool, Int64, Float64); a PRNG key array its ``key_data``
@@ -47,7 +51,8 @@ def save_checkpoint(
 
     Args:
       tree: any pytree of jax or NumPy arrays, Python scalars and texts.
-      path: the file; MindSpore loads only names that end in ``.ckpt``. Its directory exists.
+      path: the file; ``.safetensors`` says that format, anything else is a ``.ckpt`` (MindSpore
+        loads only names that end so). Its directory exists.
       crc: end the file with MindSpore's CRC-32, which loading verifies.
       portable: refuse what the real ``mindspore.load_checkpoint`` cannot read: complex, float8,
         int4 and the like. False writes them for fnckpt alone; MindSpore refuses such a file.
@@ -60,7 +65,8 @@ def save_checkpoint(
     Raises:
       TypeError: leaves that no ``.ckpt`` holds, all of them named; also global arrays of which
         this process sees only a part.
-      ValueError: leaves share a name; there is no leaf; ``crc`` with ``enc_key``.
+      ValueError: leaves share a name; there is no leaf; ``crc`` with ``enc_key``; one of them for
+        ``.safetensors``.
       OSError: the file cannot be written.
 
     Examples:
@@ -75,6 +81,13 @@ def save_checkpoint(
     if not named:
         raise ValueError(f"{path}: the tree has no leaf; MindSpore refuses an empty checkpoint")
     check_leaves(named, where=str(path), portable=portable)
+    if path.suffix == SAFETENSORS:
+        if crc or enc_key is not None:
+            raise ValueError(
+                f"{path}: the format {SAFETENSORS} has no CRC and no encryption; leave out "
+                f"{'crc' if crc else 'enc_key'}"
+            )
+        return _write_safetensors(named, path)
     return write_leaves(
         ((name, host(leaf)) for name, leaf in named), path, crc=crc, enc_key=enc_key
     )
@@ -96,6 +109,7 @@ def write_leaves(
         if enc_key is None:
             ckpt.write(file, named, crc=crc)
         else:
+            require("cryptography", "an encrypted checkpoint")
             from fnckpt.checkpoints.formats.encryption import Encrypting
 
             encrypting = Encrypting(file, enc_key)
@@ -104,33 +118,35 @@ def write_leaves(
     return path
 
 
-# ---------------------------------------------------------------------------------------- loading
+def check_safetensors(named: Iterable[tuple[str, Any]], where: str) -> None:
+    """Refuse checked leaves that ``.safetensors`` cannot hold; nothing is copied from a device.
 
-
-@dataclass(frozen=True)
-class Differences:
-    """How a checkpoint and a tree differ; false when they do not.
-
-    Attributes:
-      missing: names of the tree that the file lacks, each with the closest names of the file.
-      extra: names of the file that the tree lacks.
-      unlike: name -> what is expected and what was found, where shape or dtype differ.
+    Raises:
+      TypeError: naming all of them.
     """
+    faults = [
+        f"  {name}: the format has no {leaf.dtype}"
+        for name, leaf in named
+        if isinstance(leaf, jax.Array | np.ndarray | np.generic)
+        and not (isinstance(leaf, jax.Array) and is_key(leaf))
+        and not safetensors.has(np.dtype(leaf.dtype))
+    ]
+    if faults:
+        told = f"{where}: leaves that {SAFETENSORS} cannot hold; convert them, or use .ckpt:"
+        raise TypeError("\n".join([told, *faults]))
 
-    missing: dict[str, list[str]]
-    extra: list[str]
-    unlike: dict[str, str]
 
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.extra or self.unlike)
+def _write_safetensors(named: list[tuple[str, Any]], path: Path) -> Path:
+    check_safetensors(named, str(path))
+    arrays = ((name, host(leaf)) for name, leaf in named)
+    native = {
+        name: a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")) for name, a in arrays
+    }
+    safetensors.write(native, path)
+    return path
 
-    def __str__(self) -> str:
-        lines = [f"  {name}: {text}" for name, text in self.unlike.items()]
-        for name, close in self.missing.items():
-            hint = f"; close: {', '.join(close)}" if close else ""
-            lines.append(f"  {name}: missing in the file{hint}")
-        lines.extend(f"  {name}: in the file, not in the tree" for name in self.extra)
-        return "\n".join(lines)
+
+# ---------------------------------------------------------------------------------------- loading
 
 
 @overload
@@ -138,6 +154,9 @@ def load_checkpoint(
     path: str | os.PathLike[str],
     like: Tree,
     *,
+    part: str | None = ...,
+    only: Patterns = ...,
+    skip: Patterns = ...,
     strict: bool = ...,
     mmap: bool = ...,
     verify: bool = ...,
@@ -150,6 +169,9 @@ def load_checkpoint(
     path: str | os.PathLike[str],
     like: None = None,
     *,
+    part: str | None = ...,
+    only: Patterns = ...,
+    skip: Patterns = ...,
     strict: bool = ...,
     mmap: bool = ...,
     verify: bool = ...,
@@ -161,23 +183,33 @@ def load_checkpoint(
     path: str | os.PathLike[str],
     like: Tree | None = None,
     *,
+    part: str | None = None,
+    only: Patterns = None,
+    skip: Patterns = None,
     strict: bool = True,
     mmap: bool = False,
     verify: bool = True,
     dec_key: bytes | None = None,
 ) -> Tree | Arrays:
-    """The tensors of the ``.ckpt`` file ``path``, as written by ``save_checkpoint`` or MindSpore.
+    """The tensors of the file ``path``, as written by ``save_checkpoint``, ``train`` or MindSpore.
 
     Args:
-      path: the file.
+      path: a ``.ckpt`` or ``.safetensors`` file.
       like: None, or a pytree that says what is expected. Each leaf comes back as its kind: a jax
         array (or ``jax.ShapeDtypeStruct``) with its sharding and weak type, a PRNG key array, a
         NumPy array, a Python scalar or text. Names, shapes and dtypes must agree.
+      part: the name of a branch, such as ``"params"``: it is loaded as if it were the whole file.
+        ``like`` is then the part, and the names that come back are those within it.
+      only: a name or pattern, or several: nothing else is read, and where ``like`` has other leaves
+        they come back as they are. ``*`` stands for any characters, ``?`` for one; a pattern
+        that matches a branch takes all of it.
+      skip: the same for what is left out.
       strict: raise on any difference. False loads what fits, keeps the leaves of ``like`` where
         nothing does, and tells the differences in a UserWarning; ``differences`` returns them.
       mmap: NumPy leaves are read-only views of the file, fetched when they are looked at; the
-        file must not be truncated in place while they live. Texts are read at once, and
-        tensors over 512 MiB of files that MindSpore wrote.
+        file must not be truncated in place while they live, by anybody: to look at what is gone
+        ends the process (SIGBUS), and what is overwritten changes in the arrays. Without it all
+        is read. Texts are read at once, and tensors over 512 MiB of files that MindSpore wrote.
       verify: compare the CRC-32 where the file has one (with ``mmap`` that reads the whole file).
       dec_key: of a file that is encrypted in mode AES-GCM; it is decrypted into memory.
 
@@ -187,37 +219,88 @@ def load_checkpoint(
       pytree of the structure of ``like``.
 
     Raises:
-      FormatError: the file is damaged or no ``.ckpt``; names the byte and the tensor.
-      CheckpointMismatch: it does not fit ``like``; names every leaf.
-      OSError: it cannot be read.
+      FormatError: the file is damaged or of another format; names the byte and the tensor.
+      CheckpointMismatch: it does not fit ``like``: says how many leaves differ, the first ten, and
+        how to load what fits (``differences`` returns all). It has no such part; a pattern
+        matches nothing.
+      OSError: it cannot be read; it is a directory.
 
     Examples:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as directory:
-      ...     path = save_checkpoint({"params": {"w": np.ones(2)}}, f"{directory}/a.ckpt")
-      ...     load_checkpoint(path)
+      ...     tree = {"params": {"w": np.ones(2)}, "step": 7}
+      ...     path = save_checkpoint(tree, f"{directory}/a.ckpt")
+      ...     load_checkpoint(path, part="params")
       1 array, 16 bytes
-        params.w  float64[2]  16 bytes  norm 1.414
+        w  float64[2]  16 bytes  norm 1.414
     """
-    with ckpt.opened(path, verify=verify, key=dec_key) as file:
+    chosen = selection(part, only, skip)
+    with _opened(path, verify=verify, key=dec_key, mapped=mmap) as file:
         read = file.view if mmap else file.array
+        entries = _chosen(file.entries, chosen, like, os.fspath(path))
         if like is None:
-            return Arrays({name: read(entry) for name, entry in file.entries.items()})
+            return Arrays({name: read(entry) for name, entry in entries.items()})
         expected = _expected(like)
-        found = _differences(file.entries, expected)
+        asked = [(name, target) for name, target in expected if chosen.takes(name)]
+        found = differing.between(entries, asked)
         if found and strict:
-            raise CheckpointMismatch(_told(path, found, "load with strict=False to keep the rest"))
+            ways = differing.ways_out(path, entries, asked, found)
+            raise CheckpointMismatch(differing.told(path, found, ways))
         if found:
-            warnings.warn(_told(path, found, "the rest was loaded"), UserWarning, stacklevel=2)
-        restored = _restored(path, file.entries, expected, found, read)
+            text = differing.told(path, found, ["The rest was loaded."])
+            warnings.warn(text, UserWarning, stacklevel=2)
+        loaded = {name for name, _ in asked} - found.missing.keys() - found.unlike.keys()
+        restored = _restored(path, entries, expected, loaded, read)
         return jax.tree.unflatten(jax.tree.structure(like), restored)
 
 
 def differences(path: str | os.PathLike[str], like: object) -> Differences:
     """How the file ``path`` differs from the pytree ``like``; only headers are read."""
     expected = _expected(like)
-    with ckpt.opened(path, verify=False) as file:
-        return _differences(file.entries, expected)
+    with _opened(path, verify=False, mapped=False) as file:
+        return differing.between(file.entries, expected)
+
+
+def _opened(
+    path: str | os.PathLike[str], *, verify: bool, mapped: bool, key: bytes | None = None
+) -> AbstractContextManager[ckpt.Contents]:
+    """The file ``path``, of either format, indexed."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, _told_of_directory(path))
+    if path.suffix != SAFETENSORS:
+        return ckpt.opened(path, verify=verify, key=key, mapped=mapped)
+    if key is not None:
+        raise ValueError(f"{path}: the format {SAFETENSORS} has no encryption; leave out dec_key")
+    return nullcontext(
+        ckpt.Contents({**safetensors.read(path)}, memoryview(b""), str(path), None, 0)
+    )
+
+
+def _told_of_directory(path: Path) -> str:
+    files = sorted(each.name for each in path.iterdir() if each.suffix in (".ckpt", SAFETENSORS))
+    if files:
+        some = f"checkpoints {files[0]}, ..." if len(files) > 1 else f"checkpoint {files[0]}"
+        return (
+            f"{path}: is a directory, with the {some}; give a file, "
+            f"or fnckpt.latest_checkpoint({str(path)!r})"
+        )
+    return (
+        f"{path}: is a directory, and has no checkpoint file; where Orbax wrote it, "
+        "fnckpt.convert makes it a file"
+    )
+
+
+def _chosen(
+    held: Mapping[str, Found], chosen: Selection, like: object, source: str
+) -> Mapping[str, Found]:
+    """The entries that are asked for, by their names in the tree."""
+    if chosen == Selection():
+        return held
+    inner = Selection(chosen.part).of(held, source)
+    names = set(inner) if like is None else {*inner, *(name for name, _ in leaves(like))}
+    chosen.check(names, source)
+    return {name: entry for name, entry in inner.items() if chosen.takes(name)}
 
 
 def _expected(like: Any) -> list[tuple[str, Wanted]]:
@@ -227,13 +310,13 @@ def _expected(like: Any) -> list[tuple[str, Wanted]]:
 
 def _restored(
     path: str | os.PathLike[str],
-    entries: dict[str, Found],
+    entries: Mapping[str, Found],
     expected: list[tuple[str, Wanted]],
-    found: Differences,
+    loaded: Collection[str],
     read: Callable[[Found], np.ndarray],
 ) -> Iterator[Any]:
     for name, target in expected:
-        if name in found.missing or name in found.unlike:
+        if name not in loaded:
             yield target.like
             continue
         stored = read(entries[name])
@@ -243,21 +326,3 @@ def _restored(
             raise CheckpointMismatch(
                 f"{os.fspath(path)}: {name}: expected {target}, {stored} does not fit in it"
             ) from None
-
-
-def _differences(entries: dict[str, Found], expected: list[tuple[str, Wanted]]) -> Differences:
-    names = {name for name, _ in expected}
-    extra = [n for n in entries if n not in names and not n.startswith(RESERVED)]
-    absent = [name for name, _ in expected if name not in entries]
-    guesses = extra if len(absent) * len(extra) <= _MOST_GUESSES else []
-    missing = {name: get_close_matches(name, guesses, n=3) for name in absent}
-    unlike = {
-        name: f"expected {target}, found {entries[name].dtype} {entries[name].shape}"
-        for name, target in expected
-        if name in entries and not target.accepts(entries[name].dtype, entries[name].shape)
-    }
-    return Differences(missing, extra, unlike)
-
-
-def _told(path: str | os.PathLike[str], found: Differences, remedy: str) -> str:
-    return f"{os.fspath(path)}: the checkpoint does not fit the tree; {remedy}:\n{found}"

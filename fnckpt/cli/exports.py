@@ -1,25 +1,30 @@
 """``fnckpt export``."""
 
 import argparse
-import re
+import inspect
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fnckpt.cli.registry import command
+from fnckpt.cli.users_code import UsersCode
 
 if TYPE_CHECKING:
-    from jax.export import SymbolicScope
+    from fnckpt.exporting.result import ExportResult
+    from fnckpt.ir.targets.target import ValueSummary
 
-SPEC = re.compile(r"(?P<dtype>\w+)\[(?P<shape>[\w,\s*+-]*)\]")
-SHORT = {"f": "float", "i": "int", "u": "uint", "bf": "bfloat"}
 PyTree = object
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("function", help="module:function, found as Python finds modules from here")
+    parser.add_argument(
+        "function",
+        help="module:function, found as Python finds modules from here; a module of NNX or "
+        "Equinox, or a function that closes over its weights, needs no --params",
+    )
     parser.add_argument(
         "--params", type=Path, help="a .ckpt: its names, split at dots, are nested dicts"
     )
@@ -28,48 +33,132 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         action="append",
         required=True,
-        help="f32[1,28,28,1], or f32[b,28,28,1] for a size b that stays open; once for each",
+        help="f32[1,28,28,1], or f32[b,28,28,1] for a size b that is known later; once for each",
     )
-    parser.add_argument("--format", required=True, help="MINDIR, ONNX or AIR")
+    parser.add_argument("--format", help="MINDIR, ONNX or AIR; the suffix of -o if left out")
     parser.add_argument(
         "-o", "--output", type=Path, help="the file; the function's name if left out"
     )
+    parser.add_argument("--input-names", type=_words, metavar="A,B", help="one for each input")
+    parser.add_argument("--output-names", type=_words, metavar="A,B", help="one for each output")
     parser.add_argument("--dtype", help="float16 or bfloat16 inside; inputs and outputs stay")
     parser.add_argument(
         "--fast-math", action="store_true", help="rewrite also where NaN and overflow would differ"
     )
+    parser.add_argument("--quantize", help="int4 or int8: weights of products, ONNX only")
+    parser.add_argument("--runtime", help="onnxruntime: what it has beyond the standard")
+    parser.add_argument("--keep-params", action="store_true", help="do no arithmetic on weights")
+    passes = parser.add_mutually_exclusive_group()
+    passes.add_argument("--no-optimize", action="store_true", help="write it as it was traced")
+    passes.add_argument("--optimize", type=_words, metavar="A,B", help="run these passes alone")
+    parser.add_argument("--max-unroll", type=int, help="the most iterations that are written out")
+    parser.add_argument(
+        "--verify",
+        nargs="?",
+        const=True,
+        default=False,
+        type=float,
+        metavar="ERROR",
+        help="run the file and compare it with JAX before it is written",
+    )
+    parser.add_argument("--report", action="store_true", help="write FILE.md about each stage")
+    _format_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="for programs: one JSON document")
+
+
+def _format_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that only some formats have."""
+    parser.add_argument("--opset", type=int, help="ONNX: the version of its operators")
+    parser.add_argument(
+        "--no-metadata",
+        dest="metadata",
+        action="store_false",
+        default=None,
+        help="ONNX: nodes do not tell where they come from",
+    )
+    parser.add_argument("--mindspore", help="MINDIR: the oldest version that reads the file: 2.0")
+    parser.add_argument(
+        "--external-data",
+        action="store_true",
+        default=None,
+        help="ONNX, MINDIR: weights in a file beside the graph",
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 @command("export", "export module:function, a pure function of parameters and inputs", _arguments)
 def export(options: argparse.Namespace) -> int:
-    import jax.export
-
     from fnckpt.checkpoints.pytree import load_checkpoint
     from fnckpt.exporting import export as exporting
 
     function = imported(options.function)
-    scope = jax.export.SymbolicScope()
-    inputs = tuple(shape_of(text, scope) for text in options.input)
-    arrays = {} if options.params is None else load_checkpoint(options.params)
-    params = part_of(nested(arrays), options.part)
-    result = exporting.export(
-        params,
-        function,
-        inputs,
-        options.format,
-        file_name=options.output,
-        dtype=options.dtype,
-        fast_math=options.fast_math,
-    )
-    print(result)
+    params: list[PyTree] = []
+    if options.params is not None or not takes_inputs_alone(function, len(options.input)):
+        arrays = {} if options.params is None else load_checkpoint(options.params)
+        params = [part_of(nested(arrays), options.part)]
+    chosen = {
+        "max_unroll": options.max_unroll,
+        "opset": options.opset,
+        "metadata": options.metadata,
+        "mindspore": options.mindspore,
+        "external_data": options.external_data,
+    }
+    with UsersCode(options.function):
+        result = exporting.export(
+            *params,
+            function,
+            *options.input,
+            file_format=options.format,
+            file_name=options.output,
+            input_names=options.input_names,
+            output_names=options.output_names,
+            dtype=options.dtype,
+            fast_math=options.fast_math,
+            keep_params=options.keep_params,
+            quantize=options.quantize,
+            runtime=options.runtime,
+            optimize=options.optimize or not options.no_optimize,
+            verify=options.verify,
+            report=options.report,
+            **{name: value for name, value in chosen.items() if value is not None},
+        )
+    print(json.dumps(document(result), indent=1) if options.json else repr(result))
     return 0
+
+
+def document(result: "ExportResult") -> dict[str, object]:
+    """What ``--json`` prints."""
+    return {
+        "file": str(result.path),
+        "format": result.file_format,
+        "inputs": list(map(_value, result.inputs)),
+        "outputs": list(map(_value, result.outputs)),
+        "nodes": result.nodes,
+        "traced_nodes": result.traced_nodes,
+        "passes": list(result.passes),
+        "flops": result.flops,
+        "parameters": result.parameters,
+        "parameter_bytes": result.parameter_bytes,
+        "bytes": result.bytes,
+        "seconds": result.seconds,
+        "quantized": None if result.quantized is None else str(result.quantized),
+        "errors": None if result.verified is None else dict(result.verified.errors),
+        "report": None if result.report is None else str(result.report),
+    }
+
+
+def _value(value: "ValueSummary") -> dict[str, object]:
+    return {"name": value.name, "dtype": value.dtype, "shape": list(value.shape)}
 
 
 def imported(name: str) -> Callable[..., PyTree]:
     """The function ``module:function``; the working directory is searched first, as by python -m.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is none, or the module cannot be imported.
     """
     module, _, attribute = name.partition(":")
     if not attribute:
@@ -77,7 +166,8 @@ def imported(name: str) -> Callable[..., PyTree]:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = vars(import_module(module)).get(attribute)
+        with UsersCode(name):
+            found = vars(import_module(module)).get(attribute)
     except ModuleNotFoundError as error:
         raise ValueError(f"{name}: {error}; start where python -m {module} would find it") from None
     if not callable(found):
@@ -85,27 +175,21 @@ def imported(name: str) -> Callable[..., PyTree]:
     return found
 
 
-def shape_of(text: str, scope: "SymbolicScope") -> PyTree:
-    """``f32[1,28]`` or ``float32[b,28]`` as a ``jax.ShapeDtypeStruct``, its symbols of ``scope``.
-
-    Raises:
-      ValueError: it is not of that form.
-    """
-    import jax.export
-
-    found = SPEC.fullmatch(text.strip())
-    if not found:
-        raise ValueError(f"--input {text}: give dtype and shape like f32[1,28,28,1]")
+def takes_inputs_alone(function: Callable[..., PyTree], count: int) -> bool:
+    """Whether a function takes ``count`` inputs and no parameters before them."""
     try:
-        shape = jax.export.symbolic_shape(found["shape"], scope=scope)
-    except ValueError as error:
-        raise ValueError(f"--input {text}: {error}") from None
-    short = re.fullmatch(r"(f|i|u|bf)(\d+)", found["dtype"])
-    name = f"{SHORT[short[1]]}{short[2]}" if short else found["dtype"]
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have no signature
+        return False
+    return _binds(signature, count) and not _binds(signature, count + 1)
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
     try:
-        return jax.ShapeDtypeStruct(shape, jax.numpy.dtype(name))
+        signature.bind(*range(count))
     except TypeError:
-        raise ValueError(f"--input {text}: {name} is no dtype; f32, bf16, i32, bool are") from None
+        return False
+    return True
 
 
 def nested(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
@@ -127,14 +211,20 @@ def nested(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
         )
     tree: dict[str, PyTree] = {}
     for name, array in arrays.items():
-        *parts, last = name.split(".")
-        place = tree
-        for part in parts:
+        place, parts = tree, name.split(".")
+        for part in parts[:-1]:
             inner = place.setdefault(part, {})
             assert isinstance(inner, dict), name  # checked above
             place = inner
-        place[last] = array
+        if parts[-1] in place:
+            raise ValueError(_both(name, arrays))
+        place[parts[-1]] = array
     return tree
+
+
+def _both(name: str, names: Sequence[str] | Mapping[str, PyTree]) -> str:
+    other = next(n for n in names if n.startswith(f"{name}.") or name.startswith(f"{n}."))
+    return f"--params: {other} and {name} cannot both be in nested dicts; rename one of them"
 
 
 def part_of(tree: dict[str, PyTree], path: str) -> PyTree:

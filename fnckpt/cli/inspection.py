@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fnckpt.cli.registry import command
-from fnckpt.showing.inspect import FileTable
+from fnckpt.showing.file_table import FileTable
+from fnckpt.visible import visible
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +41,8 @@ def show(tables: Sequence[FileTable], *, as_json: bool) -> None:
     from fnckpt.showing.tables import print_table
 
     if as_json:
-        document = [
-            {"title": t.title, "rows": [dict(zip(t.header, row, strict=True)) for row in t.rows]}
-            for t in tables
-        ]
-        print(json.dumps(document, indent=1))
+        print(json.dumps([table.document() for table in tables], indent=1))
         return
     for table in tables:
-        print(table.title)
-        print_table(table.header, table.rows)
+        print(visible(table.title))
+        print_table(table.columns(), table.texts())

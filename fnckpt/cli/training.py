@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fnckpt.cli.registry import command
+from fnckpt.extras import install, require
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +14,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command("demo", "train on digits, export three formats, run them", _arguments)
 def demo(options: argparse.Namespace) -> int:
-    from fnckpt.demo import run_demo
+    for module in ("sklearn", "rich"):
+        require(module, "the demo")
+    from fnckpt.demo import NOT_INSTALLED, run_demo
+    from fnckpt.exporting.runtimes import RUNTIMES
     from fnckpt.showing.tables import print_table
 
     result, rows = run_demo(options.directory, epochs=options.epochs)
@@ -21,4 +25,8 @@ def demo(options: argparse.Namespace) -> int:
     print(f"\nCheckpoints in {options.directory}: {names}\n")
     header = ("file", "bytes", "nodes", "runtime", "accuracy", "max error")
     print_table(header, [row.cells() for row in rows])
+    for row in rows:
+        if row.runtime == NOT_INSTALLED:
+            runtime, _ = RUNTIMES[Path(row.file).suffix.removeprefix(".").upper()]
+            print(f"{row.file} was not run: {install(runtime)}")
     return 0

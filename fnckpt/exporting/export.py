@@ -4,164 +4,137 @@ import inspect
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field
-from functools import cached_property
-from html import escape
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
-import jax.core
 import numpy as np
-from jax.extend.core import Var
 
 from fnckpt.errors import UnsupportedError
+from fnckpt.exporting.call import Call, understood
+from fnckpt.exporting.names import Names
 from fnckpt.exporting.narrowing import narrowed_and_measured
-from fnckpt.exporting.signature import function_name, input_names, leaf_names
+from fnckpt.exporting.quantizing.apply import Sample, quantized
+from fnckpt.exporting.quantizing.measured import Quantized
+from fnckpt.exporting.quantizing.options import (
+    Calibration,
+    Quantization,
+    Quantize,
+    asked,
+    checked_opset,
+)
+from fnckpt.exporting.report import Stages, write_report
+from fnckpt.exporting.result import ExportResult
+from fnckpt.exporting.runtimes import check_installed, is_installed
+from fnckpt.exporting.signature import function_name, input_names
+from fnckpt.exporting.tracing import trace, traced
 from fnckpt.exporting.training_mode import in_training_mode
-from fnckpt.files import replacing
-from fnckpt.ir.cost import Heavy, flops, heaviest
-from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
-from fnckpt.ir.lowering import NotLowered, Problem, lower
-from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var, is_extended
+from fnckpt.exporting.verify import (
+    Subject,
+    Verified,
+    allowed_in,
+    as_in_file,
+    filled,
+    measured,
+    verified,
+)
+from fnckpt.exporting.writing import destination, write
+from fnckpt.ir.graph import Aval, CNode, FuncGraph
+from fnckpt.ir.lowering import NotLowered, Problem
+from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL
 from fnckpt.ir.passes.pipeline import TARGET_PASS, chosen, run
 from fnckpt.ir.passes.precision import NARROW, Narrowing, stored
 from fnckpt.ir.sizes import is_symbolic, places_of, symbols
-from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
-from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import Encoded, Refused, Target, ValueSummary, legalized, preferred
-from fnckpt.picture.graph import graph as drawn
+
+__all__ = ["ExportResult", "export", "trace"]
 
 PyTree = object
+DType = str | np.dtype | type | None
 
 
 @dataclass(frozen=True)
-class ExportResult(os.PathLike[str]):
-    """A file that was written, and what is in it. It can stand wherever a path can.
+class _Wish:
+    """How the graph is to be made and written.
 
     Attributes:
-      path: the main file.
-      file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``.
-      inputs: name, dtype and shape of each input, in the order of ``sample_input``'s leaves.
-      outputs: the same of each output.
-      nodes: the number of operators in the file.
-      traced_nodes: how many there were before any pass.
-      passes: the names of the passes that changed the graph, in order.
-      parameters: the number of trained numbers in the file, and
-      parameter_bytes: what they take.
-      bytes: the size of the file.
-      seconds: from the call to the renamed file.
-      narrowing: what became float16 or bfloat16, what did not, and the error of it; None without
-        ``dtype``.
+      passes: the names of those that run.
+      dtype: of ``NARROW``, or None.
+      options: of the format.
     """
 
-    path: Path
-    file_format: str
-    inputs: tuple[ValueSummary, ...]
-    outputs: tuple[ValueSummary, ...]
-    nodes: int
-    traced_nodes: int
-    passes: tuple[str, ...]
-    parameters: int
-    parameter_bytes: int
-    bytes: int
-    seconds: float
+    name: str
+    max_unroll: int
+    passes: Sequence[str]
+    dtype: str | None
+    fast_math: bool
+    input_names: Names
+    output_names: Names
+    quantize: Quantization | Calibration | None
+    runtime: str | None
+    options: Mapping[str, int | str]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The graph after each stage, the passes that changed it, and the file of the last one.
+
+    ``training`` holds a line for each module that is called as in training.
+    """
+
+    graphs: Sequence[tuple[str, FuncGraph]]
+    fired: tuple[str, ...]
     narrowing: Narrowing | None
-    graph: FuncGraph = field(repr=False, compare=False)
-
-    def __fspath__(self) -> str:
-        """The path of the main file."""
-        return str(self.path)
-
-    def rows(self) -> list[tuple[str, str]]:
-        """What the result shows of itself, as (name, value)."""
-        precision = [] if self.narrowing is None else [("precision", str(self.narrowing))]
-        return [
-            ("file", str(self.path)),
-            ("format", self.file_format),
-            ("inputs", ", ".join(map(str, self.inputs))),
-            ("outputs", ", ".join(map(str, self.outputs))),
-            ("nodes", f"{self.nodes:,}, of {self.traced_nodes:,} that were traced"),
-            ("passes", ", ".join(self.passes) or "none"),
-            *precision,
-            ("FLOPs", f"{self.flops:,}" + "".join(f", {s} = 1" for s in self._symbols())),
-            ("parameters", f"{self.parameters:,} ({self.parameter_bytes:,} bytes)"),
-            ("bytes", f"{self.bytes:,}"),
-            ("seconds", f"{self.seconds:.2f}"),
-        ]
-
-    @property
-    def flops(self) -> int:
-        """The floating-point operations of one run; a multiplication and an addition are two.
-
-        They are counted in the file, so that ``inspect`` shows the same, or, where a size is
-        symbolic or the file is gone, in the graph with 1 for each symbol.
-        """
-        return self._costs[0]
-
-    def heaviest(self) -> Sequence[Heavy]:
-        """The ten nodes with the most operations, each with the path of its module."""
-        return self._costs[1]
-
-    @cached_property
-    def _costs(self) -> tuple[int, Sequence[Heavy]]:
-        if self.path.exists() and not self._symbols():
-            total, unknown, heavy = file_costs(target(self.file_format).summarize(self.path))
-            if not unknown:
-                return total, heavy
-        graph = self._of_ones()
-        return flops(graph), heaviest(graph)
-
-    def _of_ones(self) -> FuncGraph:
-        return specialized(self.graph, dict.fromkeys(self._symbols(), 1))
-
-    def _symbols(self) -> Sequence[str]:
-        return sorted({s for p in self.graph.inputs for n in p.aval.shape for s in symbols(n)})
-
-    def __repr__(self) -> str:
-        """One line a fact."""
-        lines = "\n".join(f"  {name:<11}{value}" for name, value in self.rows())
-        return f"ExportResult\n{lines}"
-
-    def _repr_html_(self) -> str:
-        """The table, and the graph of the file as a drawing whose modules open."""
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self.rows()
-        )
-        drawing = drawn(target(self.file_format).summarize(self.path))
-        return f"<table>{cells}</table>{drawing}"
+    encoded: Encoded
+    training: Sequence[str]
+    quantized: Quantized | None = None
 
 
 def export(
     params: PyTree,
-    apply_fn: Callable[..., PyTree],
-    sample_input: PyTree,
-    file_format: str,
-    *,
+    apply_fn: PyTree = None,
+    sample_input: PyTree = None,
+    *more: PyTree,
+    file_format: str | None = None,
     file_name: str | os.PathLike[str] | None = None,
     max_unroll: int = DEFAULT_MAX_UNROLL,
     optimize: bool | Sequence[str] = True,
     keep_params: bool = False,
-    dtype: str | None = None,
+    dtype: DType = None,
     fast_math: bool = False,
+    input_names: str | Sequence[str] | None = None,
+    output_names: str | Sequence[str] | None = None,
+    runtime: str | None = None,
+    quantize: Quantize = None,
+    verify: bool | float = False,
+    report: bool = False,
     **options: int | str,
 ) -> ExportResult:
     """Write the function ``apply_fn(params, *inputs)`` as a file that other runtimes run.
 
+    ``export(model, *inputs, file_format)`` writes a module that holds its weights: of NNX or
+    Equinox, a bound linen module, or a function that closes over arrays.
+
     Args:
       params: a pytree; its arrays become the named weights of the file, called by their path
         (``params.Conv_0.kernel``), and its other leaves, Python's numbers among them, are passed
-        to ``apply_fn`` as they are.
-      apply_fn: a pure function.
+        to ``apply_fn`` as they are. Or the module. Complex arrays, here and among inputs and
+        outputs, are real ones in the file, float32 or float64, with a last axis of 2: real part,
+        imaginary part.
+      apply_fn: a pure function. Arrays that it closes over become weights too, called by the name
+        of their variable. Left out where ``params`` is a module.
       sample_input: an array or ``jax.ShapeDtypeStruct`` that says shape and dtype of the one
-        input, or a tuple of them for several; each may be a pytree. Sizes that ONNX and MindIR
-        shall leave open are symbols of ``jax.export.symbolic_shape("b, n")``.
-      file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``, in any case.
+        input, or a tuple of them for several; each may be a pytree. Also a shape of float32 in
+        which sizes may have names, ``("b", 8, 8, 1)``, or dtype and shape as a text,
+        ``"i32[b,n]"``. A size with a name, or a symbol of ``jax.export.symbolic_shape``, is any
+        number when the file runs (ONNX and MindIR). int64 stays int64 in the file.
+      more: more inputs by position, and the format as the last.
+      file_format: ``"MINDIR"``, ``"ONNX"`` or ``"AIR"``, in any case. None takes the suffix of
+        ``file_name``.
       file_name: where to write; the format's suffix is added when missing. None takes the name
-        of ``apply_fn``.
+        of ``apply_fn``. The directory exists.
       max_unroll: a loop of known length is written out if it is short, and has at most so many
         iterations. Other loops and branches stay what they are in ONNX and MINDIR. AIR has no
         loops: there a longer one is refused, and of a branch both sides are computed.
@@ -169,12 +142,30 @@ def export(
         runs these passes alone (``docs/optimizer.md`` lists them).
       keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in
         the target's layout, and can be replaced in the file. BatchNorm stays an operator.
-      dtype: ``"float16"`` or ``"bfloat16"`` stores float32 weights in it and computes in it what
-        bears it; inputs and outputs keep their types. ``docs/optimizer.md`` lists what stays
-        float32. Of a small network and a sample of arrays the error is measured.
+      dtype: ``"float16"`` or ``"bfloat16"``, or ``jnp.float16``, ``jnp.bfloat16``: stores float32
+        weights in it and computes in it where that is accurate enough; inputs and outputs keep
+        their types. ``docs/optimizer.md`` lists what stays float32. Of a small network and a
+        sample of arrays the error is measured.
       fast_math: rewrite also where a NaN, an infinity or an index out of range would give another
         result; ``docs/optimizer.md`` lists where.
-      options: of the format. ONNX: ``opset``, an int. MINDIR: ``mindspore``, the oldest version
+      input_names: a name for each array of the inputs, or for each input.
+      output_names: a name for each array of the outputs. Without it the keys of a dict or the
+        fields of a dataclass name them: ``logits``, ``present.0.key``; ``output`` and ``output.0``
+        where there are none.
+      runtime: ``"onnxruntime"`` lets an ONNX file use what that runtime has beyond the standard,
+        where it is faster; None keeps to standard operators. ``docs/optimizer.md`` lists them.
+      quantize: ``"int8"`` or ``"int4"`` stores the matrices of products as integers, a
+        ``fnckpt.Quantization`` says in which blocks and which stay; a ``fnckpt.Calibration`` makes
+        int8 of weights and what they meet, convolutions too. ONNX only; the error is in the result.
+        ``docs/quantization.md`` has what it costs.
+      verify: run the file in the runtime of its format before it gets its name, on the sample (or
+        on random inputs where it has only shapes), and compare with JAX. A number is the error
+        that is allowed instead of 1e-4 (float16: 2e-2, bfloat16: 1e-1, float64: 1e-8), as a
+        share of the greatest number of each output.
+      report: also write ``<file>.md``: each stage with its nodes and seconds, what the format's
+        checker finds, the errors of the run if the runtime is installed.
+      options: of the format. ONNX: ``opset``, an int; ``metadata=False`` leaves out of each node
+        which module, primitive and source line made it. MINDIR: ``mindspore``, the oldest version
         that shall read the file: ``"2.3"`` (the default) for 2.3 and newer, ``"2.0"`` for
         MindSpore 1.x to 2.2 and MindSpore Lite 2.0 (``docs/mindir.md`` says what these lack).
         Both: ``external_data=True`` puts the weights into a file beside the graph's, as is done
@@ -182,15 +173,17 @@ def export(
         ``net_graph.mindir`` with ``net_variables/data_<digest>``.
 
     Returns:
-      What was written.
+      The path, sizes and node counts of the file that was written.
 
     Raises:
       UnsupportedError: something in the function cannot be said in the format. The message names
         every such place with the source line that made it. No file was written.
-      ValueError: an unknown format, pass or ``dtype``, an option that the format does not have, or
-        a function that returns no array.
-      UserWarning: (a warning) a module that is called as in training: BatchNorm with the batch's
-        statistics, Dropout.
+      VerificationError: with ``verify``, a runtime computes another result than JAX. The message
+        names the first node that differs. No file was written.
+      TypeError: no function, or an input that is no array.
+      ValueError: an unknown format, pass or ``dtype``, an option that the format does not have,
+        names that do not fit, a file name of another format; with ``verify``, a runtime that is
+        not installed.
       OSError: the file cannot be written; what was there before is still there.
 
     Examples:
@@ -203,110 +196,200 @@ def export(
       ...     )
       ...     print(result.path.name, result.nodes, result.parameters)
       net.onnx 2 6
+
+      A module by itself, for every batch size, run by ONNX Runtime before it is written:
+
+      >>> from flax import nnx
+      >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     result = export(model, ("b", 3), "ONNX", file_name=f"{directory}/n", verify=True)
+      ...     print(result.inputs[0], sorted(w.name for w in result.graph.weights()))
+      inputs: float32[b,3] ['bias', 'kernel']
     """
     start = time.perf_counter()
-    goal = target(file_format)
-    passes = chosen(optimize, keep_params=keep_params, fast_math=fast_math)
-    name = function_name(apply_fn)
-    _check_dtype(name, goal, dtype)
-    path = _destination(file_name, name, goal.suffix)
-    inputs = sample_input if isinstance(sample_input, tuple) else (sample_input,)
+    given = [params, *(each for each in (apply_fn, sample_input) if each is not None), *more]
+    call = understood(given, file_format, file_name)
+    goal, name = target(call.file_format), function_name(call.apply_fn)
+    path = destination(file_name, name, goal)
+    _check_options(goal, options)
+    _check_runtime(goal, runtime)
+    narrow = _narrow_dtype(name, goal, dtype)
+    integers = asked(quantize, goal, narrow, name)
+    if isinstance(integers, Quantization):
+        checked_opset(options, runtime, integers.name)
+    wish = _Wish(
+        name=name,
+        max_unroll=max_unroll,
+        passes=chosen(optimize, keep_params=keep_params, fast_math=fast_math),
+        dtype=narrow,
+        fast_math=fast_math,
+        input_names=input_names,
+        output_names=output_names,
+        quantize=integers,
+        runtime=runtime,
+        options=options,
+    )
+    if verify is not False:
+        check_installed(goal.name, "verify")
+    stages = Stages()
     try:
-        _check_sizes(goal, input_names(apply_fn, inputs), jax.tree.leaves(inputs))
-        graph, training = _traced(params, apply_fn, inputs, name, max_unroll, goal.loops)
-        traced = len([n for n in graph.every_node() if isinstance(n, CNode)])
-        graph, fired = _optimized(graph, goal, passes, options)
-        graph, narrowing = narrowed_and_measured(graph, dtype, jax.tree.leaves(inputs))
-        graph = legalized(graph, goal, fast_math=fast_math)
-        graph = graph if dtype is None else stored(graph, dtype)
-        encoded = _encode(goal, graph, path.stem, options)
+        made = _made(call, goal, wish, path.stem, stages)
     except NotLowered as error:
         raise UnsupportedError(_message(name, goal, error.problems)) from None
     except Refused as error:
         raise UnsupportedError(_message(name, goal, _problems(error))) from None
-    for line in training:
+    subject = Subject(
+        call=call,
+        graphs=made.graphs,
+        goal=goal,
+        encode=lambda graph: _encoded(call, goal, wish, graph, path.stem)[0],
+        file_name=path.name,
+    )
+    for line in made.training:
         warnings.warn(f"{name}: {line}", UserWarning, stacklevel=2)
-    path = path.with_name(f"{path.stem}{encoded.ending}{goal.suffix}")
-    size = _write(path, encoded)
-    weights = graph.weights()
+    outcome = _run(subject, _allowed(made, verify), report=report, stages=stages)
+    path = path.with_name(f"{path.stem}{made.encoded.ending}{goal.suffix}")
+    size = write(path, made.encoded)
+    stages.done("written", f"{size:,} bytes")
+    result = _result(path, goal, made, outcome, size, time.perf_counter() - start)
+    return replace(result, report=write_report(result, goal, stages)) if report else result
+
+
+def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _Made:
+    """Trace, lower, rewrite and encode.
+
+    Raises:
+      NotLowered, Refused: naming all that cannot be written.
+    """
+    leaves = jax.tree.leaves(call.inputs)
+    _check_sizes(goal, input_names(call.apply_fn, call.inputs), leaves)
+    try:
+        jaxpr = traced(
+            call.params,
+            call.apply_fn,
+            call.inputs,
+            input_names=wish.input_names,
+            output_names=wish.output_names,
+        )
+    except TypeError as error:
+        if any(isinstance(given, list) for given in call.inputs):
+            error.add_note(
+                "the function gets the list sample_input as it is; several inputs are a tuple"
+            )
+        raise
+    stages.done("traced", f"{len(jaxpr.closed.jaxpr.eqns):,} equations")
+    graph = jaxpr.lowered(wish.name, call.closed, wish.max_unroll, loops=goal.loops)
+    graphs = [("lowered", graph)]
+    stages.done("lowered", _size(graph))
+    fired: list[str] = []
+    for step in wish.passes:
+        after = (
+            preferred(graph, goal, wish.runtime, **wish.options)
+            if step == TARGET_PASS
+            else run(graph, [step])
+        )
+        if after is not graph:
+            fired.append(step)
+            graphs.append((f"the pass {step}", after))
+            stages.done(f"pass {step}", _size(after))
+        graph = after
+    graph, narrowing = narrowed_and_measured(graph, wish.dtype, leaves)
+    if wish.dtype is not None:
+        graphs.append((f"narrowing to {wish.dtype}", graph))
+        stages.done(f"narrowed to {wish.dtype}", _size(graph))
+    graph = legalized(graph, goal, fast_math=wish.fast_math)
+    graph = graph if wish.dtype is None else stored(graph, wish.dtype)
+    graphs.append((f"what {goal.name} lacks was rewritten", graph))
+    stages.done("legalized", _size(graph))
+    encoded, facts = _encoded(call, goal, wish, graph, stem)
+    if facts is not None:
+        stages.done("quantized", f"{facts.bytes:,} bytes of weights")
+    stages.done("emitted", f"{encoded.nodes:,} nodes of {goal.name}")
+    training = in_training_mode(jaxpr.closed)
+    return _Made(graphs, tuple(fired), narrowing, encoded, training, facts)
+
+
+def _encoded(
+    call: Call, goal: Target, wish: _Wish, graph: FuncGraph, stem: str
+) -> tuple[Encoded, Quantized | None]:
+    """The file of ``graph``, with integers where they are asked for."""
+    encoded = goal.encode(graph, stem, **wish.options)
+    if wish.quantize is None:
+        return encoded, None
+
+    def feeds_of(inputs: PyTree) -> list[np.ndarray]:
+        leaves = jax.tree.leaves(inputs)
+        return [as_in_file(x, p.aval) for x, p in zip(leaves, graph.inputs, strict=True)]
+
+    given, inputs = filled(call.inputs)
+    return quantized(
+        encoded,
+        wish.quantize,
+        Sample(given, feeds_of(inputs), feeds_of),
+        stem=stem,
+        external=bool(wish.options.get("external_data")),
+        standard=wish.runtime is None,
+    )
+
+
+def _allowed(made: _Made, verify: bool | float) -> bool | float:
+    """What ``verify`` allows; with integers, what these cost comes on top of the usual."""
+    if verify is True and made.quantized is not None:
+        return 1.01 * made.quantized.error + allowed_in(made.graphs[-1][1])
+    return verify
+
+
+def _run(
+    subject: Subject, verify: bool | float, *, report: bool, stages: Stages
+) -> Verified | None:
+    """What the runtime makes of the file, where that is asked for."""
+    if verify is not False:
+        outcome = verified(subject, None if verify is True else float(verify))
+    elif report and is_installed(subject.goal.name):
+        outcome, _ = measured(subject)
+    else:
+        return None
+    stages.done("run", str(outcome))
+    return outcome
+
+
+def _result(
+    path: Path, goal: Target, made: _Made, outcome: Verified | None, size: int, seconds: float
+) -> ExportResult:
+    graph, weights = made.graphs[-1][1], made.graphs[-1][1].weights()
+    held = sum(p.aval.size * p.aval.dtype.itemsize for p in weights)
+    border = graph.border
+    pairs = zip(graph.output_names, graph.outputs, strict=True)
     return ExportResult(
         path=path,
         file_format=goal.name,
-        inputs=tuple(_summary(p.name, p.aval) for p in graph.inputs),
-        outputs=tuple(
-            _summary(n, node.aval)
-            for n, node in zip(graph.output_names, graph.outputs, strict=True)
+        inputs=tuple(
+            _summary(p.name, p.aval, i in border.inputs) for i, p in enumerate(graph.inputs)
         ),
-        nodes=encoded.nodes,
-        traced_nodes=traced,
-        passes=fired,
+        outputs=tuple(
+            _summary(name, node.aval, i in border.outputs) for i, (name, node) in enumerate(pairs)
+        ),
+        nodes=made.encoded.nodes,
+        traced_nodes=_count(made.graphs[0][1]),
+        passes=made.fired,
         parameters=sum(p.aval.size for p in weights),
-        parameter_bytes=sum(p.aval.size * p.aval.dtype.itemsize for p in weights),
+        parameter_bytes=held if made.quantized is None else made.quantized.bytes,
         bytes=size,
-        seconds=time.perf_counter() - start,
-        narrowing=narrowing,
+        seconds=seconds,
+        narrowing=made.narrowing,
+        quantized=made.quantized,
         graph=graph,
+        verified=outcome,
     )
 
 
-def trace(
-    params: PyTree,
-    apply_fn: Callable[..., PyTree],
-    inputs: Sequence[PyTree],
-    *,
-    name: str,
-    max_unroll: int = DEFAULT_MAX_UNROLL,
-    loops: bool = True,
-) -> FuncGraph:
-    """The graph of ``apply_fn(params, *inputs)`` as it was traced, without any pass.
-
-    Raises:
-      NotLowered: naming every equation that has no rule.
-      ValueError: there is no output.
-    """
-    return _traced(params, apply_fn, inputs, name, max_unroll, loops)[0]
+def _size(graph: FuncGraph) -> str:
+    return f"{_count(graph):,} nodes"
 
 
-def _traced(
-    params: PyTree,
-    apply_fn: Callable[..., PyTree],
-    inputs: Sequence[PyTree],
-    name: str,
-    max_unroll: int,
-    loops: bool,
-) -> tuple[FuncGraph, list[str]]:
-    """What ``trace`` gives, and a line for each module that is called as in training."""
-    leaves, structure = jax.tree.flatten(params)
-    is_weight = [is_array(leaf) for leaf in leaves]
-    arrays = [leaf for leaf, weight in zip(leaves, is_weight, strict=True) if weight]
-
-    def apply(given: Sequence[jax.Array], args: Sequence[PyTree]) -> PyTree:
-        rest = iter(given)
-        values = [next(rest) if w else leaf for leaf, w in zip(leaves, is_weight, strict=True)]
-        return apply_fn(jax.tree.unflatten(structure, values), *args)
-
-    closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
-    if not closed.out_avals:
-        raise ValueError(
-            f"{name}: has no output, there is nothing to export; it returned {shapes!r}, return an "
-            "array or a tree of arrays"
-        )
-    count = len(arrays)
-    found = zip(leaf_names(params), is_weight, strict=True)
-    names = [n or "params" for n, weight in found if weight]  # a lone array has no path
-    weights = list(map(_weight, names, arrays, closed.jaxpr.invars[:count]))
-    avals = [aval_of_var(var) for var in closed.jaxpr.invars[count:]]
-    given = list(map(Parameter, input_names(apply_fn, inputs), avals))
-    graph = lower(
-        closed,
-        weights,
-        given,
-        name=name,
-        output_names=leaf_names(shapes, "output"),
-        max_unroll=max_unroll,
-        loops=loops,
-    )
-    return graph, in_training_mode(closed)
+def _count(graph: FuncGraph) -> int:
+    """Of its operators, those of the graphs inside too."""
+    return sum(isinstance(node, CNode) for node in graph.every_node())
 
 
 def _check_sizes(goal: Target, names: Sequence[str], leaves: Sequence[object]) -> None:
@@ -334,69 +417,37 @@ def _why_not(goal: Target, size: int, known: Set[str]) -> str:
     )
 
 
-def is_array(leaf: object) -> bool:
-    """Whether a leaf is a weight; Python's own numbers and bools are settings, as in Equinox."""
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
-
-
-def _weight(name: str, leaf: object, var: Var) -> Parameter:
-    """The leaf as a named weight; a PRNG key has no value that a file could hold."""
-    if is_extended(var):
-        return Parameter(name, Aval((), np.dtype(np.uint32)), path=name)
-    value = np.asarray(leaf, aval_of_var(var).dtype)
-    return Parameter(name, aval_of_var(var), value, path=name)
-
-
-def _optimized(
-    graph: FuncGraph, goal: Target, passes: Sequence[str], options: dict[str, int | str]
-) -> tuple[FuncGraph, tuple[str, ...]]:
-    """The graph after ``passes``, and the names of those that changed it."""
-    fired: list[str] = []
-    for name in passes:
-        last = name == TARGET_PASS
-        after = preferred(graph, goal, **options) if last else run(graph, [name])
-        if after is not graph:
-            fired.append(name)
-        graph = after
-    return graph, tuple(fired)
-
-
-def _check_dtype(name: str, goal: Target, dtype: str | None) -> None:
-    if dtype is not None and dtype not in NARROW:
+def _narrow_dtype(name: str, goal: Target, dtype: DType) -> str | None:
+    """The name of the dtype that is asked for; a type of numpy or JAX has one too."""
+    if dtype is None:
+        return None
+    try:
+        asked = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        asked = repr(dtype)
+    if asked not in NARROW:
         raise ValueError(f"dtype must be one of {', '.join(NARROW)} or None, got {dtype!r}")
-    if dtype is not None and dtype in goal.no_dtype:
-        problem = Problem("dtype", dtype, goal.no_dtype[dtype])
+    if asked in goal.no_dtype:
+        problem = Problem("dtype", asked, goal.no_dtype[asked])
         raise UnsupportedError(_message(name, goal, [problem]))
+    return asked
 
 
-def _destination(file_name: str | os.PathLike[str] | None, name: str, suffix: str) -> Path:
-    path = Path(name if file_name is None else file_name)
-    return path if path.suffix == suffix else path.with_name(path.name + suffix)
-
-
-def _write(path: Path, encoded: Encoded) -> int:
-    """Write the files, the graph last, then remove weights of older graphs; the bytes of all."""
-    data, written = encoded.beside, [path]
-    if data is not None:
-        written.append(path.parent / data.location)
-        written[1].parent.mkdir(exist_ok=True)
-        with replacing(written[1]) as file:
-            file.writelines(data.parts())
-    with replacing(path) as file:
-        file.writelines(encoded.parts)
-    if data is not None:
-        for old in data.older(path.parent):
-            old.unlink(missing_ok=True)
-    return sum(each.stat().st_size for each in written)
-
-
-def _encode(goal: Target, graph: FuncGraph, stem: str, options: dict[str, int | str]) -> Encoded:
+def _check_options(goal: Target, options: Mapping[str, int | str]) -> None:
     known = list(inspect.signature(goal.encode).parameters)[2:]
     unknown = [option for option in options if option not in known]
     if unknown:
         has = ", ".join(known) or "none"
         raise ValueError(f"{goal.name} has no option {', '.join(unknown)}; its options are: {has}")
-    return goal.encode(graph, stem, **options)
+
+
+def _check_runtime(goal: Target, runtime: str | None) -> None:
+    if runtime is not None and runtime not in goal.fused_for:
+        known = ", ".join(map(repr, goal.fused_for)) or "none"
+        raise ValueError(
+            f"runtime must be None or one that {goal.name} files can be made for ({known}), got "
+            f"{runtime!r}"
+        )
 
 
 def _problems(error: Refused) -> list[Problem]:
@@ -411,6 +462,6 @@ def _message(name: str, goal: Target, problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _summary(name: str, aval: Aval) -> ValueSummary:
+def _summary(name: str, aval: Aval, is_complex: bool) -> ValueSummary:
     shape = tuple(str(size) if is_symbolic(size) else size for size in aval.shape)
-    return ValueSummary(name, aval.dtype.name, shape)
+    return ValueSummary(name, aval.dtype.name, shape, is_complex)

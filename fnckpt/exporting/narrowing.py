@@ -6,9 +6,11 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from fnckpt.ir.border import as_real
 from fnckpt.ir.cost import flops
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import FuncGraph
+from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.passes.precision import Narrowing, narrowed
 
 MOST_MEASURED = 2_000_000_000  # FLOPs
@@ -26,9 +28,14 @@ def narrowed_and_measured(
     after, narrowing = narrowed(graph, dtype)
     if not all(map(_has_values, sample)) or flops(graph) > MOST_MEASURED:
         return after, narrowing
-    values = [np.asarray(x, p.aval.dtype) for x, p in zip(sample, graph.inputs, strict=True)]
+    values = [as_in_file(x, p.aval.dtype) for x, p in zip(sample, graph.inputs, strict=True)]
     error = greatest_error(evaluate(after, values), evaluate(graph, values))
     return after, replace(narrowing, error=error)
+
+
+def as_in_file(x: object, dtype: np.dtype) -> np.ndarray:
+    """A value of the sample as the graph takes it."""
+    return np.asarray(as_real(array_of(x)), dtype)
 
 
 def _has_values(leaf: object) -> bool:

@@ -10,7 +10,9 @@ import jax
 import numpy as np
 
 from fnckpt.errors import FormatError
-from fnckpt.exporting.runtimes import EXTRAS, RUNTIMES, is_installed
+from fnckpt.exporting.runtimes import RUNTIMES, check_installed
+from fnckpt.ir.border import as_complex, as_real
+from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import ValueSummary
 
@@ -29,10 +31,12 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
     Args:
       file: a ``.onnx``, ``.mindir`` or ``.air`` file, or an ``ExportResult``.
       inputs: the arrays in order, a dict of them by the names of the inputs, or one array where
-        there is one input. Shapes and dtypes are those of the inputs of the file.
+        there is one input. Shapes and dtypes are those of the inputs of the file; PRNG keys may
+        be keys or their data; an input that stands for complex numbers takes a complex array, or
+        a real one with a last axis of 2.
 
     Returns:
-      An array for each output, in order.
+      An array for each output, in order; a complex one where the file says so.
 
     Raises:
       FormatError: it is not a file of one of these formats.
@@ -50,10 +54,10 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
       12.0
     """
     if isinstance(inputs, Mapping):
-        given = {str(name): np.asarray(array) for name, array in inputs.items()}
+        given = {str(name): array_of(array) for name, array in inputs.items()}
     else:
         arrays = [inputs] if isinstance(inputs, np.ndarray | jax.Array) else inputs
-        given = {str(i): np.asarray(array) for i, array in enumerate(arrays)}
+        given = {str(i): array_of(array) for i, array in enumerate(arrays)}
     return list(run_named(Path(file), given).values())
 
 
@@ -73,13 +77,14 @@ def run_named(path: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         raise FormatError(f"{path}: its suffix is none that can be run; they are {known}")
     summary = target(name).summarize(path)
     inputs = _ordered(path, summary.inputs, given)
-    runtime, compute = RUNTIMES[name]
-    if not is_installed(name):
-        raise ValueError(
-            f"{path}: needs {runtime}, which is not installed; pip install '{EXTRAS[name]}'"
-        )
-    outputs = compute(path, inputs)
-    return dict(zip((value.name for value in summary.outputs), outputs, strict=True))
+    check_installed(name, str(path))
+    outputs = RUNTIMES[name][1](path, inputs)
+    if len(outputs) != len(summary.outputs):
+        raise FormatError(f"{path}: names {len(summary.outputs)} outputs, and has {len(outputs)}")
+    return {
+        value.name: as_complex(array) if value.is_complex else array
+        for value, array in zip(summary.outputs, outputs, strict=True)
+    }
 
 
 def _matched(path: Path, names: Sequence[str], given: Sequence[str]) -> list[str]:
@@ -117,7 +122,8 @@ def _ordered(
         raise ValueError(
             f"{path}: takes {len(names)} inputs ({', '.join(map(str, inputs))}), {len(given)} given"
         )
-    rows = [given[name] for name in _matched(path, names, list(given))]
+    arrays = [given[name] for name in _matched(path, names, list(given))]
+    rows = [as_real(x) if v.is_complex else x for v, x in zip(inputs, arrays, strict=True)]
     for value, array in zip(inputs, rows, strict=True):
         fits = array.dtype.name == value.dtype and len(array.shape) == len(value.shape)
         if not fits or any(

@@ -10,17 +10,18 @@ from jax.tree_util import keystr, tree_flatten_with_path
 PyTree = object
 
 
-def leaf_names(tree: PyTree, prefix: str = "") -> list[str]:
-    """The path of each leaf, joined by ``.`` and behind ``prefix``.
+def leaf_names(
+    tree: PyTree, prefix: str = "", is_leaf: Callable[[PyTree], bool] | None = None
+) -> list[str]:
+    """The path of each leaf, joined by ``.`` and behind ``prefix``; ``is_leaf`` as JAX has it.
 
     >>> leaf_names({"a": 1, "b": (2, 3)}, "x")
     ['x.a', 'x.b.0', 'x.b.1']
     >>> leaf_names(1, "x")
     ['x']
     """
-    paths = [
-        keystr(path, simple=True, separator=".") for path, _ in tree_flatten_with_path(tree)[0]
-    ]
+    flat = tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    paths = [keystr(path, simple=True, separator=".") for path, _ in flat]
     return [".".join(filter(None, (prefix, path))) for path in paths]
 
 

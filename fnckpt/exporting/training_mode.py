@@ -21,7 +21,7 @@ DRAWS = frozenset({"random_bits", "threefry2x32", "rng_bit_generator", "rng_unif
 
 REMEDY = "export it in inference mode: model.eval() of NNX, "
 BATCH_NORM_IN = "uses the statistics of the batch, so that each result depends on the whole batch"
-DROPOUT_IN = "drops values, the same ones in every run of the file"
+DROPOUT_IN = "drops values, the same ones in every run of the file unless its key is an input"
 
 
 def in_training_mode(closed: ClosedJaxpr) -> list[str]:

@@ -1,112 +1,89 @@
-"""What is drawn: boxes of operators and of modules, and the edges between them."""
+"""A graph as a drawing: modules as boxes that open, with the values that enter and leave them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
 
-from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
+from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
+from fnckpt.picture.boxes import Box, Drawing, kind_of, lines, shown
+from fnckpt.picture.levels import drawn, levels_of, shaped, short
+from fnckpt.picture.modules import Leaf, path_of, tree
 
-# Colours by what an operator does; words that its name may hold, in any of the formats.
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "product": ("conv", "matmul", "gemm", "dense", "biasadd"),
-    "norm": ("norm", "bninfer"),
-    "pool": ("pool", "reduce", "argm", "cumsum"),
-    "activation": ("relu", "gelu", "sigmoid", "tanh", "softmax", "swish", "erf", "silu", "elu"),
-    "move": ("transpose", "reshape", "concat", "slice", "gather", "pad", "expand", "broadcast",
-             "squeeze", "tile", "scatter", "cast", "split", "flatten"),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Box:
-    """An operator, an input, an output, or a module with all that is ``inside`` it."""
-
-    label: str
-    kind: str
-    hover: str
-    inside: tuple[NodeSummary, ...] = ()
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Boxes in the order of computation, and edges as pairs of their numbers."""
-
-    boxes: tuple[Box, ...]
-    edges: tuple[tuple[int, int], ...]
-
-
-def kind_of(op: str) -> str:
-    """The row of ``KINDS`` that an operator belongs to, or ``other``."""
-    name = op.lower()
-    return next((kind for kind, words in KINDS.items() if any(w in name for w in words)), "other")
+FEW = 8  # inputs or outputs: more are drawn in the parts of their names, state.params.Conv_0
+MOST_BODIES = 24  # of bodies in bodies; those deeper are not opened
 
 
 def drawing_of(summary: Summary) -> Drawing:
-    """A whole graph: what lies in a module is one box, the rest a box for each operator."""
-    return drawing_within(summary.nodes, summary.shapes, summary.inputs, summary.outputs)
+    """A whole graph: its modules, and what runs in its nodes, are drawings inside boxes."""
+    return _drawing(summary, frozenset(), 0)
 
 
-def drawing_within(
-    nodes: Sequence[NodeSummary],
-    shapes: Mapping[str, Shape],
-    inputs: Sequence[ValueSummary] = (),
-    outputs: Sequence[ValueSummary] = (),
-) -> Drawing:
-    """A part of a graph; what comes from elsewhere has no edge."""
-    depth = _common_depth(nodes)
-    keys = [_key(node, depth) for node in nodes]
-    groups: dict[str, list[NodeSummary]] = {}
-    for key, node in zip(keys, nodes, strict=True):
-        group = groups.pop(key, [])  # a module stands where its last operator does
-        groups[key] = [*group, node]
-    boxes = [Box(value.name, "input", str(value)) for value in inputs]
-    made: dict[str, int] = {value.name: i for i, value in enumerate(inputs)}
-    places: dict[str, int] = {}
-    for key, group in groups.items():
-        places[key] = len(boxes)
-        boxes.append(_box(key, group, shapes))
-    for key, node in zip(keys, nodes, strict=True):
-        made |= dict.fromkeys(node.outputs, places[key])
-    edges = [(made[i], places[k]) for k, n in zip(keys, nodes, strict=True) for i in n.inputs
-             if i in made]  # fmt: skip
-    for value in outputs:
-        if value.name in made:
-            edges.append((made[value.name], len(boxes)))
-        boxes.append(Box(value.name, "output", str(value)))
-    unique = dict.fromkeys((a, b) for a, b in edges if a != b)
-    return Drawing(tuple(boxes), tuple(unique))
+def _drawing(summary: Summary, around: Set[str], depth: int) -> Drawing:
+    """A graph that stands at a ``depth`` in others, whose values are ``around`` it."""
+    captured = [name for name in free(summary) if name in around]
+    inner = around | _made(summary) if any(node.bodies for node in summary.nodes) else around
+    leaves: list[Leaf] = []
+    for name in captured:
+        leaves.append(_input(name, name, len(leaves)))
+    for value, path in _with_paths(summary.inputs, "inputs"):
+        leaves.append(_input(value.name, str(value), len(leaves), path))
+    for node in summary.nodes:
+        box = _operator(node, summary, _bodies(node, inner, depth + 1))
+        leaves.append(Leaf(box, len(leaves), path_of(node.name), _taken(node), node.outputs))
+    for value, path in _with_paths(summary.outputs, "outputs"):
+        box = Box(short(value.name), "output", lines(str(value)))
+        leaves.append(Leaf(box, len(leaves), path, (value.name,)))
+    root = tree(leaves)
+    return drawn(root, levels_of(root, leaves), summary.shapes)
 
 
-def _common_depth(nodes: Sequence[NodeSummary]) -> int:
-    """How many leading modules all nodes that lie in one share."""
-    paths = [node.name.split("/")[:-1] for node in nodes if "/" in node.name]
-    if not paths:
-        return 0
-    shared = 0
-    while all(len(p) > shared and p[shared] == paths[0][shared] for p in paths):
-        shared += 1
-    return shared
+def _input(name: str, hover: str, number: int, path: tuple[str, ...] = ()) -> Leaf:
+    return Leaf(Box(short(name), "input", lines(hover)), number, path, gives=(name,))
 
 
-def _key(node: NodeSummary, depth: int) -> str:
-    """The module that a node is drawn in, ending in a slash, or its own name."""
-    path = node.name.split("/")
-    return "/".join(path[: depth + 1]) + "/" if len(path) > depth + 1 else node.name
+def _with_paths(
+    values: Sequence[ValueSummary], otherwise: str
+) -> Iterator[tuple[ValueSummary, tuple[str, ...]]]:
+    """Many are drawn in the parts of their names, or where these have none, in one box."""
+    for value in values:
+        path = path_of(value.name, ".") or (otherwise,)
+        yield value, path if len(values) > FEW else ()
 
 
-def _box(key: str, group: Sequence[NodeSummary], shapes: Mapping[str, Shape]) -> Box:
-    if len(group) == 1:
-        node = group[0]
-        weights = [_shaped(name, shapes) for name in node.inputs if name.startswith("params")]
-        results = [_shaped(name, shapes) for name in node.outputs if name in shapes]
-        return Box(node.op, kind_of(node.op), "\n".join([node.name, node.op, *weights, *results]))
-    counts = Counter(node.op for node in group).most_common()
-    results = [_shaped(name, shapes) for name in group[-1].outputs if name in shapes]
-    hover = [key.rstrip("/"), *(f"{count} {op}" for op, count in counts), *results]
-    label = f"{key.rstrip('/').split('/')[-1]} ({len(group)})"
-    return Box(label, "module", "\n".join(hover), tuple(group))
+def _taken(node: NodeSummary) -> tuple[str, ...]:
+    """The values that a node, or what runs in it, takes from the graph that it stands in."""
+    return tuple(dict.fromkeys((*node.inputs, *(n for _, body in node.bodies for n in free(body)))))
 
 
-def _shaped(name: str, shapes: Mapping[str, Shape]) -> str:
-    """A value's name with its sizes, where the file tells them."""
-    return f"{name}: [{','.join(map(str, shapes[name]))}]" if name in shapes else name
+def free(body: Summary) -> tuple[str, ...]:
+    """The values that a graph takes from the one around it."""
+    own = _made(body)
+    taken = (name for node in body.nodes for name in _taken(node))
+    ends = (value.name for value in body.outputs)
+    return tuple(dict.fromkeys(name for name in (*taken, *ends) if name and name not in own))
+
+
+def _made(graph: Summary) -> set[str]:
+    named = {value.name for value in (*graph.inputs, *graph.parameters)}
+    return named | {name for node in graph.nodes for name in node.outputs}
+
+
+def _operator(node: NodeSummary, graph: Summary, inside: Drawing | None) -> Box:
+    hover = lines(
+        node.name or "(without a name)",
+        f"operator: {node.op}",
+        *(f"{name} = {value}" for name, value in node.attributes),
+        *(f"in: {shaped(name, graph.shapes)}" for name in node.inputs),
+        *(f"out: {shaped(name, graph.shapes)}" for name in node.outputs),
+    )
+    kind = "module" if inside else kind_of(node.op)
+    return Box(shown(node.op, 32), kind, hover, node.op, inside)
+
+
+def _bodies(node: NodeSummary, around: Set[str], depth: int) -> Drawing | None:
+    """What runs in a node: its one body, or a box for each."""
+    if not node.bodies or depth > MOST_BODIES:
+        return None
+    bodies = [(name, _drawing(body, around, depth)) for name, body in node.bodies]
+    if len(bodies) == 1:
+        return bodies[0][1]
+    boxes = (Box(shown(name, 32), "module", lines(name), inside=body) for name, body in bodies)
+    return Drawing(tuple(boxes), ())

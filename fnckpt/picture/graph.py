@@ -1,27 +1,19 @@
-"""A graph as HTML: its drawing, and one of every module inside it."""
+"""A graph as HTML: one drawing, and the script that opens its modules in place."""
 
-from collections.abc import Mapping
-from html import escape
+from functools import cache
+from importlib.resources import files
 
-from fnckpt.ir.targets.target import Shape, Summary
-from fnckpt.picture.drawing import Drawing, drawing_of, drawing_within
+from fnckpt.ir.targets.target import Summary
+from fnckpt.picture.drawing import drawing_of
 from fnckpt.picture.svg import svg
 
 
 def graph(summary: Summary) -> str:
-    """The drawing of a graph, its modules below as boxes that open."""
-    whole = drawing_of(summary)
-    return svg(whole) + modules(whole, summary.shapes)
+    """The drawing of a graph; its modules stay closed where no script may run."""
+    return f"{svg(drawing_of(summary))}<script>{script()}</script>"
 
 
-def modules(drawing: Drawing, shapes: Mapping[str, Shape]) -> str:
-    """A closed ``<details>`` for each module of a drawing, with those inside it."""
-    parts = []
-    for box in drawing.boxes:
-        if box.inside:
-            inner = drawing_within(box.inside, shapes)
-            parts.append(
-                f"<details><summary>{escape(box.label)}</summary>{svg(inner)}"
-                f"{modules(inner, shapes)}</details>"
-            )
-    return "".join(parts)
+@cache
+def script() -> str:
+    """What opens modules, pans and zooms: all that runs in a page."""
+    return files("fnckpt.picture").joinpath("opening.js").read_text(encoding="utf-8")

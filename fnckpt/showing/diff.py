@@ -8,13 +8,14 @@ import numpy as np
 
 from fnckpt.checkpoints.pytree import load_checkpoint
 from fnckpt.errors import FormatError
-from fnckpt.ir.targets import TARGETS, target
+from fnckpt.ir.targets import TARGETS
 from fnckpt.ir.targets.target import NodeSummary, Summary
-from fnckpt.showing.inspect import FileTable
+from fnckpt.showing.file_table import FileTable
+from fnckpt.showing.inspect import graph_of
 
-Row = tuple[str, str, str, str]
+Row = tuple[str, str, str, str, int | None, float | None]
 MOST_SHOWN = 40  # characters of a text
-HEADER = ("what", "a", "b", "difference")
+HEADER = ("what", "a", "b", "difference", "elements", "largest")
 
 
 def differences(a: Path, b: Path) -> FileTable:
@@ -25,19 +26,23 @@ def differences(a: Path, b: Path) -> FileTable:
     """
     if a.suffix == b.suffix == ".ckpt":
         rows = _of_checkpoints(load_checkpoint(a, mmap=True), load_checkpoint(b, mmap=True))
-        return FileTable(f"{len(rows)} tensors differ", HEADER, rows)
+        return _table(f"{len(rows)} tensors differ", rows)
     rows = _of_graphs(_summary(a), _summary(b))
-    return FileTable(f"{len(rows)} differences", HEADER, rows)
+    return _table(f"{len(rows)} differences", rows)
+
+
+def _table(title: str, rows: Sequence[Row]) -> FileTable:
+    return FileTable("differences", title, HEADER, rows, {"count": len(rows)}, hidden=2)
 
 
 def _summary(path: Path) -> Summary:
-    name = path.suffix.removeprefix(".").upper()
-    if name not in TARGETS:
-        known = ", ".join(f".{each.lower()}" for each in TARGETS)
+    summary = graph_of(path)
+    if summary is None:
+        known = ", ".join([*(f".{each.lower()}" for each in TARGETS), ".meta"])
         raise FormatError(
             f"{path}: two .ckpt files can be compared, or two graphs of {known}; this is neither"
         )
-    return target(name).summarize(path)
+    return summary
 
 
 def _of_checkpoints(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> list[Row]:
@@ -45,17 +50,20 @@ def _of_checkpoints(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) ->
     return [row for row in rows if row[3]]
 
 
-def _pair(a: np.ndarray | None, b: np.ndarray | None) -> tuple[str, str, str]:
+def _pair(
+    a: np.ndarray | None, b: np.ndarray | None
+) -> tuple[str, str, str, int | None, float | None]:
     """How each is shown, and the difference; nothing where they are equal."""
     shown = _shown(a), _shown(b)
     if a is None or b is None:
-        return *shown, "missing in a" if a is None else "missing in b"
+        return *shown, "missing in a" if a is None else "missing in b", None, None
     if a.dtype.kind == b.dtype.kind == "U":  # of other lengths they are of other dtypes
-        return *shown, "" if str(a) == str(b) else "another text"
+        return *shown, "" if str(a) == str(b) else "another text", None, None
     if (a.dtype, a.shape) != (b.dtype, b.shape):
-        return *shown, "another dtype or shape"
-    same = a.tobytes() == b.tobytes()
-    return *shown, "" if same else _distance(a, b)
+        return *shown, "another dtype or shape", None, None
+    if a.tobytes() == b.tobytes():
+        return *shown, "", None, None
+    return *shown, *_distance(a, b)
 
 
 def _shown(x: np.ndarray | None) -> str:
@@ -66,15 +74,17 @@ def _shown(x: np.ndarray | None) -> str:
     return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> str:
-    """How many elements have other bits, and the greatest difference that is a number."""
+def _distance(a: np.ndarray, b: np.ndarray) -> tuple[str, int, float | None]:
+    """In words, how many elements have other bits, and the greatest difference that is a number."""
     other = (_bits(a) != _bits(b)).any(1)
     gaps = _gaps(a.reshape(-1)[other], b.reshape(-1)[other])
     finite = gaps[np.isfinite(gaps)]
+    greatest = float(finite.max()) if len(finite) else None
     told = [f"{len(gaps):,} elements"]
-    told += [f"by up to {finite.max():.3g}"] if len(finite) else []
+    told += [] if greatest is None else [f"by up to {greatest:.3g}"]
     lost = len(gaps) - len(finite)
-    return ", ".join([*told, *([f"{lost:,} with NaN or an infinity"] if lost else [])])
+    told += [f"{lost:,} with NaN or an infinity"] if lost else []
+    return ", ".join(told), len(gaps), greatest
 
 
 def _bits(x: np.ndarray) -> np.ndarray:
@@ -93,7 +103,7 @@ def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _of_graphs(a: Summary, b: Summary) -> list[Row]:
     """By inputs, outputs, parameters and how often each operator stands there."""
-    both = [(_values(a), _values(b)), (_operators(a.nodes), _operators(b.nodes))]
+    both = [(_values(a), _values(b)), (_operators(a.every_node()), _operators(b.every_node()))]
     return [row for left, right in both for row in _of_texts(left, right)]
 
 
@@ -118,4 +128,4 @@ def _of_texts(a: Mapping[str, str], b: Mapping[str, str]) -> Iterable[Row]:
         left, right = a.get(name, ""), b.get(name, "")
         if left != right:
             missing = "missing in b" if not right else "missing in a" if not left else "changed"
-            yield name, left, right, missing
+            yield name, left, right, missing, None, None

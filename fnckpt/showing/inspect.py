@@ -12,17 +12,10 @@ from fnckpt.errors import FormatError
 from fnckpt.ir.targets import TARGETS, target
 from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import Summary, ValueSummary
+from fnckpt.showing.file_table import FileTable, Row, Share
 
 MOST_ROWS = 200
-
-
-@dataclass(frozen=True)
-class FileTable:
-    """A titled table of text."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
+MOST_DEPTH = 32  # of parts within parts
 
 
 @dataclass(frozen=True)
@@ -43,9 +36,14 @@ def inspect_file(path: Path) -> list[FileTable]:
 
 
 def check_file(path: Path) -> list[str]:
-    """What is wrong with a file, one line each; empty for a good one."""
+    """What is wrong with a file, one line each; empty for a good one.
+
+    Raises:
+      FormatError: its suffix is none of ours.
+    """
+    kind = kind_of(path)
     try:
-        return kind_of(path).check(path)
+        return kind.check(path)
     except FormatError as error:
         return [str(error).removeprefix(f"{path}: ")]
 
@@ -63,19 +61,19 @@ def kind_of(path: Path) -> FileKind:
 
 
 def _graph_tables(summary: Summary) -> list[FileTable]:
-    counts = Counter(node.op for node in summary.nodes)
+    nodes = summary.every_node()
+    counts = Counter(node.op for node in nodes)
+    size = _bytes(summary.parameters)
     return [
-        FileTable("inputs", ("name", "dtype", "shape"), _value_rows(summary.inputs)),
-        FileTable("outputs", ("name", "dtype", "shape"), _value_rows(summary.outputs)),
+        _values("inputs", "inputs", summary.inputs),
+        _values("outputs", "outputs", summary.outputs),
+        _values("parameters", f"parameters, {size:,} bytes", summary.parameters, bytes=size),
         FileTable(
-            f"parameters, {_bytes(summary.parameters):,} bytes",
-            ("name", "dtype", "shape"),
-            _value_rows(summary.parameters),
-        ),
-        FileTable(
-            f"{len(summary.nodes)} nodes, by {summary.producer}",
+            "nodes",
+            f"{len(nodes)} nodes, by {summary.producer}",
             ("operator", "count"),
-            [(op, str(count)) for op, count in counts.most_common()],
+            counts.most_common(),
+            {"count": len(nodes)},
         ),
         *_cost_tables(summary),
     ]
@@ -90,16 +88,16 @@ def _cost_tables(summary: Summary) -> list[FileTable]:
     if unknown:
         title = f"FLOPs of the heaviest nodes; of {unknown} nodes the file does not tell the shapes"
     share = 0 if unknown else total  # of a total that is not known there is none
-    rows = [
-        (h.op, h.scope, f"{h.flops:,}", f"{h.flops / share:.1%}" if share else "") for h in heavy
-    ]
-    return [FileTable(title, ("operator", "node", "FLOPs", "share"), rows)]
+    rows = [(h.op, h.scope, h.flops, Share(h.flops / share) if share else None) for h in heavy]
+    totals = {"flops": None if unknown else total, "unknown": unknown}
+    return [FileTable("costs", title, ("operator", "node", "FLOPs", "share"), rows, totals)]
 
 
 def _bytes(values: Sequence[ValueSummary]) -> int:
     """What the tensors take, those of a type that numpy has a name for."""
     return sum(
-        _size_of(v.dtype) * math.prod(n for n in v.shape if isinstance(n, int)) for v in values
+        _size_of(v.dtype) * math.prod(max(n, 0) for n in v.shape if isinstance(n, int))
+        for v in values
     )
 
 
@@ -110,20 +108,19 @@ def _size_of(dtype: str) -> int:
         return 0
 
 
-def _value_rows(values: Sequence[ValueSummary]) -> list[tuple[str, ...]]:
-    rows = [(v.name, v.dtype, "x".join(map(str, v.shape)) or "scalar") for v in values]
-    return [*rows[:MOST_ROWS], *([("...", "", "")] if len(rows) > MOST_ROWS else [])]
+def _values(name: str, title: str, values: Sequence[ValueSummary], **totals: int) -> FileTable:
+    rows = [(v.name, v.dtype, v.shape) for v in values]
+    totals |= {"count": len(rows)}
+    return FileTable(name, title, ("name", "dtype", "shape"), rows, totals, most=MOST_ROWS)
 
 
 def _inspect_checkpoint(path: Path) -> list[FileTable]:
     arrays = _tensors(path)
-    rows = [
-        (name, a.dtype.name, "x".join(map(str, a.shape)) or "scalar", f"{a.nbytes:,}")
-        for name, a in arrays.items()
-    ]
+    rows = [(name, a.dtype.name, a.shape, a.nbytes) for name, a in arrays.items()]
     total = sum(a.nbytes for a in arrays.values())
     title = f"{len(rows)} tensors, {total:,} bytes"
-    return [FileTable(title, ("name", "dtype", "shape", "bytes"), rows)]
+    totals = {"count": len(rows), "bytes": total}
+    return [FileTable("tensors", title, ("name", "dtype", "shape", "bytes"), rows, totals)]
 
 
 def statistics(path: Path) -> FileTable:
@@ -135,22 +132,23 @@ def statistics(path: Path) -> FileTable:
       FormatError: it is no checkpoint.
     """
     rows = [(name, *_figures(array)) for name, array in _tensors(path).items()]
-    return FileTable("statistics", ("name", "least", "greatest", "mean", "norm", "NaN, inf"), rows)
+    header = ("name", "least", "greatest", "mean", "norm", "NaN, inf")
+    return FileTable("statistics", "statistics", header, rows)
 
 
-def _figures(array: np.ndarray) -> tuple[str, ...]:
+def _figures(array: np.ndarray) -> Row:
     if array.dtype.kind == "U":
-        return "", "", "", "", ""
+        return None, None, None, None, None
     if not array.size:
-        return "", "", "", "", "0"
+        return None, None, None, None, 0
     is_complex = array.dtype.kind == "c"
     wide = array.astype(np.complex128 if is_complex else np.float64)
     finite = wide[np.isfinite(wide)]
     if not finite.size:
-        return "", "", "", "", str(wide.size)
-    ends = ("", "") if is_complex else (f"{finite.min():.4g}", f"{finite.max():.4g}")
-    norm = np.linalg.norm(finite)
-    return *ends, f"{finite.mean():.4g}", f"{norm:.4g}", str(wide.size - finite.size)
+        return None, None, None, None, wide.size
+    ends = (None, None) if is_complex else (float(finite.min()), float(finite.max()))
+    mean = f"{finite.mean():.4g}" if is_complex else float(finite.mean())
+    return *ends, mean, float(np.linalg.norm(finite)), wide.size - finite.size
 
 
 def tree(path: Path) -> FileTable:
@@ -161,15 +159,16 @@ def tree(path: Path) -> FileTable:
     """
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
     for name, array in _tensors(path).items():
-        parts = tuple(name.split("."))
+        parts = tuple(name.split(".", MOST_DEPTH))
         for depth in range(len(parts) + 1):  # "a" may be a tensor and, beside "a.b", a part
             count, size = totals.get(parts[:depth], (0, 0))
             totals[parts[:depth]] = count + 1, size + array.nbytes
     rows = [
-        ("  " * len(parts) + (parts[-1] if parts else path.name), f"{count:,}", f"{size:,}")
+        ("  " * len(parts) + (parts[-1] if parts else path.name), count, size, ".".join(parts))
         for parts, (count, size) in sorted(totals.items())
     ]
-    return FileTable("parts", ("name", "tensors", "bytes"), rows)
+    header = ("name", "tensors", "bytes", "path")
+    return FileTable("parts", "parts", header, rows, hidden=1)
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
@@ -183,6 +182,22 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
 def _check_checkpoint(path: Path) -> list[str]:
     _tensors(path)
     return []
+
+
+def graph_of(path: Path) -> Summary | None:
+    """What a file of a graph holds; None where the suffix is not one of these.
+
+    Raises:
+      FormatError: the file is damaged.
+    """
+    name = path.suffix.removeprefix(".").upper()
+    if name in TARGETS:
+        return target(name).summarize(path)
+    if path.suffix != ".meta":
+        return None
+    from fnckpt.ir.targets import anf
+
+    return anf.summarize(path)
 
 
 def _inspect_meta(path: Path) -> list[FileTable]:

@@ -62,11 +62,19 @@ class Feed:
                 "list, a dataset, or a function epoch -> iterable"
             )
 
-    def batches(self, epoch: int, *, skip: int = 0, position: Any = None) -> Iterator[Any]:
+    def batches(
+        self,
+        epoch: int,
+        *,
+        skip: int = 0,
+        position: Any = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Any]:
         """The batches of ``epoch`` (from 1), without the first ``skip``.
 
         Args:
           position: what ``position`` gave after ``skip`` batches; None reads over them.
+          stop: whether to give up reading over them; asked after each.
 
         Raises:
           ValueError: there is no batch, or there are fewer than ``skip``.
@@ -80,7 +88,7 @@ class Feed:
             restored = _restore(iterator, position)
         if skip and restored:
             return _rest(iterator)
-        return self._read_over(iterator, epoch, skip)
+        return self._read_over(iterator, epoch, skip, stop)
 
     def steps(self) -> int | None:
         """The number of batches of the open epoch, where its data has a length."""
@@ -96,9 +104,15 @@ class Feed:
         """Whether ``iter()`` left the data, which was moved to ``position``, there."""
         return iterator is not self._open or unpacked(packed(self.position())) == position
 
-    def _read_over(self, iterator: Iterator[Any], epoch: int, skip: int) -> Iterator[Any]:
+    def _read_over(
+        self, iterator: Iterator[Any], epoch: int, skip: int, stop: Callable[[], bool]
+    ) -> Iterator[Any]:
         batches = _rest(iterator)
-        read = sum(1 for _ in islice(batches, skip))
+        read = 0
+        for _ in islice(batches, skip):
+            read += 1
+            if stop():
+                return batches
         if read < skip:
             raise ValueError(
                 f"data: epoch {epoch} has {read} batches, the checkpoint was saved after {skip}; "
@@ -158,6 +172,15 @@ def _is_read_once(data: Any) -> bool:
     if not (isinstance(own, FunctionType) and isinstance(plain, FunctionType)):
         return True
     return own.__code__.co_code == plain.__code__.co_code
+
+
+def is_packed(stored: np.ndarray) -> bool:
+    """Whether ``stored`` is a position that ``unpacked`` reads."""
+    try:
+        unpacked(stored)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+    return True
 
 
 def _has_position(source: Any) -> bool:

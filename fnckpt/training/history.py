@@ -57,6 +57,26 @@ class History:
             return name in self.gone
         return bool((_last_in_epochs(self.evaluated, self.ends)[-1:] < 0).all())
 
+    def __repr__(self) -> str:
+        """A summary: a line for each metric."""
+        series = {**self.steps} | {f"eval.{name}": v for name, v in self.evaluations.items()}
+        lines = [f"  {name}: {_in_words(values)}" for name, values in series.items() if len(values)]
+        steps = max(map(len, self.steps.values()), default=0)
+        counts = f"{steps} steps, {len(self.ends)} epochs, {len(self.evaluated)} evaluations"
+        return "\n".join([f"History: {counts}", *lines])
+
+
+def _in_words(values: np.ndarray) -> str:
+    """First, last and range of one metric.
+
+    >>> _in_words(np.array([2.5, 0.5, 1.0]))
+    'first 2.5, last 1, from 0.5 to 2.5'
+    """
+    numbers = values.astype(np.float64)
+    known = numbers[~np.isnan(numbers)]
+    between = f", from {known.min():.4g} to {known.max():.4g}" if len(known) else ""
+    return f"first {numbers[0]:.4g}, last {numbers[-1]:.4g}{between}"
+
 
 def scalars(metrics: Any) -> dict[str, Any]:
     """The leaves of a tree of scalars by name; a bare scalar is the ``"loss"``.

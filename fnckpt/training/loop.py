@@ -1,10 +1,11 @@
 """The training loop: a compiled step over the data, checkpoints beside it."""
 
 import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +16,13 @@ from fnckpt.training.batches import Data, Feed
 from fnckpt.training.history import Recorder, scalars
 from fnckpt.training.options import Callbacks, Evaluation, OnCheckpoint, OnEpoch, OnStep, Saving
 from fnckpt.training.policy import CheckpointPolicy
-from fnckpt.training.progress import Bar, chosen, make_bar, say
+from fnckpt.training.progress import Bar, Progress, chosen, make_bar, say
 from fnckpt.training.result import Best, TrainResult
 from fnckpt.training.saving import processes, snapshot
 from fnckpt.training.saving.engine import Engine, FileEngine, Moment
 from fnckpt.training.saving.snapshot import Place
 from fnckpt.training.step import Batch, Metrics, State, StepFn, compile_step, owned
+from fnckpt.training.stopping import Noted, Resumable, StopTraining, heed
 
 if TYPE_CHECKING:  # importing it takes seconds
     import orbax.checkpoint as ocp
@@ -38,11 +40,12 @@ def train(
     directory: str | os.PathLike[str] | None = None,
     prefix: str = "CKP",
     resume: bool = False,
-    progress: bool | None = None,
+    progress: Progress = None,
     async_save: bool = True,
     crc: bool = False,
     portable: bool = True,
     gather: bool = False,
+    checkpoint_format: Literal["ckpt", "safetensors"] = "ckpt",
     checkpointer: "ocp.CheckpointManager | None" = None,
     save_on_error: bool = False,
     eval_fn: Callable[[State], object] | None = None,
@@ -75,7 +78,9 @@ def train(
         which, unless ``progress`` is False. The same ``data`` is needed: the batches
         that were trained on are read over, unless data or its iterator has ``state_dict`` and
         ``load_state_dict`` (or ``get_state`` and ``set_state``).
-      progress: show a bar; None: in a terminal or a notebook only.
+      progress: True shows a bar, and a line for each epoch, which stays; ``"lines"`` only the
+        lines, for logs. None: True in a terminal or a notebook, else False. It goes to stderr, in a
+        notebook to stdout.
       async_save: write files beside the training; at most one save is in flight, and its error is
         raised at the next step or at the end. False waits for each file.
       crc: end each file with a CRC-32, which ``resume`` checks.
@@ -83,6 +88,8 @@ def train(
         trained. False saves it for fnckpt alone.
       gather: of several processes the first one writes whole files into ``directory``, gathered
         leaf by leaf, and all wait for it; all must see the directory to resume.
+      checkpoint_format: ``"safetensors"`` writes ``<prefix>-<epoch>_<step>.safetensors`` instead of
+        ``.ckpt``; ``resume`` goes on from either.
       checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
         ``policy`` says when to save, the manager itself where that is None; what to keep, and
         where, it always says. Leave out the options of our own files. Without ``resume`` it must
@@ -98,6 +105,9 @@ def train(
         next step uses it up; both are on the device, and only reading them waits for it.
       on_epoch: ``(epoch, state, means)`` after every epoch: floats, evaluations included.
       on_checkpoint: ``(path)`` when a checkpoint is on the disk, at the next step at the latest.
+        A callback that returns ``fnckpt.STOP``, or raises ``StopTraining``, ends the training
+        normally: the last step is saved, and the result is returned. ``EarlyStopping`` is one for
+        ``on_epoch``.
       clock: seconds that never go back.
 
     Raises:
@@ -123,13 +133,15 @@ def train(
         crc=crc,
         portable=portable,
         gather=gather,
+        format=checkpoint_format,
     )
     evaluation = Evaluation(measure=eval_fn, every=eval_every, best=best, mode=best_mode)
-    callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=on_checkpoint)
+    noted = Noted(on_checkpoint) if on_checkpoint is not None else None
+    callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=noted)
     _check_gather(saving, save_on_error)
     for line in saving.ignored(manager=checkpointer is not None, resume=resume):
         warnings.warn(line, UserWarning, stacklevel=2)
-    engine = _engine(saving, checkpointer, on_checkpoint, resume=resume)
+    engine = _engine(saving, checkpointer, noted, resume=resume)
     training = _Training(
         step_fn=step_fn,
         state=owned(state),
@@ -142,7 +154,7 @@ def train(
         clock=clock,
         bar=make_bar(epochs, progress),
     )
-    snapshot.check_names(training.state, portable=portable)
+    snapshot.check_names(training.state, portable=portable, suffix=saving.suffix)
     training.resume(resume, progress)
     training.feed.check(epochs - training.epoch + 1)
     training.run()
@@ -221,10 +233,11 @@ class _Training:
     position: Any = None
     recorder: Recorder = field(default_factory=Recorder)
     saved: str | None = None  # the name of the newest checkpoint
+    is_whole: bool = False  # whether the last step is saved, or need not be
 
     # --- beginning
 
-    def resume(self, wanted: bool, progress: bool | None) -> None:
+    def resume(self, wanted: bool, progress: Progress) -> None:
         """Take over the newest checkpoint, if ``wanted`` and there is one; start the clock.
 
         What was found is told, unless ``progress`` is False.
@@ -243,6 +256,8 @@ class _Training:
         self.zero = self.clock() - found.place.seconds
         if len(self.recorder.ends) == self.epoch:  # saved after the end of the epoch
             self.epoch, self.step, self.position = self.epoch + 1, 0, None
+        if isinstance(self.callbacks.on_epoch, Resumable):
+            self.callbacks.on_epoch.resume(self.recorder.history())
 
     def _start(self, batch: Any) -> StepFn:
         """Compile the step for the first batch, then make the files of this run."""
@@ -255,28 +270,52 @@ class _Training:
     # --- the loop
 
     def run(self) -> None:
-        """Train to the end, or to a signal; what is in flight is awaited in any case."""
-        with interrupts.put_off() as signals:
-            try:
-                self._epochs(signals)
-                self._finish()
-            except BaseException as error:
-                self._fail(error)
+        """Train to the end, or to a signal, which is told in one line."""
+        signals = interrupts.Interrupts()
+        try:
+            with interrupts.put_off() as signals:
+                self._run(signals)
+        except (KeyboardInterrupt, SystemExit) as end:
+            if not self.is_whole or signals.pending is None:
                 raise
-            finally:
-                self.bar.close()
-                if self.engine is not None:
-                    self.engine.close()
+            told = self._told_of_signal(signals.pending)
+            if isinstance(end, SystemExit):  # of which Python tells nothing
+                self.bar.line(told)
+                raise
+            raise KeyboardInterrupt(told) from None
+
+    def _run(self, signals: interrupts.Interrupts) -> None:
+        """Train; what is in flight is awaited in any case."""
+        try:
+            with suppress(StopTraining):
+                self._epochs(signals)
+            self._finish()
+            self.is_whole = True
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self.bar.close()
+            if self.engine is not None:
+                self.engine.close()
 
     def _epochs(self, signals: interrupts.Interrupts) -> None:
         step: StepFn | None = None
         several = jax.process_count() > 1
+
+        def stop() -> bool:  # of several processes none may leave before the others
+            return not several and signals.pending is not None
+
         while self.epoch <= self.epochs:
-            batches = self.feed.batches(self.epoch, skip=self.step, position=self.position)
+            batches = self.feed.batches(
+                self.epoch, skip=self.step, position=self.position, stop=stop
+            )
+            if stop():
+                return
             if self.step:  # reading over what was trained on is no training
                 self.zero = self.clock() - self.last_save
             self.position = None
-            self.bar.start_epoch(self.epoch, steps=self.feed.steps(), done=self.step)
+            self.bar.start_epoch(self.epoch, steps=self._steps_expected(), done=self.step)
             self.bar.refresh(self._shown())
             for batch in batches:
                 step = step or self._start(batch)
@@ -307,16 +346,19 @@ class _Training:
         if self.engine is not None:
             self._save_if_due(self.engine)
         if self.callbacks.on_step is not None:
-            self.callbacks.on_step(self.global_step, self.state, metrics)
+            heed(self.callbacks.on_step(self.global_step, self.state, metrics))
         self.bar.step(self._shown)
+        if isinstance(self.callbacks.on_checkpoint, Noted):
+            self.callbacks.on_checkpoint.check()
 
     def _end_epoch(self) -> None:
         if self.evaluation.every is None and self.evaluation.measure is not None:
             self._evaluate()
         self.recorder.end_epoch(self.global_step)
-        self.bar.refresh(self._shown())
+        if self.bar.has_lines:
+            self.bar.end_epoch(self.recorder.last_epoch() | self._newest_file())
         if self.callbacks.on_epoch is not None:
-            self.callbacks.on_epoch(self.epoch, self.state, self.recorder.last_epoch())
+            heed(self.callbacks.on_epoch(self.epoch, self.state, self.recorder.last_epoch()))
 
     def _evaluate(self) -> None:
         """Measure the state; save it where it is the best so far."""
@@ -385,8 +427,27 @@ class _Training:
     # --- telling
 
     def _shown(self) -> dict[str, object]:
-        shown: dict[str, object] = dict(chosen(self.recorder.newest()))
-        return shown | ({"saved": self.saved} if self.saved else {})
+        """What stands behind the bar: the newest metrics, evaluations and file."""
+        measured = {f"eval.{k}": float(v[-1]) for k, v in self.recorder.evaluations.items()}
+        return chosen(self.recorder.newest()) | chosen(measured) | self._newest_file()
+
+    def _newest_file(self) -> dict[str, object]:
+        return {"saved": self.saved} if self.saved else {}
+
+    def _steps_expected(self) -> int | None:
+        """The steps of this epoch: of the data's length, or as many as the last epoch had."""
+        ends = [0, *self.recorder.ends]
+        before = ends[-1] - ends[-2] if len(ends) > 1 else None
+        return self.feed.steps() or before
+
+    def _told_of_signal(self, number: signal.Signals) -> str:
+        """One line: where the training stopped, what is saved, how to go on."""
+        name = "Ctrl-C" if number == signal.SIGINT else number.name
+        where = f"stopped by {name} in epoch {self.epoch} after step {self.step}"
+        if self.engine is None or self.saved is None:
+            return f"{where}; nothing is saved, train was given no policy that saves"
+        file = self.engine.path(Place(self.epoch, self.step)).parent / self.saved
+        return f"{where}; saved {file}; the same call with resume=True goes on"
 
     def result(self) -> TrainResult:
         best, metric = self._best(), self.evaluation.best or ""

@@ -62,6 +62,7 @@ class Saving:
     crc: bool = False
     portable: bool = True
     gather: bool = False
+    format: Literal["ckpt", "safetensors"] = "ckpt"
 
     def __post_init__(self) -> None:
         if not (self.policy is None or isinstance(self.policy, CheckpointPolicy)):
@@ -69,10 +70,28 @@ class Saving:
                 "policy: must be a CheckpointPolicy or None, got a "
                 f"{type(self.policy).__qualname__}"
             )
+        self._check_format()
+
+    def _check_format(self) -> None:
+        if self.format not in ("ckpt", "safetensors"):
+            raise ValueError(
+                f'checkpoint_format: must be "ckpt" or "safetensors", got {self.format!r}'
+            )
+        for name, given in (("crc", self.crc), ("gather", self.gather)):
+            if given and self.format != "ckpt":
+                raise ValueError(
+                    f'{name}: is for "ckpt" files, checkpoint_format is {self.format!r}; '
+                    "leave one of them out"
+                )
+
+    @property
+    def suffix(self) -> str:
+        """What the names of the checkpoints end in."""
+        return f".{self.format}"
 
     def of_files(self) -> str:
         """The names of what was asked for that means files of our own; empty where none was."""
-        return self._given("directory", "prefix", "crc", "gather")
+        return self._given("directory", "prefix", "crc", "gather", "format")
 
     def ignored(self, *, manager: bool, resume: bool) -> list[str]:
         """What was asked for and does not count, a line for each reason.
@@ -84,7 +103,7 @@ class Saving:
         lines = [f"policy: {line}" for line in (self.policy.ignored() if self.policy else ())]
         if self.policy is None and not manager:
             read = () if resume else ("directory", "prefix")
-            given = self._given(*read, "crc", "gather", "asynchronous")
+            given = self._given(*read, "crc", "gather", "format", "asynchronous")
             reason = "because without a policy no checkpoint is saved; give policy="
             lines += [f"{given}: ignored, {reason}fnckpt.CheckpointPolicy() too"] if given else []
         if manager:
@@ -98,5 +117,6 @@ class Saving:
     def _given(self, *names: str) -> str:
         """Which of ``names`` are not as they are by default, as arguments of ``train``."""
         plain = Saving()
+        arguments = {"asynchronous": "async_save", "format": "checkpoint_format"}
         found = [name for name in names if vars(self)[name] != vars(plain)[name]]
-        return ", ".join("async_save" if name == "asynchronous" else name for name in found)
+        return ", ".join(arguments.get(name, name) for name in found)

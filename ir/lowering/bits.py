@@ -160,6 +160,24 @@ def float_of(site: Site, word: Node, to: np.dtype) -> Node:
     return site.cast(site.apply("Select", negative, site.apply("Neg", size), size), to)
 
 
+@lowers("nextafter")
+def lower_nextafter(site: Site, x: Node, y: Node) -> Node:
+    """The float whose bits are the next, greater or less; next to 0 the least one there is."""
+    layout, zero = FORMATS[x.aval.dtype], site.constant(0, x)
+    word = bits_of(site, x, layout)
+    up, positive = site.apply("Less", x, y), site.apply("Greater", x, zero)
+    away = site.apply("LogicalNot", site.apply("LogicalXor", up, positive))
+    one = site.constant(1, word)
+    step = site.apply("Select", away, one, site.constant(-1, word))
+    next_one = float_of(site, site.apply("Add", word, step), x.aval.dtype)
+    least = site.constant(float(ml_dtypes.finfo(x.aval.dtype).smallest_subnormal), x)
+    beside = site.apply("Select", up, least, site.apply("Neg", least))
+    moved = site.apply("Select", site.apply("Equal", x, zero), beside, next_one)
+    same = site.apply("Select", site.apply("Equal", x, y), y, moved)
+    odd = site.apply("LogicalOr", site.apply("IsNan", x), site.apply("IsNan", y))
+    return site.apply("Select", odd, site.constant(np.nan, x), same)
+
+
 @lowers("reduce_precision")
 def lower_reduce_precision(site: Site, x: Node, *, exponent_bits: int, mantissa_bits: int) -> Node:
     """Rounding to the numbers of a smaller float; below its least normal one is 0, as in XLA."""

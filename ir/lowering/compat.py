@@ -1,14 +1,25 @@
 """What differs between the versions of JAX that are supported, 0.8 to 0.12."""
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from typing import Protocol
+from types import FunctionType
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
+from jax.core import ShapedArray
+from jax.extend.core import (
+    ClosedJaxpr,
+    Jaxpr,
+    JaxprEqn,
+    Primitive,
+    jaxpr_as_fun,
+    jaxprs_in_params,
+)
 from jax.interpreters import partial_eval
 
 from fnckpt.ir.graph import Aval
@@ -40,6 +51,97 @@ def bind(eqn: JaxprEqn, args: Sequence[jax.Array]) -> Sequence[jax.Array]:
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
     results = eqn.primitive.bind(*functions, *args, **params)
     return results if eqn.primitive.multiple_results else [results]
+
+
+def without_dead(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """A jaxpr of the same arguments without the equations that no result and no effect needs."""
+    every = [True] * len(closed.jaxpr.outvars)
+    live, _ = partial_eval.dce_jaxpr(closed.jaxpr, every, instantiate=True)
+    return ClosedJaxpr(live, closed.consts)
+
+
+# What a function may raise that wants numbers where it is given a tracer.
+NOT_TRACEABLE = (AttributeError, NotImplementedError, TypeError, ValueError)
+
+
+def definition(eqn: JaxprEqn, known: Sequence[np.ndarray | None]) -> ClosedJaxpr | None:
+    """What a primitive is in terms of others; None where it is not a function JAX can trace.
+
+    A library's primitive is often a JAX function with rules of its own for batching or gradients.
+    It is a function of what is not ``known``: some look at the values that are.
+    """
+    if not all(isinstance(var.aval, ShapedArray) for var in eqn.invars):
+        return None
+    for function in filter(None, (eqn.primitive.impl, _written_in_jax(eqn.primitive))):
+        try:
+            closed = traced(eqn, partial(function, **eqn.params), known)
+        except NOT_TRACEABLE:
+            continue
+        if eqn.primitive not in _primitives(closed.jaxpr):
+            return closed
+    return None
+
+
+def _written_in_jax(primitive: Primitive) -> Callable[..., object] | None:
+    """The JAX function that a primitive is for XLA, where it is one; JAX names it to nobody."""
+    mlir = import_module("jax._src.interpreters.mlir")
+    of_cpu = mlir._platform_specific_lowerings["cpu"]
+    entry = of_cpu.get(primitive) or mlir._lowerings.get(primitive)
+    if entry is None or not isinstance(entry.rule, FunctionType):
+        return None
+    return inspect.getclosurevars(entry.rule).nonlocals.get("fun")
+
+
+def traced(
+    eqn: JaxprEqn, function: Callable[..., object], known: Sequence[np.ndarray | None] = ()
+) -> ClosedJaxpr:
+    """The jaxpr of a function of what an equation takes and is not ``known``."""
+    avals = [var.aval for var in eqn.invars if isinstance(var.aval, ShapedArray)]
+    values = known or [None] * len(avals)
+    rest = [aval for aval, value in zip(avals, values, strict=True) if value is None]
+    with wide_numbers([Aval((), a.dtype) for a in avals if isinstance(a.dtype, np.dtype)]):
+        given = [None if value is None else jax.numpy.asarray(value) for value in values]
+
+        def of_the_rest(*arrays: jax.Array) -> object:
+            left = iter(arrays)
+            return function(*(next(left) if value is None else value for value in given))
+
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in rest]
+        return jax.make_jaxpr(of_the_rest)(*shapes)
+
+
+def _primitives(jaxpr: Jaxpr) -> set[Primitive]:
+    inner = (each for eqn in jaxpr.eqns for each in jaxprs_in_params(eqn.params))
+    own = {eqn.primitive for eqn in jaxpr.eqns}
+    return own.union(*(_primitives(each) for each in inner))
+
+
+class Generator(Protocol):
+    """What JAX keeps of a generator of random numbers: functions of one key's data."""
+
+    key_shape: tuple[int, ...]
+
+    def seed(self, seed: jax.Array) -> jax.Array: ...
+
+    def split(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array: ...
+
+    def random_bits(self, key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Array: ...
+
+    def fold_in(self, key: jax.Array, data: jax.Array) -> jax.Array: ...
+
+
+@runtime_checkable
+class KeyType(Protocol):
+    """The dtype of PRNG keys, which keeps their generator."""
+
+    _impl: Generator
+
+
+def generator(aval: object) -> Generator:
+    """The generator that an array of keys is of."""
+    assert isinstance(aval, ShapedArray)
+    assert isinstance(aval.dtype, KeyType)
+    return aval.dtype._impl
 
 
 class FlatTree(Protocol):

@@ -17,6 +17,7 @@ from fnckpt.ir.lowering.compose import composed
 from fnckpt.ir.lowering.registry import (
     RULES,
     Pair,
+    Refusal,
     Site,
     Value,
     arguments,
@@ -32,9 +33,9 @@ Complex = tuple[Array, Array]
 BY_PART = (
     "add", "add_any", "broadcast_in_dim", "concatenate", "copy", "cumsum", "device_put",
     "dynamic_slice", "dynamic_update_slice", "expand_dims", "gather", "name", "neg",
-    "optimization_barrier", "pad", "reduce_sum", "reshape", "rev", "scatter", "scatter-add",
-    "select_n", "slice", "split", "squeeze", "stack", "stop_gradient", "sub", "tile",
-    "transpose", "unstack",
+    "optimization_barrier", "pad", "reduce_sum", "reduce_window_sum", "reshape", "rev", "scatter",
+    "scatter-add", "scatter-sub", "select_n", "slice", "split", "squeeze", "stack",
+    "stop_gradient", "sub", "tile", "transpose", "unstack",
 )  # fmt: skip
 
 
@@ -95,11 +96,17 @@ def lower_imag(site: Site, x: Pair) -> Node:
 
 @lowers_complex("complex")
 def lower_complex(site: Site, real: Node, imag: Node) -> Pair:
-    return Pair(real, imag)
+    """The parts may be broadcast to each other."""
+    shape = site.aval.shape
+    whole = (
+        part if part.aval.shape == shape else site.apply("BroadcastTo", part, shape=shape)
+        for part in (real, imag)
+    )
+    return Pair(*whole)
 
 
 @lowers_complex("conj")
-def lower_conj(site: Site, x: Value, *, input_dtype: np.dtype) -> Pair:
+def lower_conj(site: Site, x: Value, **_: object) -> Pair:
     if isinstance(x, Pair):
         return Pair(x.real, site.apply("Neg", x.imag))
     return Pair(x, _zeros(site, x))
@@ -172,12 +179,17 @@ def expm1(z: Complex) -> Complex:
     return jnp.expm1(a) * jnp.cos(b) - 2 * half * half, jnp.exp(a) * jnp.sin(b)
 
 
+def is_negative(x: Array) -> Array:
+    """Whether the sign of ``x`` is set, that of -0.0 too: on a branch cut it says which side."""
+    return (x < 0) | (1 / x < 0)
+
+
 def sqrt(z: Complex) -> Complex:
     a, b = z
     root = jnp.sqrt((size(z) + jnp.abs(a)) / 2)
     other = jnp.where(root == 0, root, b / (2 * jnp.where(root == 0, jnp.ones_like(root), root)))
     left = a < 0
-    turned = jnp.where(b < 0, -root, root)
+    turned = jnp.where(is_negative(b), -root, root)
     return jnp.where(left, jnp.abs(other), root), jnp.where(left, turned, other)
 
 
@@ -228,6 +240,60 @@ def tan(z: Complex) -> Complex:
     return imag, -real
 
 
+def around_one(z: Complex) -> tuple[Complex, Complex]:
+    """The roots of ``1 - z`` and ``1 + z``, from which Kahan has the inverse functions.
+
+    (Branch cuts for complex elementary functions, 1987.)
+    """
+    return sqrt((1 - z[0], -z[1])), sqrt((1 + z[0], z[1]))
+
+
+def turned_product(x: Complex, y: Complex) -> Complex:
+    """``conj(x) * y``."""
+    return times((x[0], -x[1]), y)
+
+
+def asin(z: Complex) -> Complex:
+    less, more = around_one(z)
+    real = jnp.arctan2(z[0], times(less, more)[0])
+    return real, jnp.arcsinh(turned_product(less, more)[1])
+
+
+def acos(z: Complex) -> Complex:
+    less, more = around_one(z)
+    return 2 * jnp.arctan2(less[0], more[0]), jnp.arcsinh(turned_product(more, less)[1])
+
+
+def acosh(z: Complex) -> Complex:
+    less, more = sqrt((z[0] - 1, z[1])), sqrt((z[0] + 1, z[1]))
+    return jnp.arcsinh(turned_product(less, more)[0]), 2 * jnp.arctan2(less[1], more[0])
+
+
+def asinh(z: Complex) -> Complex:
+    real, imag = asin((-z[1], z[0]))
+    return imag, -real
+
+
+def atanh(z: Complex) -> Complex:
+    a, b = z
+    real = jnp.log1p(4 * a / ((1 - a) * (1 - a) + b * b)) / 4
+    return real, jnp.arctan2(2 * b, (1 - a) * (1 + a) - b * b) / 2
+
+
+def atan(z: Complex) -> Complex:
+    real, imag = atanh((-z[1], z[0]))
+    return imag, -real
+
+
+def before(x: Complex, y: Complex) -> Array:
+    """Whether ``x`` is less: by the real part, of equal ones by the imaginary part."""
+    return jnp.where(x[0] == y[0], x[1] < y[1], x[0] < y[0])
+
+
+def chosen(which: Array, x: Complex, y: Complex) -> Complex:
+    return jnp.where(which, x[0], y[0]), jnp.where(which, x[1], y[1])
+
+
 def sign(z: Complex) -> Complex:
     length = size(z)
     safe = jnp.where(length == 0, jnp.ones_like(length), length)
@@ -255,6 +321,12 @@ def polynomial(z: Complex, *coefficients: Complex) -> Complex:
 
 FUNCTIONS: dict[str, Callable[..., Complex | Array]] = {
     "abs": size,
+    "acos": acos,
+    "acosh": acosh,
+    "asin": asin,
+    "asinh": asinh,
+    "atan": atan,
+    "atanh": atanh,
     "cos": cos,
     "cosh": cosh,
     "div": divide,
@@ -267,6 +339,8 @@ FUNCTIONS: dict[str, Callable[..., Complex | Array]] = {
     "log1p": log1p,
     "log2": log2,
     "logistic": logistic,
+    "max": lambda x, y: chosen(before(y, x), x, y),
+    "min": lambda x, y: chosen(before(x, y), x, y),
     "ne": lambda x, y: (x[0] != y[0]) | (x[1] != y[1]),
     "one_minus_square": lambda z: times((1 + z[0], z[1]), (1 - z[0], -z[1])),
     "polynomial": polynomial,
@@ -321,23 +395,24 @@ def lower_integer_pow(site: Site, x: Pair, *, y: int) -> Value:
     return Pair(real, imag)
 
 
-@lowers_complex("reduce_prod")
-def lower_reduce_prod(site: Site, x: Pair, *, axes: Sequence[int]) -> Value:
-    """Products of halves until one factor is left."""
+@lowers_complex("iota")
+def lower_iota(site: Site, **params: object) -> Pair:
+    """Real numbers that count."""
+    where = real_site(site)
+    known = arguments(RULES["iota"], params) | {"dtype": where.aval.dtype}
+    numbers = RULES["iota"](where, **known)
+    assert not isinstance(numbers, Pair | Sequence)
+    return Pair(numbers, _zeros(site, numbers))
 
-    def product(z: Array) -> Array:
-        for axis in sorted(axes, reverse=True):
-            z = jnp.moveaxis(z, axis, 0)
-            if z.shape[0] == 0:
-                z = jnp.ones((1, *z.shape[1:]), z.dtype)
-            while z.shape[0] > 1:
-                half = z.shape[0] // 2
-                z = jnp.concatenate([z[:half] * z[half : 2 * half], z[2 * half :]])
-            z = z[0]
-        return z
 
-    (result,) = composed(site, product, x)
-    return result
+@lowers_complex("bitcast_convert_type")
+def lower_bitcast(site: Site, x: Value, *, new_dtype: np.dtype) -> Value:
+    if x.aval != site.aval:
+        raise Refusal(
+            f"the bits of {x.aval.dtype} as {site.aval.dtype}; use jnp.real, jnp.imag and "
+            "jax.lax.complex"
+        )
+    return x
 
 
 @lowers("real", "conj")

@@ -13,6 +13,7 @@ from jax.extend.core import ClosedJaxpr
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
 from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.known import constant_of, known_value
+from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
 from fnckpt.ir.lowering.trips import equations, holds_loops, known_trips
 from fnckpt.ir.operators import apply, constant, items
@@ -387,14 +388,6 @@ def _like_values(values: Sequence[Value], nodes: Sequence[Node]) -> list[Value]:
     """Nodes as values again, which are complex where those are."""
     rest = iter(nodes)
     return [Pair(next(rest), next(rest)) if isinstance(v, Pair) else next(rest) for v in values]
-
-
-def each_part(function: Callable[..., Node], *values: Value) -> Value:
-    """``function``, which only moves elements, of real values, or of both parts of complex ones."""
-    real = [x.real if isinstance(x, Pair) else x for x in values]
-    imag = [x.imag if isinstance(x, Pair) else x for x in values]
-    is_complex = any(isinstance(x, Pair) for x in values)
-    return Pair(function(*real), function(*imag)) if is_complex else function(*real)
 
 
 def take_row(site: Site, x: Value, index: int) -> Value:

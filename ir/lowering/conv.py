@@ -8,6 +8,8 @@ from jax.lax import ConvDimensionNumbers
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.registry import Site, lowers
 from fnckpt.ir.lowering.shape import dilate, pad
+from fnckpt.ir.operators import constant
+from fnckpt.ir.sizes import all_known
 
 Ints = tuple[int, ...]
 Pads = Sequence[tuple[int, int]]
@@ -29,6 +31,8 @@ def lower_conv(
     preferred_element_type: np.dtype | None,
 ) -> Node:
     """Operands are turned to channels first, and the result back."""
+    if all_known(site.aval.shape) and not site.aval.size:  # a window larger than its input
+        return constant(np.zeros(site.aval.shape, site.aval.dtype))
     x, w = site.cast(x, site.aval.dtype), site.cast(w, site.aval.dtype)
     x = site.transpose(x, dimension_numbers.lhs_spec)
     w = site.transpose(w, dimension_numbers.rhs_spec)

@@ -42,7 +42,6 @@ OPS = {
     "lt": "Less",
     "ne": "NotEqual",
     "neg": "Neg",
-    "nextafter": "NextAfter",
     "population_count": "PopulationCount",
     "rem": "Rem",
     "rsqrt": "Rsqrt",

@@ -12,9 +12,16 @@ DIRECT = 64
 
 
 def wave(rows: int, columns: int, size: int, sign: int) -> np.ndarray:
-    """``exp(sign * 2 pi i * j * k / size)`` for each row j and column k, from exact angles."""
+    """``exp(sign * 2 pi i * j * k / size)`` for each row j and column k, from exact angles.
+
+    Quarters of a turn are exact: the sine of a multiple of pi is 0.
+    """
     turns = np.outer(np.arange(rows), np.arange(columns)) % size
-    return np.exp(sign * 2j * np.pi * turns / size)
+    quarter, rest = np.divmod(4 * np.arange(size), size)
+    first = np.exp(2j * np.pi * rest / (4 * size))
+    circle = first * np.array([1, 1j, -1, -1j])[quarter]
+    # Adding 0 makes 0.0 of -0.0, whose sign would turn a phase of pi.
+    return ((circle if sign > 0 else np.conj(circle)) + 0)[turns]
 
 
 def dft(x: Array, sign: int) -> Array:

@@ -1,4 +1,4 @@
-"""Reductions by any function: its jaxpr, written out on halves or on the elements of a window."""
+"""Reductions by any function: its jaxpr, on one element after the other, or on a window's."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, Var, jaxpr_as_fun
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
-from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers
+from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_complex
 from fnckpt.ir.operators.reduction import least_and_greatest
 
 Ints = tuple[int, ...]
@@ -37,16 +37,20 @@ def _closed(jaxpr: object, consts: Sequence[object]) -> ClosedJaxpr:
     return ClosedJaxpr(jaxpr, consts)
 
 
+@lowers_complex("reduce")
 @lowers("reduce")
 def lower_reduce(
     site: Site,
-    *args: Node,
+    *args: Value,
     jaxpr: object,
     dimensions: Ints,
     computation: object = None,
     consts: Sequence[object] = (),
 ) -> tuple[Value, ...]:
-    """Halves are combined until one element is left; the function is associative, as JAX asks."""
+    """As XLA on the CPU: one element after the other, in row-major order, from the initial one.
+
+    A function of one operator that is associative is combined by halves, which is short.
+    """
     count = len(args) // 2
 
     def reduce(*arrays: Array) -> Arrays:
@@ -54,18 +58,45 @@ def lower_reduce(
         kept = [i for i in range(operands[0].ndim) if i not in dimensions]
         rest = tuple(operands[0].shape[i] for i in kept)
         size = prod(operands[0].shape[i] for i in dimensions)
-        rows = [x.transpose(*dimensions, *kept).reshape(size, *rest) for x in operands]
-        while size > 1:
-            half = size // 2
-            combine = reducer(jaxpr, consts, (half, *rest))
-            joined = combine(*(x[:half] for x in rows), *(x[half : 2 * half] for x in rows))
-            rows = [jnp.concatenate([a, x[2 * half :]]) for a, x in zip(joined, rows, strict=True)]
-            size -= half
-        if not size:
-            return tuple(jnp.broadcast_to(x, rest) for x in initial)
-        return reducer(jaxpr, consts, rest)(*initial, *(x[0] for x in rows))
+        rows = [x.transpose(*sorted(dimensions), *kept).reshape(size, *rest) for x in operands]
+        start = tuple(jnp.broadcast_to(x, rest) for x in initial)
+        if size and is_associative(jaxpr):
+            rows, size = by_halves(jaxpr, consts, rows, rest), 1
+        combine = reducer(jaxpr, consts, rest)
+        step = lambda value, row: (combine(*value, *row), None)  # noqa: E731
+        return (
+            lax.scan(step, start, rows)[0] if size != 1 else combine(*start, *(x[0] for x in rows))
+        )
 
     return composed(site, reduce, *args)
+
+
+ASSOCIATIVE = frozenset({"add", "and", "max", "min", "mul", "or", "xor"})
+
+
+def is_associative(jaxpr: object) -> bool:
+    """Whether a function is one operator of its two arguments whose order is free."""
+    inner = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    assert isinstance(inner, Jaxpr)
+    if len(inner.eqns) != 1 or len(inner.invars) != 2:
+        return False
+    (eqn,) = inner.eqns
+    of_both = set(inner.invars) == {x for x in eqn.invars if isinstance(x, Var)}
+    return eqn.primitive.name in ASSOCIATIVE and of_both
+
+
+def by_halves(
+    jaxpr: object, consts: Sequence[object], rows: Sequence[Array], rest: Ints
+) -> list[Array]:
+    """One row of all, the first half combined with the second again and again."""
+    rows, size = list(rows), rows[0].shape[0]
+    while size > 1:
+        half = size // 2
+        combine = reducer(jaxpr, consts, (half, *rest))
+        joined = combine(*(x[:half] for x in rows), *(x[half : 2 * half] for x in rows))
+        rows = [jnp.concatenate([a, x[2 * half :]]) for a, x in zip(joined, rows, strict=True)]
+        size -= half
+    return rows
 
 
 def windows(
@@ -83,10 +114,11 @@ def windows(
     return result
 
 
+@lowers_complex("reduce_window")
 @lowers("reduce_window")
 def lower_reduce_window(
     site: Site,
-    *args: Node,
+    *args: Value,
     jaxpr: object,
     window_dimensions: Ints,
     window_strides: Ints,

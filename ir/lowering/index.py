@@ -181,10 +181,16 @@ def _arranged(
     site: Site, taken: Node, axis: int, rows: Ints, offsets: Ints, sizes: Ints, kept: list[int]
 ) -> Node:
     """A Gather's ``[before, rows, after]`` as JAX's order of rows and slice axes."""
+    before = [i for i in kept if i < axis]
+    after = [i for i in kept if i > axis]
+    # What JAX drops of the other axes has one element, as the whole axis has.
+    taken = site.reshape(taken, [*(sizes[i] for i in before), *rows, *(sizes[i] for i in after)])
     places = [i for i in range(len(site.aval.shape)) if i not in offsets]
-    source = dict(zip(places, range(axis, axis + len(rows)), strict=True))
+    first, last = len(before), len(before) + len(rows)
+    source = dict(zip(places, range(first, last), strict=True))
+    of_axis = {i: n for n, i in enumerate(before)} | {i: last + n for n, i in enumerate(after)}
     for place, i in zip(offsets, kept, strict=True):
-        source[place] = -1 if i == axis else i if i < axis else i - 1 + len(rows)
+        source[place] = of_axis.get(i, -1)
     perm = [source[i] for i in range(len(source)) if source[i] >= 0]
     return site.reshape(site.transpose(taken, perm), site.aval.shape)
 

@@ -9,11 +9,35 @@ import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Origin, Parameter
-from fnckpt.ir.lowering.known import computed, constant_of, is_extended
+from fnckpt.ir.attributes import integer
+from fnckpt.ir.border import Border
+from fnckpt.ir.graph import (
+    Aval,
+    CNode,
+    Constant,
+    FuncGraph,
+    Node,
+    Origin,
+    Parameter,
+    nodes_inside,
+    ordered,
+)
+from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.known import (
+    IMPURE,
+    NOT_LOWERED,
+    computed,
+    constant_of,
+    is_extended,
+    is_stand_in,
+    known_value,
+)
+from fnckpt.ir.lowering.parts import as_in_file, is_complex, joined, split
+from fnckpt.ir.lowering.random import move_keys, moves_keys
 from fnckpt.ir.lowering.registry import (
     CALLS,
     COMPLEX_RULES,
+    KEY_RULES,
     REFUSED,
     RULES,
     Pair,
@@ -59,7 +83,8 @@ class _Place:
         return _Place((*self.path, eqn), scope)
 
     def origin(self) -> Origin:
-        return Origin(self.scope, partial(user_line, self.path))
+        primitive = self.path[-1].primitive.name if self.path else ""
+        return Origin(self.scope, partial(user_line, self.path), primitive)
 
 
 def shaped(atom: Var | Literal) -> jax.core.ShapedArray:
@@ -103,25 +128,49 @@ def by_rule(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Value | Seque
         values = computed(eqn, inputs)
         if values is not None:
             return values
-    if rule is None:
-        raise Refusal(_why_not(name, holds_keys))
-    return rule(site, *inputs, **arguments(rule, eqn.params))
+    if rule is not None:
+        return rule(site, *inputs, **arguments(rule, eqn.params))
+    if holds_keys and name in KEY_RULES:
+        return KEY_RULES[name](site, eqn, *inputs)
+    if holds_keys and moves_keys(eqn):
+        return move_keys(site, eqn, *inputs)
+    if name not in RULES and name not in REFUSED:
+        known = [
+            None if is_extended(v) else known_value(x)
+            for v, x in zip(eqn.invars, inputs, strict=True)
+        ]
+        closed = compat.definition(eqn, known)
+        if closed is not None:
+            rest = [x for x, value in zip(inputs, known, strict=True) if value is None]
+            return site.call(closed, rest)
+    raise Refusal(_why_not(name, holds_keys))
 
 
 def _why_not(name: str, holds_keys: bool) -> str:
-    if holds_keys:
-        return (
-            "its PRNG key depends on an input or a weight, and no file holds keys; turn Dropout "
-            "off (model.eval() of NNX, deterministic=True of linen), use a constant key, or make "
-            "the random numbers outside apply_fn and give them as an input"
-        )
     if name in REFUSED:
         return REFUSED[name]
-    of = "complex numbers" if name in RULES else f"{name}"
+    if name not in RULES:
+        return (
+            f"no lowering rule for {name}, and its own definition is none that JAX can trace; "
+            "write it with other operations, move it out of apply_fn, or add a rule as "
+            "docs/adding.md tells"
+        )
+    of = "PRNG keys" if holds_keys else "complex numbers"
     return (
-        f"no lowering rule for {of if of == name else f'{name} of {of}'}; write it with other "
-        "operations, or move it out of apply_fn"
+        f"no lowering rule for {name} of {of}; write it with other operations, move it out of "
+        "apply_fn, or add a rule as docs/adding.md tells"
     )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A problem, and whether its equation does something else than to compute its results.
+
+    It is no problem of the function where no output depends on it.
+    """
+
+    problem: Problem
+    is_effect: bool
 
 
 @dataclass(frozen=True)
@@ -134,8 +183,9 @@ class Run:
     max_unroll: int
     lowered: Callable[[Site, JaxprEqn, Sequence[Value]], Value | Sequence[Value]] = by_rule
     results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Found] = field(default_factory=list)
     loops: bool = True
+    constant: Callable[[object], Value] = constant_of
 
 
 def lower(
@@ -147,6 +197,7 @@ def lower(
     output_names: Sequence[str],
     max_unroll: int = DEFAULT_MAX_UNROLL,
     loops: bool = True,
+    constant: Callable[[object], Value] = constant_of,
 ) -> FuncGraph:
     """The graph of a jaxpr.
 
@@ -158,53 +209,49 @@ def lower(
       output_names: one for each result.
       max_unroll: the most iterations of a loop that are written out.
       loops: whether branches and loops may stay; else they are written out, or refused.
+      constant: the value of an array that the function closes over; a weight where it has a name.
 
     Raises:
       NotLowered: naming every equation that cannot be lowered.
     """
-    run = Run(max_unroll, loops=loops)
-    consts = [constant_of(value) for value in closed.consts]
-    complex_inputs = [p.name for p in inputs if p.aval.dtype.kind == "c"]
-    run.problems.extend(_complex_problem("input", label) for label in complex_inputs)
-    args = [_parts(parameter) for parameter in (*parameters, *inputs)]
+    run = Run(max_unroll, loops=loops, constant=constant)
+    closed = compat.without_dead(closed)
+    consts = [run.constant(value) for value in closed.consts]
+    held = [as_in_file(parameter) for parameter in (*parameters, *inputs)]
+    given = zip((*parameters, *inputs), held, strict=True)
+    args = [split(real) if is_complex(old) else real for old, real in given]
     outputs = interpret(run, closed.jaxpr, consts, args)
-    real = [output for output in outputs if not isinstance(output, Pair)]
-    if len(real) < len(outputs):
-        run.problems.extend(
-            _complex_problem("output", label)
-            for label, output in zip(output_names, outputs, strict=True)
-            if isinstance(output, Pair)
-        )
-    if run.problems:
-        raise NotLowered(tuple(dict.fromkeys(run.problems)))
-    return FuncGraph(name, tuple(inputs), tuple(real), tuple(output_names))
-
-
-def _complex_problem(kind: str, name: str) -> Problem:
-    return Problem(
-        kind,
+    reached = _reached(outputs)
+    if reached:
+        found = [run.problems[i].problem for i in sorted(reached)]
+        raise NotLowered(tuple(dict.fromkeys(found)))
+    unseen = [each for i, each in enumerate(run.problems) if i not in reached and each.is_effect]
+    left_out = dict.fromkeys(f"{e.problem.primitive}: {e.problem.line}" for e in unseen)
+    border = Border(
+        inputs=tuple(i for i, each in enumerate(inputs) if is_complex(each)),
+        outputs=tuple(i for i, each in enumerate(outputs) if isinstance(each, Pair)),
+        weights=tuple(weight.name for weight in parameters if is_complex(weight)),
+    )
+    return FuncGraph(
         name,
-        "it is complex, and a file's inputs and outputs are real numbers; use its real and its "
-        "imaginary part as two (jnp.real, jnp.imag, jax.lax.complex inside apply_fn)",
+        tuple(held[len(parameters) :]),
+        tuple(map(joined, outputs)),
+        tuple(output_names),
+        border=border,
+        left_out=tuple(left_out),
     )
 
 
-def _parts(parameter: Parameter) -> Value:
-    """A complex weight as two real ones."""
-    if parameter.aval.dtype.kind != "c":
-        return parameter
-    if parameter.value is None:
-        return _stand_in(parameter.aval)
-    parts = [
-        Parameter(
-            f"{parameter.name}.{part}",
-            Aval(value.shape, value.dtype),
-            np.ascontiguousarray(value),
-            parameter.path and f"{parameter.path}.{part}",
-        )
-        for part, value in (("real", np.real(parameter.value)), ("imag", np.imag(parameter.value)))
-    ]
-    return Pair(*parts)
+def _reached(outputs: Sequence[Value]) -> set[int]:
+    """The numbers of the problems that an output depends on."""
+    parts = [part for value in outputs for part in _nodes(value)]
+    within = [inner for node in ordered(parts) for inner in nodes_inside(node)]
+    stand_ins = [node for node in within if isinstance(node, CNode) and is_stand_in(node)]
+    return {integer(node, "problem") for node in stand_ins if node.attrs}
+
+
+def _nodes(value: Value) -> tuple[Node, ...]:
+    return (value.real, value.imag) if isinstance(value, Pair) else (value,)
 
 
 def interpret(
@@ -240,23 +287,29 @@ def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -
         site = Site(results, place.origin(), partial(_call, run, place), run.max_unroll, run.loops)
         values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
-        return _refused(run, eqn, place, str(refusal))
+        return _refused(run, eqn, inputs, place, str(refusal))
     except (InconclusiveDimensionOperation, TypeError, ValueError):
         # A rule takes a symbolic size for a number: it needs to know it.
         if not (sizes := _symbolic_sizes(eqn)):
             raise
         reason = f"its size {sizes} is symbolic, and its rule needs numbers; give a number there"
-        return _refused(run, eqn, place, reason)
+        return _refused(run, eqn, inputs, place, reason)
     values = [values] if isinstance(values, Parameter | Constant | CNode | Pair) else list(values)
     found = tuple(value.aval for value in values)
     assert run.problems or found == results, f"{name}: lowered to {found}, JAX says {results}"
     return values
 
 
-def _refused(run: Run, eqn: JaxprEqn, place: _Place, reason: str) -> Sequence[Value]:
+def _refused(
+    run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place, reason: str
+) -> Sequence[Value]:
     """Note the problem; values of the right shapes, so that the rest is looked at."""
-    run.problems.append(Problem(eqn.primitive.name, user_line(place.path), reason))
-    return [_stand_in(_aval_or_scalar(var)) for var in eqn.outvars]
+    problem = Problem(eqn.primitive.name, user_line(place.path), reason)
+    is_effect = bool(eqn.effects) or not eqn.outvars or eqn.primitive.name in IMPURE
+    run.problems.append(Found(problem, is_effect))
+    behind = tuple(node for value in inputs for node in _nodes(value))
+    number = len(run.problems) - 1
+    return [_stand_in(_aval_or_scalar(var), behind, number) for var in eqn.outvars]
 
 
 def _symbolic_sizes(eqn: JaxprEqn) -> str:
@@ -270,7 +323,7 @@ def _symbolic_sizes(eqn: JaxprEqn) -> str:
 def _call(run: Run, place: _Place, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]:
     """Lower a jaxpr that an equation holds, in the equation's place."""
     if isinstance(jaxpr, ClosedJaxpr):
-        consts = [constant_of(value) for value in jaxpr.consts]
+        consts = [run.constant(value) for value in jaxpr.consts]
         return tuple(_jaxpr(run, jaxpr.jaxpr, consts, args, place))
     assert isinstance(jaxpr, Jaxpr)
     return tuple(_jaxpr(run, jaxpr, (), args, place))
@@ -282,9 +335,10 @@ def _aval_or_scalar(var: Var) -> Aval:
     return Aval((), np.dtype(np.uint32))
 
 
-def _stand_in(aval: Aval) -> Value:
+def _stand_in(aval: Aval, inputs: tuple[Node, ...] = (), problem: int | None = None) -> Value:
     """A value of the right shape for what could not be lowered, so that the rest is looked at."""
+    attrs = {} if problem is None else {"problem": problem}
     if aval.dtype.kind == "c":
-        part = part_of(aval)
-        return Pair(CNode("NotLowered", (), {}, (part,)), CNode("NotLowered", (), {}, (part,)))
-    return CNode("NotLowered", (), {}, (aval,))
+        real, imag = (CNode(NOT_LOWERED, inputs, attrs, (part_of(aval),)) for _ in range(2))
+        return Pair(real, imag)
+    return CNode(NOT_LOWERED, inputs, attrs, (aval,))

@@ -1,7 +1,7 @@
 """Values that are known at export: computed by JAX itself where no rule can say them.
 
-PRNG keys live here only: a key is a constant of its key data, ``uint32[..., 2]``, which becomes
-a key again for the equation that takes it. What comes out as numbers goes on as a constant.
+A known PRNG key is a constant of its key data, ``uint32[..., 2]``, which becomes a key again for
+the equation that takes it. What comes out as numbers goes on as a constant.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from fnckpt.ir.attributes import sizes
+from fnckpt.ir.border import as_complex
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node, inputs_of, ordered
 from fnckpt.ir.lowering.compat import bind, wide_numbers
@@ -23,6 +24,9 @@ PRNGS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg
 
 MOST_SIZES = 64  # of an array of indices that is looked at
 KEEPS_SIZES = frozenset({"Cast", "Concat", "Reshape"})
+
+# The operator that stands where an equation could not be lowered; no finished graph has it.
+NOT_LOWERED = "NotLowered"
 
 # What calls back into Python may look at a clock or a file: a value it gives is not a constant.
 IMPURE = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print", "infeed"})
@@ -40,7 +44,7 @@ def known_value(value: Value) -> np.ndarray | None:
     """The array that ``value`` always is, or None where it depends on an input or a weight."""
     if isinstance(value, Pair):
         real, imag = known_value(value.real), known_value(value.imag)
-        return None if real is None or imag is None else np.asarray(real + 1j * imag)
+        return None if real is None or imag is None else as_complex(np.stack([real, imag], -1))
     return _settled(value)
 
 
@@ -49,12 +53,22 @@ def _settled(node: Node) -> np.ndarray | None:
         return node.value
     found: dict[int, np.ndarray | tuple[np.ndarray, ...]] = {}
     below = ordered([node])
-    if any(not inputs_of(n) and not isinstance(n, Constant) for n in below):
+    if any(not _is_computed(n) for n in below):
         return None
     for n in below:
         found[id(n)] = compute(n, [found[id(i)] for i in inputs_of(n)])
     value = found[id(node)]
     return value if isinstance(value, np.ndarray) else None
+
+
+def _is_computed(node: Node) -> bool:
+    """Whether this is a constant, or an operator with a meaning."""
+    return (bool(inputs_of(node)) and not is_stand_in(node)) or isinstance(node, Constant)
+
+
+def is_stand_in(node: Node) -> bool:
+    """Whether this stands for the result of an equation that could not be lowered."""
+    return isinstance(node, CNode) and node.op == NOT_LOWERED
 
 
 def known_sizes(node: Node) -> tuple[int, ...] | None:
@@ -85,7 +99,7 @@ def known_sizes(node: Node) -> tuple[int, ...] | None:
 
 def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:
     """The results of an equation as constants, or None where not all of its inputs are known."""
-    if eqn.effects or eqn.primitive.name in IMPURE:
+    if eqn.effects or eqn.primitive.name in IMPURE or not all(map(_has_known_sizes, eqn.outvars)):
         return None
     arrays = [known_value(value) for value in inputs]
     given = [array for array in arrays if array is not None]
@@ -100,6 +114,10 @@ def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:
         return [constant_of(result) for result in results]
 
 
+def _has_known_sizes(var: Var) -> bool:
+    return not isinstance(var.aval, jax.core.ShapedArray) or all_known(var.aval.shape)
+
+
 def _jax_value(atom: Var | Literal, array: np.ndarray) -> jax.Array:
     value = jax.numpy.asarray(array)
     if not is_extended(atom):
@@ -108,11 +126,16 @@ def _jax_value(atom: Var | Literal, array: np.ndarray) -> jax.Array:
     return jax.random.wrap_key_data(value, impl=PRNGS[str(atom.aval.dtype)])
 
 
-def constant_of(value: object) -> Value:
-    """An array of JAX or numpy as a constant; keys become their data."""
+def array_of(value: object) -> np.ndarray:
+    """An array of JAX or numpy as one of numpy; PRNG keys become their data."""
     if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended):
         value = jax.random.key_data(value)
-    array = np.asarray(value)
+    return np.asarray(value)
+
+
+def constant_of(value: object) -> Value:
+    """An array of JAX or numpy as a constant; PRNG keys become their data."""
+    array = array_of(value)
     if array.dtype.kind == "c":
         return Pair(Constant(np.real(array)), Constant(np.imag(array)))
     return Constant(array)

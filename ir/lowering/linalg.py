@@ -12,11 +12,11 @@ from jax import Array
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
-from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers
+from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_complex
 
 
 def written_out(
-    site: Site, columns: int, function: Callable[..., object], *inputs: Node
+    site: Site, columns: int, function: Callable[..., object], *inputs: Value
 ) -> tuple[Value, ...]:
     """``function``, whose length grows with ``columns``, within the limit on unrolling."""
     if columns > site.max_unroll:
@@ -31,28 +31,34 @@ def swapped(x: Array) -> Array:
     return jnp.swapaxes(x, -1, -2)
 
 
+@lowers_complex("cholesky")
 @lowers("cholesky")
 def lower_cholesky(site: Site, x: Node, *, symmetrize_input: bool = False) -> Value:
-    """Each column is divided by the root of its pivot and taken from what is right of it."""
+    """Each column is divided by the root of its pivot and taken from what is right of it.
+
+    Above the diagonal stands what stood there, as JAX leaves it.
+    """
     n = x.aval.shape[-1]
 
     def factor(a: Array) -> Array:
-        a = (a + swapped(a)) / 2 if symmetrize_input else a
-        columns = []
+        a = (a + jnp.conj(swapped(a))) / 2 if symmetrize_input else a
+        given, columns = a, []
         for j in range(n):
             below = np.arange(n) >= j
-            column = a[..., :, j] / jnp.sqrt(a[..., j : j + 1, j])
+            column = a[..., :, j] / jnp.sqrt(jnp.real(a[..., j : j + 1, j]))
             column = jnp.where(below, column, jnp.zeros_like(column))
             columns.append(column)
-            a = a - column[..., :, None] * column[..., None, :]
+            a = a - column[..., :, None] * jnp.conj(column[..., None, :])
         lower = jnp.stack(columns, -1) if columns else a
-        bad = jnp.isnan(lower).any((-1, -2), keepdims=True)
-        return jnp.where(bad, jnp.full_like(lower, np.nan), lower)
+        bad = jnp.isnan(jnp.real(lower)).any((-1, -2), keepdims=True)
+        whole = jnp.where(np.tri(n, dtype=bool), lower, given)
+        return jnp.where(bad, jnp.full_like(lower, np.nan), whole)
 
     (result,) = written_out(site, n, factor, x)
     return result
 
 
+@lowers_complex("triangular_solve")
 @lowers("triangular_solve")
 def lower_triangular_solve(
     site: Site,
@@ -69,6 +75,7 @@ def lower_triangular_solve(
     n = a.aval.shape[-1]
 
     def solve(a: Array, b: Array) -> Array:
+        a = jnp.conj(a) if conjugate_a else a
         flipped = transpose_a == left_side
         a, b = swapped(a) if flipped else a, b if left_side else swapped(b)
         downwards = lower != flipped
@@ -95,6 +102,7 @@ def exchanged(x: Array, k: int, pivot: Array) -> Array:
     return jnp.take_along_axis(x, source[..., None], -2, mode="promise_in_bounds")
 
 
+@lowers_complex("lu")
 @lowers("lu")
 def lower_lu(site: Site, x: Node) -> tuple[Value, ...]:
     """Gauss' elimination; the greatest number of a column, the first of equals, is its pivot."""
@@ -105,7 +113,11 @@ def lower_lu(site: Site, x: Node) -> tuple[Value, ...]:
         order = jnp.broadcast_to(np.arange(m, dtype=np.int32)[:, None], (*batch, m, 1))
         pivots = []
         for k in range(min(m, n)):
-            sizes = jnp.where(np.arange(m) >= k, jnp.abs(a[..., :, k]), a.dtype.type(-1))
+            column = a[..., :, k]
+            sizes = jnp.abs(jnp.real(column))
+            if jnp.iscomplexobj(a):  # as LAPACK compares them
+                sizes = sizes + jnp.abs(jnp.imag(column))
+            sizes = jnp.where(np.arange(m) >= k, sizes, sizes.dtype.type(-1))
             pivot = jnp.argmax(sizes, -1).astype(np.int32)
             pivots.append(pivot)
             a, order = exchanged(a, k, pivot), exchanged(order, k, pivot)
@@ -139,6 +151,12 @@ def lower_pivots(site: Site, pivots: Node, *, permutation_size: int) -> Value:
     return result
 
 
+def squares(x: Array) -> Array:
+    """The squares of the absolute values."""
+    real, imag = jnp.real(x), jnp.imag(x)
+    return real * real + imag * imag if jnp.iscomplexobj(x) else x * x
+
+
 def reflected(a: Array) -> tuple[Array, Array]:
     """Householder's factorization as LAPACK's geqrf packs it: R above, the reflectors below."""
     m, n = a.shape[-2:]
@@ -148,16 +166,17 @@ def reflected(a: Array) -> tuple[Array, Array]:
         column = a[..., :, k]
         head = column[..., k]
         rest = jnp.where(below, column, a.dtype.type(0))
-        length = jnp.sqrt(jnp.sum(rest * rest, -1))
-        whole = jnp.sqrt(head * head + length * length)
-        new_head = jnp.where(length == 0, head, jnp.where(head < 0, whole, -whole))
-        safe = jnp.where(length == 0, jnp.ones_like(head), new_head)
-        tau = jnp.where(length == 0, jnp.zeros_like(head), (safe - head) / safe)
-        gap = jnp.where(length == 0, jnp.ones_like(head), head - safe)
+        done = jnp.sum(jnp.abs(rest), -1) + jnp.abs(jnp.imag(head)) == 0
+        whole = jnp.sqrt(jnp.sum(squares(rest), -1) + squares(head))
+        new_head = jnp.where(jnp.real(head) < 0, whole, -whole).astype(a.dtype)
+        new_head = jnp.where(done, head, new_head)
+        safe = jnp.where(done, jnp.ones_like(head), new_head)
+        tau = jnp.where(done, jnp.zeros_like(head), (safe - head) / safe)
+        gap = jnp.where(done, jnp.ones_like(head), head - safe)
         v = jnp.where(np.arange(m) == k, a.dtype.type(1), rest / gap[..., None])
         right = jnp.where(np.arange(n) > k, a, a.dtype.type(0))
-        product = jnp.sum(v[..., :, None] * right, -2, keepdims=True)
-        a = a - tau[..., None, None] * v[..., :, None] * product
+        product = jnp.sum(jnp.conj(v[..., :, None]) * right, -2, keepdims=True)
+        a = a - jnp.conj(tau[..., None, None]) * v[..., :, None] * product
         packed = jnp.where(below, v, jnp.where(np.arange(m) == k, new_head[..., None], column))
         a = jnp.where(np.arange(n) == k, packed[..., :, None], a)
         taus.append(tau)
@@ -170,16 +189,18 @@ def orthogonal(a: Array, taus: Array, columns: int) -> Array:
     q = jnp.broadcast_to(np.eye(m, columns, dtype=a.dtype), (*a.shape[:-2], m, columns))
     for k in reversed(range(taus.shape[-1])):
         v = jnp.where(np.arange(m) > k, a[..., :, k], (np.arange(m) == k).astype(a.dtype))
-        product = jnp.sum(v[..., :, None] * q, -2, keepdims=True)
+        product = jnp.sum(jnp.conj(v[..., :, None]) * q, -2, keepdims=True)
         q = q - taus[..., k, None, None] * v[..., :, None] * product
     return q
 
 
+@lowers_complex("geqrf")
 @lowers("geqrf")
 def lower_geqrf(site: Site, x: Node) -> Sequence[Value]:
     return written_out(site, min(x.aval.shape[-2:]), reflected, x)
 
 
+@lowers_complex("householder_product")
 @lowers("householder_product")
 def lower_householder_product(site: Site, a: Node, taus: Node) -> Value:
     columns = a.aval.shape[-1]
@@ -188,6 +209,7 @@ def lower_householder_product(site: Site, a: Node, taus: Node) -> Value:
     return result
 
 
+@lowers_complex("qr")
 @lowers("qr")
 def lower_qr(
     site: Site, x: Node, *, full_matrices: bool, pivoting: bool = False
@@ -205,6 +227,7 @@ def lower_qr(
     return written_out(site, min(m, n), factor, x)
 
 
+@lowers_complex("tridiagonal_solve")
 @lowers("tridiagonal_solve")
 def lower_tridiagonal_solve(
     site: Site, lower: Node, diagonal: Node, upper: Node, b: Node, **_: object

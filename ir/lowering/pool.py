@@ -4,11 +4,14 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
+import numpy as np
+
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.registry import Site, lowers
 from fnckpt.ir.lowering.shape import dilate, pad, slice_
 from fnckpt.ir.operators import constant
 from fnckpt.ir.operators.reduction import least_and_greatest
+from fnckpt.ir.sizes import all_known
 
 Ints = tuple[int, ...]
 Pads = Sequence[tuple[int, int]]
@@ -88,6 +91,8 @@ def pooled(
 
     Those axes go last; what is left before them becomes batch and channels.
     """
+    if all_known(site.aval.shape) and not site.aval.size:  # a window larger than its input
+        return constant(np.zeros(site.aval.shape, site.aval.dtype))
     rank = len(window)
     inside = [
         window[i] == 1 and strides[i] == 1 and tuple(padding[i]) == (0, 0) for i in range(rank)
@@ -116,6 +121,8 @@ def pooled(
 
 def combined(site: Site, op: str, x: Node, window: Ints, strides: Ints, dilation: Ints) -> Node:
     """``op`` over the elements of each window, one strided slice of ``x`` for each."""
+    if all_known(site.aval.shape) and not site.aval.size:  # a window larger than its input
+        return constant(np.zeros(site.aval.shape, site.aval.dtype))
     result: Node | None = None
     for place in product(*map(range, window)):
         start = tuple(at * step for at, step in zip(place, dilation, strict=True))

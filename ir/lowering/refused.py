@@ -8,8 +8,12 @@ refuses(
     "eig", "eigh", "hessenberg", "schur", "svd", "tridiagonal",
 )  # fmt: skip
 refuses(
-    "a callback is Python code, which no file holds; write it with jax.numpy, or do it outside "
-    "apply_fn",
+    "it is the generator of XLA itself, whose numbers depend on the device; draw with jax.random",
+    "rng_bit_generator", "rng_uniform",
+)  # fmt: skip
+refuses(
+    "a callback is Python code, which no file holds, and an output depends on its value; write it "
+    "with jax.numpy, or do it outside apply_fn",
     "debug_callback", "debug_print", "io_callback", "pure_callback",
 )  # fmt: skip
 refuses(
@@ -22,29 +26,14 @@ refuses(
 )  # fmt: skip
 refuses(
     "it speaks to other devices, and a file is run by one; export the function of one device",
-    "all_gather", "all_gather_invariant", "all_gather_reduced", "all_to_all", "axis_index",
-    "pbroadcast", "pmax", "pmin", "ppermute", "psend", "precv", "psum", "psum_invariant",
-    "ragged_all_to_all", "reduce_scatter", "shard_map", "xla_pmap",
-    "unreduced_psum", "unreduced_reduce_scatter", "preduced",
+    "psend", "precv", "ragged_all_to_all", "xla_pmap", "unreduced_psum",
+    "unreduced_reduce_scatter", "preduced",
 )  # fmt: skip
 refuses(
     "it reads or writes a mutable reference, and a graph is a pure function; return new arrays "
     "instead",
     "addupdate", "get", "swap", "ref", "new_ref", "freeze", "free_ref", "array_ref",
     "masked_load", "masked_swap", "run_state", "empty_ref", "empty2",
-)  # fmt: skip
-refuses(
-    "random numbers depend on a key that is an input or a weight, and no file holds a generator; "
-    "turn Dropout off (model.eval() of NNX, deterministic=True of linen), use a constant key, or "
-    "make them outside apply_fn and give them as an input",
-    "random_bits", "random_clone", "random_fold_in", "random_gamma", "random_seed", "random_split",
-    "random_unwrap", "random_wrap", "rng_bit_generator", "rng_uniform", "threefry2x32",
-    "threefry4x32", "philox2x32", "philox4x32",
-)  # fmt: skip
-refuses(
-    "it is a series whose length depends on the data, and no closed form of a stated accuracy is "
-    "known to this version of fnckpt; compute it outside apply_fn and give the result as an input",
-    "igamma", "igammac", "igamma_grad_a", "regularized_incomplete_beta",
 )  # fmt: skip
 refuses(
     "a window whose reductions of select and scatter are functions of the user; use the gradient "
@@ -63,8 +52,4 @@ refuses(
 refuses(
     "a part of JAX's own export, which no traced function holds; export the function itself",
     "dimension_size", "shape_assertion",
-)  # fmt: skip
-refuses(
-    "a product of sparse or ragged groups, whose sizes are data; use jax.lax.dot_general",
-    "ragged_dot_general",
 )  # fmt: skip

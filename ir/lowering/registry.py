@@ -22,6 +22,9 @@ RULES: dict[str, Rule] = {}
 # The rules of primitives whose inputs or results hold complex numbers.
 COMPLEX_RULES: dict[str, Rule] = {}
 
+# The rules of primitives that take PRNG keys; they get the equation and the keys' data.
+KEY_RULES: dict[str, Rule] = {}
+
 # Primitives that hold jaxprs and pass values on as they are, complex numbers and PRNG keys too.
 CALLS: set[str] = set()
 
@@ -142,6 +145,11 @@ def lowers(*primitives: str) -> Callable[[Rule], Rule]:
 def lowers_complex(*primitives: str) -> Callable[[Rule], Rule]:
     """As ``lowers``, for equations with complex inputs or results; such a value is a ``Pair``."""
     return _registers(COMPLEX_RULES, primitives)
+
+
+def lowers_keys(*primitives: str) -> Callable[[Rule], Rule]:
+    """As ``lowers``, for equations with PRNG keys: ``rule(site, eqn, *inputs)``."""
+    return _registers(KEY_RULES, primitives)
 
 
 def lowers_call(*primitives: str) -> Callable[[Rule], Rule]:

@@ -1,32 +1,45 @@
 """Sorting by TopK, which keeps the order of equal elements, and the greatest elements."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.lowering.registry import Site, lowers
+from fnckpt.ir.lowering.parts import each_part
+from fnckpt.ir.lowering.registry import Pair, Site, Value, lowers, lowers_complex
 from fnckpt.ir.operators import constant
 
 INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 LARGEST = np.float32(3.4e38)  # of float32, and above all numbers of 16 bits
 
 
+@lowers_complex("sort")
 @lowers("sort")
 def lower_sort(
-    site: Site, *operands: Node, dimension: int, is_stable: bool, num_keys: int
-) -> Sequence[Node]:
-    """Stable sorts by one key after the other, the least important first."""
+    site: Site, *operands: Value, dimension: int, is_stable: bool, num_keys: int
+) -> Sequence[Value]:
+    """Stable sorts by one key after the other, the least important first.
+
+    The keys of a complex one are its real part and then its imaginary part.
+    """
     size = operands[0].aval.shape[dimension]
     if size < 2 or not operands[0].aval.size:
         return operands
-    rows = [moved(site, x, dimension) for x in operands]
+    rows = [each_part(partial(moved, site, axis=dimension), x) for x in operands]
+    keys = [k for row in rows[:num_keys] for k in _parts(row)]
     order: Node | None = None
-    for key in reversed(rows[:num_keys]):
+    for key in reversed(keys):
         for digit in sort_keys(site, key):
             order = ordered_by(site, digit, order)
     assert order is not None
-    return [moved_back(site, taken(site, row, order), dimension) for row in rows]
+    places = order
+    put = lambda x: moved_back(site, taken(site, x, places), dimension)  # noqa: E731
+    return [each_part(put, row) for row in rows]
+
+
+def _parts(x: Value) -> Sequence[Node]:
+    return (x.real, x.imag) if isinstance(x, Pair) else (x,)
 
 
 def moved(site: Site, x: Node, axis: int) -> Node:

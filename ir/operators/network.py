@@ -242,6 +242,15 @@ def rms_norm(x: np.ndarray, scale: np.ndarray, *, axis: int, epsilon: float) -> 
     return (normal * scale.reshape(shape)).astype(x.dtype)
 
 
+@operator("SkipRmsNorm", lambda x, *_, epsilon: (x, x))
+def skip_rms_norm(
+    x: np.ndarray, y: np.ndarray, scale: np.ndarray, *, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """``rms_norm(x + y, scale)`` along the last axis, and ``x + y``."""
+    total = x + y
+    return rms_norm(total, scale, axis=x.ndim - 1, epsilon=epsilon), total
+
+
 @operator("Standardize", lambda x, *, axes, epsilon: x)
 def standardize(x: np.ndarray, *, axes: Ints, epsilon: float) -> np.ndarray:
     """``x`` with mean 0 and variance 1 over ``axes``."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from fnckpt.ir.attributes import Ints, integer, ints, number
-from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.graph import CNode, Node, Origin
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.axes import before
@@ -246,7 +246,7 @@ def scale_rms_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
     along = common_axis(root, w) == integer(norm, "axis")
     if scalar_of(scale) != 1 or norm.aval != root.aval or not along:
         return None
-    return replace(norm, inputs=(x, reshaped(w, (w.aval.size,), root)))
+    return replace(norm, inputs=(x, reshaped(w, (w.aval.size,), root)), origin=_inner(root, norm))
 
 
 NORMS = {"LayerNorm": -1, "InstanceNorm": 1}  # the axis of their scale and bias
@@ -270,7 +270,13 @@ def _with_vectors(root: CNode, norm: CNode, w: Node, inputs: tuple[Node, ...]) -
     if not plain or norm.aval != root.aval or common_axis(root, w) != NORMS[norm.op] % rank:
         return None
     vectors = (reshaped(each, (each.aval.size,), root) for each in inputs[1:])
-    return replace(norm, inputs=(inputs[0], *vectors))
+    return replace(norm, inputs=(inputs[0], *vectors), origin=_inner(root, norm))
+
+
+def _inner(root: CNode, norm: CNode) -> Origin:
+    """The origin of the inner of two modules: that with the weights, where weights say it."""
+    inside = root.origin.scope.startswith(norm.origin.scope)
+    return root.origin if inside else norm.origin
 
 
 VECTORS = tuple(

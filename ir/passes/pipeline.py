@@ -15,6 +15,7 @@ from fnckpt.ir.passes import (
     padding,
     reductions,
     reshape,
+    symbolic,
     weights,
 )
 from fnckpt.ir.passes.channels import channels_first
@@ -41,6 +42,7 @@ PASSES: dict[str, Pass] = {
         *reshape.RULES,
         *reshape.FOLD,
         *padding.MERGE,
+        *symbolic.RULES,
         *arithmetic.RULES,
         *arithmetic.KEEP,
         *arithmetic.LATER,
@@ -58,13 +60,16 @@ PASSES: dict[str, Pass] = {
     ),
     "relu": _rules(fuse.fuse_relu),
     "channels": channels_first,
-    "layout": _rules(
-        *reshape.RULES,
-        *reshape.FOLD,
-        *layout.RULES,
-        *padding.RULES,
-        *fuse.RULES,
-        arithmetic.cancel_factor,
+    "layout": _in_turn(
+        _rules(
+            *reshape.RULES,
+            *reshape.FOLD,
+            *layout.RULES,
+            *padding.RULES,
+            *fuse.RULES,
+            arithmetic.cancel_factor,
+        ),
+        _rules(*reshape.RULES, *symbolic.MOVE),  # against the way of the transposes before
     ),
     "weights": _in_turn(
         _rules(

@@ -5,14 +5,16 @@ tools draw it. Source: anf_ir.proto and the dump of MindSpore 2.10, which name n
 and constants "cst1", "cst2", ...
 """
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.graph import Attr, Aval, CNode, Constant, FuncGraph, Node, Parameter
-from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
+from fnckpt.ir.targets.brief import MOST_ITEMS, brief
+from fnckpt.ir.targets.foreign import AnyPath, check_texts, content_of, refusing, sound
+from fnckpt.ir.targets.target import NodeSummary, Shape, Summary, ValueSummary
 from fnckpt.proto import anf_ir_pb2 as anf
 
 MOST_BYTES = 1 << 16  # a larger constant is described by its type alone
@@ -48,29 +50,61 @@ def encode(graph: FuncGraph) -> bytes:
     return model.SerializeToString()
 
 
-def summarize(path: Path) -> Summary:
+@refusing
+def summarize(path: AnyPath) -> Summary:
     """What a ``graph.meta`` holds.
 
     Raises:
       FormatError: the file is no anf_ir ``ModelProto``.
     """
     try:
-        model = anf.ModelProto.FromString(path.read_bytes())
+        model = anf.ModelProto.FromString(content_of(path, "a graph.meta"))
     except DecodeError:
         raise FormatError(f"{path}: no anf_ir ModelProto, its bytes are no such message") from None
     if not model.HasField("graph"):
         raise FormatError(f"{path}: no anf_ir ModelProto, it holds no graph")
+    check_texts(path, model)
     graph = model.graph
-    return Summary(
+    summary = Summary(
         producer=model.domain,
         inputs=tuple(_summary(p.name, p.type) for p in graph.parameters),
         outputs=tuple(_summary(o.name, o.type) for o in graph.outputs),
         parameters=(),
-        nodes=tuple(
-            NodeSummary(n.name, n.op_type, tuple(i.name for i in n.input), (n.name,))
-            for n in graph.node
-        ),
+        nodes=tuple(map(_node, graph.node)),
+        shapes=dict(_shapes(graph)),
     )
+    return sound(path, summary)
+
+
+def _node(node: anf.NodeProto) -> NodeSummary:
+    """A node by its full name; the values are called ``1``, ``2``, ... as in the file."""
+    name = (node.full_name or node.name).removeprefix("Default/")
+    attributes = tuple((each.name, _attribute(each.value)) for each in node.attribute)
+    return NodeSummary(
+        name, node.op_type, tuple(i.name for i in node.input), (node.name,), attributes
+    )
+
+
+def _attribute(value: anf.ValueProto) -> str:
+    if value.dtype == anf.DT_TUPLE or value.dtype == anf.DT_LIST:
+        return brief([_attribute(each) for each in value.values[: MOST_ITEMS + 1]])
+    fields = {
+        anf.DT_BOOL: value.bool_val,
+        anf.DT_STRING: value.str_val,
+        anf.DT_FLOAT32: value.float_val,
+        anf.DT_FLOAT64: value.double_val,
+    }
+    return brief(fields.get(value.dtype, value.int_val))
+
+
+def _shapes(graph: anf.GraphProto) -> Iterator[tuple[str, Shape]]:
+    for parameter in graph.parameters:
+        yield parameter.name, _summary("", parameter.type).shape
+    for constant in graph.const_vals:
+        yield constant.key, tuple(constant.value.tensor_val.dims)
+    for node in graph.node:
+        if node.output_type.data_type == anf.DT_TENSOR:
+            yield node.name, _summary("", node.output_type).shape
 
 
 def _summary(name: str, described: anf.TypeProto) -> ValueSummary:

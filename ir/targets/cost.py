@@ -45,8 +45,12 @@ def _counted(
         left = inputs[0]
         return None if left is None else 2 * math.prod(result) * _inner(left, result)
     if node.op == "Attention":
-        q, k = inputs[:2]
-        return None if q is None or k is None else 2 * k[1] * (math.prod(q) + math.prod(result))
+        q, k = (*inputs, None, None)[:2]
+        return (
+            None
+            if q is None or k is None or len(k) < 2
+            else 2 * k[1] * (math.prod(q) + math.prod(result))
+        )
     if node.op in CONVOLUTIONS:
         kernel = inputs[1] if len(inputs) > 1 else None
         return None if kernel is None else 2 * math.prod(result) * math.prod(kernel[1:])
@@ -75,7 +79,7 @@ def _known(shape: Shape | None) -> tuple[int, ...] | None:
 
 def file_costs(summary: Summary) -> tuple[int, int, Sequence[Heavy]]:
     """The operations of all nodes, of how many nodes they are unknown, and the ten heaviest."""
-    counted = [(flops_of(node, summary), node) for node in summary.nodes]
+    counted = [(flops_of(node, summary), node) for node in summary.every_node()]
     known = [(count, node) for count, node in counted if count is not None]
     first = sorted(known, key=lambda each: each[0], reverse=True)[:10]
     heavy = [Heavy(node.op, node.name, count) for count, node in first if count]

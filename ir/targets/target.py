@@ -1,9 +1,10 @@
 """What a target is: a table of emitters, its own rewrites, and a writer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fnckpt.ir.border import Border
 from fnckpt.ir.graph import CNode, FuncGraph, everywhere
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share, share_weights
@@ -28,6 +29,8 @@ class Target:
       fused: rewrites into larger operators that the target's runtimes run faster. They run before
         ``legalize``, in graphs that are optimized.
       fused_since: the same for operators that came with a version of the format, by its number.
+      fused_for: passes into operators that one runtime has beyond the format, by its name; after
+        ``fused_parts``.
       version: the option that names the version, and what it is where the user does not say.
       fused_parts: passes that run after ``fused`` and look at all users of a value.
       emitters: what can be written; the operators in neither table are a bug of ours.
@@ -53,6 +56,9 @@ class Target:
     summarize: Callable[[Path], "Summary"]
     fused: Sequence[Rule] = ()
     fused_since: Mapping[int, Sequence[Rule]] = field(default_factory=dict[int, Sequence[Rule]])
+    fused_for: Mapping[str, Sequence[Callable[[FuncGraph], FuncGraph]]] = field(
+        default_factory=dict[str, Sequence[Callable[[FuncGraph], FuncGraph]]]
+    )
     version: tuple[str, int] = ("", 0)
     guards: Sequence[Rule] = ()
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -83,25 +89,47 @@ Shape = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class ValueSummary:
-    """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``."""
+    """A named value of a file: ``float32[2,3]`` is dtype ``float32``, shape ``(2, 3)``.
+
+    ``is_complex``: it stands for complex numbers, whose parts lie along its last axis of 2.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    is_complex: bool = False
 
     def __str__(self) -> str:
-        """Like ``image: float32[2,3]``."""
-        return f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+        """Like ``image: float32[2,3]``, or ``z: float32[3,2] for complex64[3]``."""
+        plain = f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+        return f"{plain} for {self.complex_dtype}{self._inner()}" if self.is_complex else plain
+
+    @property
+    def complex_dtype(self) -> str:
+        """The complex dtype that two of ``dtype`` make."""
+        return {"float64": "complex128"}.get(self.dtype, "complex64")
+
+    def _inner(self) -> str:
+        return f"[{','.join(map(str, self.shape[:-1]))}]"
 
 
 @dataclass(frozen=True)
 class NodeSummary:
-    """A node of a file."""
+    """A node of a file.
+
+    Attributes:
+      name: with the path of its module before it, ``net/Dense_0/MatMul``.
+      attributes: names and values, in few words.
+      bodies: the graphs that run in it, with what each is: ``then_branch``, ``body``. They may
+        use the values of the graph that the node stands in.
+    """
 
     name: str
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...] = ()
+    bodies: tuple[tuple[str, "Summary"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +147,28 @@ class Summary:
     nodes: tuple[NodeSummary, ...]
     shapes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
 
+    def every_node(self) -> list[NodeSummary]:
+        """Its nodes, and those of the graphs that run in them."""
+        found = list(self.nodes)
+        for node in found:  # which grows
+            found += [inner for _, body in node.bodies for inner in body.nodes]
+        return found
+
+    def with_border(self, border: Border) -> "Summary":
+        """The same, with what stands for complex numbers marked."""
+
+        def marked(values: Sequence[ValueSummary], which: Callable[[int, str], bool]):
+            return tuple(
+                replace(value, is_complex=which(i, value.name)) for i, value in enumerate(values)
+            )
+
+        return replace(
+            self,
+            inputs=marked(self.inputs, lambda i, _: i in border.inputs),
+            outputs=marked(self.outputs, lambda i, _: i in border.outputs),
+            parameters=marked(self.parameters, lambda _, name: name in border.weights),
+        )
+
 
 class Refused(Exception):
     """A graph cannot be written; ``places`` names every node and its reason."""
@@ -135,13 +185,19 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     return share_weights(everywhere(graph, lambda each: rewrite(each, rules)))
 
 
-def preferred(graph: FuncGraph, target: Target, /, **options: int | str) -> FuncGraph:
-    """``graph`` with the operators that ``target`` runs faster, and has under ``options``."""
+def preferred(
+    graph: FuncGraph, target: Target, runtime: str | None = None, /, **options: int | str
+) -> FuncGraph:
+    """``graph`` with the operators that ``target`` runs faster, and has under ``options``.
+
+    ``runtime`` is the one that alone shall run the file, of ``fused_for``.
+    """
+    own = () if runtime is None else target.fused_for[runtime]
     rules = [*target.fused, *_newer(target, options)]
 
     def fused(each: FuncGraph) -> FuncGraph:
         after = rewrite(each, rules)
-        for step in target.fused_parts:
+        for step in (*target.fused_parts, *own):
             after = step(after)
         return each if after is each else share(after)
 

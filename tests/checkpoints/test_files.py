@@ -1,7 +1,9 @@
 """A file is whole or it is what it was, whatever happens on the way."""
 
 import os
+import socket
 import stat
+import sys
 import weakref
 from pathlib import Path
 
@@ -64,6 +66,79 @@ def test_a_finished_file_replaces_the_old_one(tmp_path):
             assert len(list(tmp_path.iterdir())) == (1 if content == b"first" else 2)
         assert path.read_bytes() == content
         assert list(tmp_path.iterdir()) == [path]
+
+
+def made(kind, path):
+    other = path.with_name("other")
+    other.write_bytes(b"of another")
+    if kind == "link":
+        path.symlink_to(other)
+    elif kind == "dangling link":
+        path.symlink_to(path.with_name("nothing"))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    elif kind == "directory":
+        path.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "socket", "directory"])
+def test_only_regular_files_are_replaced(tmp_path, kind):
+    path = tmp_path / "a.ckpt"
+    made(kind, path)
+    before = os.lstat(path)
+    with pytest.raises(OSError, match=f"a.ckpt: is a .*{kind.split()[-1]}"):
+        save_checkpoint({"w": np.ones(3)}, path)
+    assert os.path.samestat(before, os.lstat(path))
+    assert (tmp_path / "other").read_bytes() == b"of another"
+    assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "other"]
+
+
+def test_a_device_is_not_replaced():
+    with pytest.raises(OSError, match="/dev/null: is a device, and only a regular file"):
+        save_checkpoint({"w": np.ones(3)}, "/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def interrupted_at(line, path):
+    """Write ``path``, with a Ctrl-C before the ``line``-th line of ``replacing``; whether it came.
+
+    Ctrl-C is raised between two lines of Python, as a signal's handler does it.
+    """
+    left = [line]
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_name != "replacing" or event == "return":
+            return trace
+        if event == "line":
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with replacing(path) as file:
+            file.write(b"whole")
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_ctrl_c_at_any_line_leaves_no_temporary_file(tmp_path):
+    line = 1
+    while interrupted_at(line, tmp_path / "a.bin"):
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} in ({}, {"a.bin": b"whole"})
+        line += 1
+    assert line > 8
 
 
 def broken_off(path, error):

@@ -197,12 +197,13 @@ def test_every_difference_is_named_at_once(tmp_path):
     with pytest.raises(CheckpointMismatch) as raised:
         load_checkpoint(path, like)
     assert str(raised.value) == (
-        f"{path}: the checkpoint does not fit the tree; load with strict=False to keep the rest:\n"
+        f"{path}: the checkpoint does not fit the tree, 5 leaves differ:\n"
         "  dense_1.bias: expected float32 (3,), found float64 (3,)\n"
         "  dense_1.kernel: expected float64 (3, 2), found float64 (2, 3)\n"
         "  step: expected float (), found int64 ()\n"
         "  dense_2.kernel: missing in the file\n"
-        "  old: in the file, not in the tree"
+        "  old: in the file, not in the tree\n"
+        "strict=False loads what fits and keeps the rest of the tree."
     )
 
 

@@ -149,11 +149,11 @@ def test_statistics_and_tree_show_numbers_and_sums(checkpoint: Path, capsys: Cap
     assert main(["inspect", str(checkpoint), "--stats", "--tree", "--json"]) == 0
     tree, statistics = json.loads(capsys.readouterr().out)
     parts = {row["name"].strip(): (row["tensors"], row["bytes"]) for row in tree["rows"]}
-    assert parts["params"] == ("2", "36")
-    assert parts["a.ckpt"] == ("3", "40")
+    assert parts["params"] == (2, 36)
+    assert parts["a.ckpt"] == (3, 40)
     figures = {row["name"]: row for row in statistics["rows"]}
-    assert figures["params.bias"]["greatest"] == "2"
-    assert figures["params.bias"]["mean"] == "1"
+    assert figures["params.bias"]["greatest"] == 2
+    assert figures["params.bias"]["mean"] == 1
 
 
 def test_a_name_in_brackets_is_shown_as_it_is(tmp_path: Path, capsys: Captured) -> None:

@@ -17,7 +17,7 @@ GUIDES = [
 ]
 IMPORTED = re.compile(r"^from (fnckpt(?:\.\w+)*) import ([\w, ]+)$", re.M)
 CALLED = re.compile(r"(?<![\w./-])fnckpt\.(\w+)(?=\(|`)")
-KEYS = {"dtypes", "part"}  # entries of files, whose names begin like attributes
+KEYS = {"complex", "dtypes", "part"}  # entries of files, whose names begin like attributes
 
 
 def listed() -> set[str]:

@@ -13,7 +13,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from fnckpt.ir.lowering import RULES
 from tests.conftest import ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_inputs_and_outputs_that_are_trees_are_named_by_their_paths(tmp_path: Pa
     batch = {"x": X, "y": X}
     result = fnckpt.export({"w": jnp.ones(2)}, net, (batch, X), "AIR", file_name=tmp_path / "net")
     assert [v.name for v in result.inputs] == ["batch.x", "batch.y", "scale"]
-    assert [v.name for v in result.outputs] == ["output.a.0", "output.a.1", "output.b"]
+    assert [v.name for v in result.outputs] == ["a.0", "a.1", "b"]
 
 
 @pytest.mark.parametrize("file_format", ["ONNX", "MINDIR", "AIR"])

@@ -1,5 +1,8 @@
 """Weights in a file beside the graph: what over 2 GB must be, and smaller ones may."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jax
@@ -85,6 +88,9 @@ def test_a_new_export_takes_away_the_weights_of_the_older_one_alone(
 
 FULL = """
 import resource, signal, sys
+import subprocess
+import sys
+import time
 from pathlib import Path
 from tests.exporting.test_external import exported, names, number
 file_format, folder = sys.argv[1], Path(sys.argv[2])
@@ -186,3 +192,36 @@ def test_over_2_gb_are_written_without_a_copy_in_memory_and_run(
         if path.is_file():
             path.unlink()
     assert said.split() == ["32.0", "32.0"]
+
+
+BESIDE = """
+import sys, time
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tests.exporting.test_external import exported
+value, file_format, folder, start = float(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+exported(value, file_format, folder / "warm")
+while time.time() < float(start): pass
+for i in range(15):
+    exported(value + i, file_format, folder / "net")
+"""
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_exports_to_one_name_at_once_leave_a_graph_with_its_weights(
+    file_format: str, tmp_path: Path
+) -> None:
+    for each in ("warm", "net"):
+        (tmp_path / each).mkdir()
+    start = str(time.time() + 15)
+    children = [
+        subprocess.Popen([sys.executable, "-c", BESIDE, value, file_format, tmp_path, start])
+        for value in ("100", "200")
+    ]
+    assert [child.wait() for child in children] == [0, 0]
+    name = {"ONNX": "net.onnx", "MINDIR": "net_graph.mindir"}[file_format]
+    model = tmp_path / "net" / name
+    assert check_file(model) == []
+    assert len(list((tmp_path / "net").rglob("*data*"))) == 1

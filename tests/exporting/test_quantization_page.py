@@ -16,7 +16,7 @@ def test_the_blocks_of_the_page_give_the_numbers_of_the_page(
     printed = {row[0]: row[1:] for row in LINE.findall(run_python("\n".join(blocks), cwd=tmp_path))}
     told = {row[0]: row[1:] for row in LINE.findall(page)}
     assert list(printed) == list(told)
-    assert len(told) == 6
+    assert len(told) == 7
     for name, (size, accuracy, error) in printed.items():
         there = float(size.replace(",", "")) / float(told[name][0].replace(",", ""))
         assert 0.98 < there < 1.02

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from fnckpt.errors import UnsupportedError
 from fnckpt.exporting.export import export
 
 X = np.ones((2, 4, 4, 3), np.float32)
@@ -122,12 +121,13 @@ def test_modules_in_inference_mode_are_not(make: Any, tmp_path: Path):
     assert export(params, apply, X, "ONNX", file_name=tmp_path / "net").path.exists()
 
 
-def test_where_random_numbers_are_refused_the_way_out_is_named(tmp_path: Path):
+def test_dropout_whose_key_is_a_weight_is_told_with_the_way_out(tmp_path: Path):
     def apply(weight: Any, x: jax.Array) -> Any:
         drop = linen.Dropout(0.5, deterministic=False)
         return drop.apply({}, x, rngs={"dropout": weight["key"]})
 
-    with pytest.raises(UnsupportedError, match=r"model\.eval\(\) of NNX, deterministic=True of"):
+    told = r"unless its key is an input; .* model\.eval\(\) of NNX, deterministic=True of"
+    with pytest.warns(UserWarning, match=told):
         export({"key": KEY}, apply, X, "ONNX", file_name=tmp_path / "net")
 
 

@@ -40,8 +40,11 @@ from fnckpt.checkpoints.formats.ckpt_index import (
     Found,
     index,
 )
+from fnckpt.checkpoints.formats.unmapped import crc_of, fill, headers
 from fnckpt.checkpoints.garbage_collection import uncollected
 from fnckpt.errors import FormatError
+from fnckpt.extras import require
+from fnckpt.files import opened_regular
 from fnckpt.wire import Part, opening, scalar, text
 
 PART = 512 << 20  # bytes of a tensor in one message
@@ -211,6 +214,7 @@ class Contents:
     data: memoryview
     source: str
     file: FileIO | None  # where large contents are read from; None: only ``data``
+    end: int  # of the tensors; what follows is the CRC
 
     def view(self, entry: Found) -> np.ndarray:
         """The tensor, read-only, in the file's memory; a copy where that is not possible: parts
@@ -249,14 +253,7 @@ class Contents:
         if self.file is None:
             target[:] = self.data[start : start + len(target)]
             return
-        self.file.seek(start)
-        while target:
-            count = self.file.readinto(target)
-            if not count:
-                raise FormatError(
-                    f"{self.source}: byte {start}: the file was cut off while it was read"
-                )
-            target = target[count:]
+        fill(self.file, target, start, self.source)
 
 
 def _aligned(length: int) -> np.ndarray:
@@ -289,12 +286,18 @@ def _shaped(content: np.ndarray, entry: Entry, source: str) -> np.ndarray:
 
 @contextmanager
 def opened(
-    path: str | os.PathLike[str], *, verify: bool = True, key: bytes | None = None
+    path: str | os.PathLike[str],
+    *,
+    verify: bool = True,
+    key: bytes | None = None,
+    mapped: bool = True,
 ) -> Iterator[Contents]:
     """The ``.ckpt`` file ``path``, indexed; views of it stay valid after the block.
 
     Args:
       path: the file.
+      mapped: False reads the headers instead, so that a file which another process cuts off is an
+        error, not the end of this process; ``Contents.view`` then has no large tensors.
       verify: compare the CRC, where the file has one, which reads all of it.
       key: of an encrypted file, which is decrypted into memory.
 
@@ -304,16 +307,25 @@ def opened(
       OSError: it cannot be read.
     """
     source = os.fspath(path)
-    with open(path, "rb", buffering=0) as file:
-        if not os.fstat(file.fileno()).st_size:
+    with opened_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
             raise FormatError(f"{source}: byte 0: the file is empty")
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if key is not None:
+            require("cryptography", "an encrypted checkpoint")
             from fnckpt.checkpoints.formats.encryption import decrypted
 
-            yield contents(decrypted(data, key, source), source, verify=verify)
-        else:
+            plain = decrypted(memoryview(file.readall()), key, source)
+            yield contents(plain, source, verify=verify)
+        elif mapped:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             yield contents(data, source, file, verify=verify)
+        else:
+            found = contents(headers(file, size, source), source, file, verify=False)
+            if verify and found.end < size:
+                body = size - TRAILER
+                _compare_crc(crc_of(file, body, source), found.data, source)
+            yield found
 
 
 def contents(
@@ -328,15 +340,14 @@ def contents(
     with uncollected():
         entries, end = index(data, source)
     if verify and end < len(data):
-        _check_crc(data, source)
-    return Contents(entries, data, source, file)
+        _compare_crc(zlib.crc32(data[:-TRAILER]), data, source)
+    return Contents(entries, data, source, file, end)
 
 
-def _check_crc(data: memoryview, source: str) -> None:
-    body = data[:-TRAILER]
-    found, expected = zlib.crc32(body), int.from_bytes(data[-CRC_DIGITS:], "big")
+def _compare_crc(found: int, data: memoryview, source: str) -> None:
+    expected = int.from_bytes(data[-CRC_DIGITS:], "big")
     if found != expected:
         raise FormatError(
-            f"{source}: byte {len(body)}: the CRC-32 of the content is {found:#010x}, "
+            f"{source}: byte {len(data) - TRAILER}: the CRC-32 of the content is {found:#010x}, "
             f"expected {expected:#010x}; the file is damaged"
         )

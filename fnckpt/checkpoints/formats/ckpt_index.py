@@ -74,7 +74,7 @@ _LARGEST = (1 << 63) - 1
 _MOST_DIMS = 64  # of NumPy
 
 _NUMBER = rb"[\x80-\xff]{0,5}[\x00-\x7f]"  # as far as 4 TiB
-_HEADER = re.compile(
+HEADER = re.compile(
     rb"""(?P<head> \x0a (?P<message>NUMBER) \x0a (?P<length>NUMBER) )
          (?P<tag> [^\x12]{0,999} )
          (?P<fields> \x12 (?P<tensor>NUMBER) (?P<dims> (?:\x08 NUMBER){0,8} )
@@ -221,7 +221,7 @@ def _read_quickly(
 
 def _frame(data: memoryview, at: int) -> Frame | None:
     """The frame of the message that begins at ``at``; None if it is not whole, or in any doubt."""
-    header = _HEADER.match(data, at)
+    header = HEADER.match(data, at)
     if header is None:
         return None
     head, tag, fields = header.group("head", "tag", "fields")
@@ -253,7 +253,7 @@ def _layout(head: bytes, tag: int, fields: bytes) -> tuple[str, tuple[int, ...],
 
     Of many tensors most are alike in this.
     """
-    header = _HEADER.fullmatch(head + bytes(tag) + fields)
+    header = HEADER.fullmatch(head + bytes(tag) + fields)
     assert header is not None
     name, content = header["kind"].decode("latin-1"), _number(header["content"])
     if _number(header["length"]) != tag or header["letters"][0] != len(name) or name not in TYPES:

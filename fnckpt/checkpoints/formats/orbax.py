@@ -12,6 +12,21 @@ from orbax.checkpoint import metadata
 
 from fnckpt.checkpoints.leaf_names import leaves
 from fnckpt.errors import FormatError
+from fnckpt.visible import visible
+
+_LONGEST = 300  # characters of a message that quotes the file
+_DAMAGED = (  # what Orbax and TensorStore raise of a damaged directory
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def holds(array: np.ndarray) -> bool:
@@ -64,16 +79,31 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
       FormatError: it is none.
     """
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no Orbax PyTree checkpoint") from None
+    except _DAMAGED as error:
+        told = visible(" ".join(str(error).split()))[:_LONGEST]
+        raise FormatError(
+            f"{path}: a damaged Orbax checkpoint ({type(error).__name__}: {told})"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
     with ocp.PyTreeCheckpointer() as checkpointer:
-        try:
-            tree = checkpointer.metadata(path.absolute()).item_metadata
-        except FileNotFoundError:
-            tree = None
+        tree = checkpointer.metadata(path.absolute()).item_metadata
         if tree is None:
             raise FormatError(f"{path}: no Orbax PyTree checkpoint")
         kinds = jax.tree.map(_as_numpy, dict(tree), is_leaf=_is_leaf)
         restored = checkpointer.restore(path.absolute(), restore_args=kinds)
-    return {name: np.asarray(leaf) for name, leaf in leaves(restored)}
+    found: dict[str, np.ndarray] = {}
+    for name, leaf in leaves(restored):
+        array = np.asarray(leaf)
+        if array.dtype.hasobject:
+            raise FormatError(f"{path}: {name!r} is a {type(leaf).__name__}, no array or text")
+        found[name] = array
+    return found
 
 
 def _is_leaf(item: Any) -> bool:

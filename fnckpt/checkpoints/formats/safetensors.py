@@ -6,8 +6,6 @@ kept in its metadata under ``fnckpt.text.<name>``.
 
 import json
 import math
-import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ import numpy as np
 
 from fnckpt.checkpoints.formats.bools import zeros_and_ones
 from fnckpt.errors import FormatError
-from fnckpt.files import replacing
+from fnckpt.files import opened_regular, replacing
+from fnckpt.visible import visible
 
 TYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -44,11 +43,17 @@ _TYPE_OF = {dtype: name for name, dtype in TYPES.items()}
 _TEXT = "fnckpt.text."
 _METADATA = "__metadata__"
 _LONGEST_HEADER = 100_000_000  # bytes; the library's limit
+_LARGEST = (1 << 63) - 1
 
 
 def holds(array: np.ndarray) -> bool:
     """Whether the format can say ``array``: a dtype of ``TYPES``, or a single text."""
     return array.dtype in _TYPE_OF or (array.dtype.kind == "U" and not array.shape)
+
+
+def has(dtype: np.dtype) -> bool:
+    """Whether the format has ``dtype``; bytes are stored little-endian."""
+    return dtype.newbyteorder("=") in _TYPE_OF
 
 
 def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -84,40 +89,79 @@ def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the file ``path``, read-only views of it; texts have dtype ``U``.
+    """The arrays of the file ``path``, read-only; texts have dtype ``U``.
 
     Raises:
       FormatError: the file is damaged or foreign.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < 8:
-            raise FormatError(f"{path}: byte 0: a safetensors file has at least 8 bytes")
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    with opened_regular(path) as file:
+        data = memoryview(file.read())  # not mapped: a file that is cut off would end the process
+    size = len(data)
+    if size < 8:
+        raise FormatError(f"{path}: byte 0: a safetensors file has at least 8 bytes")
     length = int.from_bytes(data[:8], "little")
     if length > min(size - 8, _LONGEST_HEADER):
         raise FormatError(f"{path}: byte 0: the header claims {length} bytes, {size - 8} are left")
     header = _header(bytes(data[8 : 8 + length]), path)
     body = data[8 + length :]
-    arrays = {
-        name: _array(name, entry, body, path) for name, entry in header.items() if name != _METADATA
-    }
+    arrays: dict[str, np.ndarray] = {}
+    places: list[tuple[int, int, str]] = []
+    for name, entry in header.items():
+        if name != _METADATA:
+            arrays[name], place = _array(name, entry, body, path)
+            places.append((*place, name))
+    _check_places(places, len(body), path)
     return arrays | _texts(header.get(_METADATA, {}), arrays, path)
+
+
+def _check_places(places: list[tuple[int, int, str]], size: int, path: Path) -> None:
+    """The tensors lie side by side, so that each byte is one tensor's, as the format says."""
+    at = 0
+    for start, stop, name in sorted(places):
+        if start != at:
+            fault = "overlaps another" if start < at else f"leaves the bytes from {at} on to nobody"
+            raise FormatError(f"{path}: tensor {name!r}: it begins at byte {start}, which {fault}")
+        at = stop
+    if at != size:
+        raise FormatError(f"{path}: its tensors end at byte {at} of {size}")
 
 
 def _header(text: bytes, path: Path) -> dict[str, Any]:
     try:
-        header = json.loads(text)
+        header = json.loads(text, object_pairs_hook=_once)
+    except _Twice as error:
+        raise FormatError(f"{path}: byte 8: the name {error.args[0]!r} is given twice") from None
     except (ValueError, RecursionError):
         raise FormatError(f"{path}: byte 8: the header is no JSON") from None
     if not isinstance(header, dict):
         raise FormatError(f"{path}: byte 8: the header is no JSON object")
+    for name in header:
+        _check_text(name, path)
     return header
+
+
+class _Twice(Exception):
+    """A key stands twice in an object of JSON."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        raise _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))
+    return found
+
+
+def _check_text(text: str, path: Path) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise FormatError(f"{path}: byte 8: a text has half a character: {text[:40]!r}")
 
 
 def _texts(metadata: Any, arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     if not isinstance(metadata, dict):
         raise FormatError(f"{path}: {_METADATA} is no JSON object")
+    for text in (str(each) for pair in metadata.items() for each in pair):
+        _check_text(text, path)
     texts = {
         key.removeprefix(_TEXT): np.array(str(value))
         for key, value in metadata.items()
@@ -128,20 +172,29 @@ def _texts(metadata: Any, arrays: dict[str, np.ndarray], path: Path) -> dict[str
     return texts
 
 
-def _array(name: str, entry: Any, body: memoryview, path: Path) -> np.ndarray:
+def _array(
+    name: str, entry: Any, body: memoryview, path: Path
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """A tensor, and where in the body it lies."""
     where = f"{path}: tensor {name!r}"
     match entry:
         case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(start), int(stop)]}:
             if kind not in TYPES:
                 raise FormatError(f"{where}: the dtype {kind} is unknown")
         case _:
-            raise FormatError(f"{where}: an entry has dtype, shape and data_offsets, found {entry}")
+            found = visible(repr(entry))[:200]
+            raise FormatError(f"{where}: an entry has dtype, shape and data_offsets, found {found}")
     if not all(type(dim) is int and 0 <= dim < 1 << 48 for dim in shape) or len(shape) > 64:
-        raise FormatError(f"{where}: the shape {shape} is impossible")
+        raise FormatError(f"{where}: the shape {str(shape)[:200]} is impossible")
+    if math.prod(filter(None, shape)) * TYPES[kind].itemsize > _LARGEST:
+        raise FormatError(f"{where}: the shape {str(shape)[:200]} is impossible")
     expected = math.prod(shape) * TYPES[kind].itemsize
     if not 0 <= start <= stop <= len(body) or stop - start != expected:
         raise FormatError(
             f"{where}: {kind} {shape} takes {expected} bytes, "
             f"found {start} to {stop} of {len(body)}"
         )
-    return np.frombuffer(body[start:stop], np.uint8).view(TYPES[kind]).reshape(shape)
+    content = np.frombuffer(body[start:stop], np.uint8)
+    if kind == "BOOL" and content.size and content.max() > 1:
+        raise FormatError(f"{where}: a BOOL is 0 or 1, found {content.max()}")
+    return content.view(TYPES[kind]).reshape(shape), (start, stop)

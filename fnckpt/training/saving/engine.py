@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,10 +151,11 @@ class FileEngine:
             write_graph_meta(compiled.graph, path, names=compiled.names)
 
         store.remove_stale(self._folder, self.options.prefix)
-        run = self._run or store.claim(self._folder, self.options.prefix, write_graph)
-        if not run.graph.exists():
-            write_graph(run.graph)
-        self._resources.enter_context(store.hold(run))
+        enter = self._resources.enter_context
+        if self._found is not None and self._run is not None:
+            enter(store.hold(run := self._run, write_graph))
+        else:
+            run = enter(store.taken(self._run, self._folder, self.options.prefix, write_graph))
         self._run, self._saver = run, self._open(run, self.options.policy)
         self._resources.callback(self._saver.close)
 
@@ -189,7 +190,7 @@ class FileEngine:
     def save(self, moment: Moment) -> bool:
         tree = self._tree(moment)
         if self._saver is not None:
-            saved = Saved(moment.place.file, moment.place.seconds)
+            saved = Saved(self._file(moment.place), moment.place.seconds)
             self._saver.save(tree, saved, lambda: snapshot.history(moment.recorded))
         else:
             processes.lend(tree)
@@ -200,7 +201,10 @@ class FileEngine:
         tree = self._tree(moment)
         if self._saver is not None:
             state = tree if self._gathers else on_host(tree)
-            self._write({**state, **snapshot.history(moment.recorded)}, self._saver.run.best)
+            self._write(
+                {**state, **snapshot.history(moment.recorded)},
+                self._saver.run.best(self.options.suffix),
+            )
         elif self.options.policy is not None:
             processes.lend(tree)
 
@@ -222,7 +226,8 @@ class FileEngine:
         return pytree.save_checkpoint(tree, path, crc=options.crc, portable=options.portable)
 
     def has(self, place: Place) -> bool:
-        return self._saver is not None and place.file in [s.file for s in self._saver.saved]
+        saved = self._saver.saved if self._saver else []
+        return (place.epoch, place.step) in [(s.file.epoch, s.file.step) for s in saved]
 
     def poll(self) -> None:
         if self._saver is not None:
@@ -237,7 +242,13 @@ class FileEngine:
 
     def path(self, place: Place) -> Path:
         run = self._run or store.Run(self._folder, self.options.prefix)
-        return run.path(place.file)
+        found = self._found
+        if found is not None and place == found.place and found.saved:
+            return run.path(found.saved[-1].file)  # perhaps of the other format
+        return run.path(self._file(place))
+
+    def _file(self, place: Place) -> store.Checkpoint:
+        return replace(place.file, suffix=self.options.suffix)
 
     def paths(self) -> list[Path]:
         run = self._run
@@ -250,7 +261,8 @@ class FileEngine:
         return [path for path in paths if path.exists()]
 
     def best(self, step: int) -> Path | None:
-        return self._run.best if self._run and self._run.best.exists() else None
+        run, suffix = self._run, self.options.suffix
+        return run.best(suffix) if run and run.best(suffix).exists() else None
 
     def _durable(self, path: Path) -> None:
         if self.on_checkpoint is not None:

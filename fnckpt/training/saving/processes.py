@@ -205,7 +205,8 @@ def newest(
             snapshot.pass_over(run.path(file), error, failed)
             continue
         if str(own["prefix"]) == prefix and paths:
-            return snapshot.rebuilt(run, own, _restored(sources, like, paths))
+            state = _restored(sources, like, paths)
+            return snapshot.rebuilt(run, own, state, run.checkpoints())
     snapshot.refuse_all(failed, first, prefix)
     return None
 

@@ -1,7 +1,7 @@
 """What a training checkpoint holds beside the state, so that training can go on from it."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnckpt.checkpoints import leaf_names, pytree, storable
+from fnckpt.checkpoints import differing, leaf_names, pytree, storable
+from fnckpt.checkpoints.formats import ckpt
 from fnckpt.checkpoints.pytree import RESERVED
-from fnckpt.errors import FormatError
+from fnckpt.errors import CheckpointMismatch, FormatError
 from fnckpt.training import batches
 from fnckpt.training.history import Recorded, Recorder
 from fnckpt.training.saving import store
@@ -67,8 +68,11 @@ def is_shared(leaf: Any) -> bool:
     )
 
 
-def check_names(state: Any, *, portable: bool = True) -> None:
+def check_names(state: Any, *, portable: bool = True, suffix: str = ".ckpt") -> None:
     """Refuse a state with leaves that have no name, or a name of ours.
+
+    Args:
+      suffix: of the files that will hold it.
 
     Raises:
       TypeError, ValueError: naming the leaves; also for dtypes that no checkpoint holds.
@@ -87,6 +91,8 @@ def check_names(state: Any, *, portable: bool = True) -> None:
         where="state",
         portable=portable,
     )
+    if suffix == pytree.SAFETENSORS:
+        pytree.check_safetensors(named, "state")
 
 
 def entries(
@@ -181,19 +187,47 @@ def refuse_all(failed: list[Path], directory: Path, prefix: str) -> None:
 
 def reserved(path: Path) -> dict[str, np.ndarray]:
     """The entries of ``path`` that are not state, without the beginning of their names."""
-    stored = pytree.load_checkpoint(path, mmap=True)
-    own = {
-        name.removeprefix(RESERVED): np.array(value)
-        for name, value in stored.items()
-        if name.startswith(RESERVED)
-    }
+    with ckpt.opened(path, mapped=False) as file:
+        own = {
+            name.removeprefix(RESERVED): file.array(entry)
+            for name, entry in file.entries.items()
+            if name.startswith(RESERVED)
+        }
     missing = {"prefix", "epoch", "step", "global_step", "seconds", "saved"} - own.keys()
     if missing:
         raise FormatError(
             f"{path}: was not saved by train, {RESERVED}{min(missing)} is missing; load it with "
             "fnckpt.load_checkpoint and give its arrays as the state"
         )
+    check_reserved(path, own)
     return own
+
+
+def check_reserved(path: Path, own: Mapping[str, np.ndarray]) -> None:
+    """The ``reserved`` entries are what ``entries`` and ``history`` write.
+
+    Raises:
+      FormatError: naming the first that is not.
+    """
+    kinds = {"prefix": "U", "seconds": "f"} | dict.fromkeys(("epoch", "step", "global_step"), "i")
+    for name, array in own.items():
+        if name in kinds:
+            fits = array.shape == () and array.dtype.kind == kinds[name]
+            fits = fits and (array.dtype.kind == "U" or 0 <= array < 1 << 62)
+        elif name == "saved":
+            fits = array.ndim == 2 and array.shape[1] == 3 and array.dtype.kind == "f"
+            fits = fits and bool(np.isfinite(array).all())
+        elif name == "data":
+            fits = array.ndim == 1 and array.dtype == np.uint8 and batches.is_packed(array)
+        elif name in ("history.ends", "history.evaluated"):
+            fits = array.ndim == 1 and array.dtype.kind == "i"
+        else:
+            fits = not name.startswith("history.") or array.ndim == 1
+        if not fits:
+            raise FormatError(
+                f"{path}: the entry {RESERVED}{name} is damaged, found {array.dtype}"
+                f"{list(array.shape)}"
+            )
 
 
 def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: Any) -> Snapshot:
@@ -201,13 +235,41 @@ def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: A
         RESERVED + name: value for name, value in own.items()
     }
     template[RESERVED + "prefix"] = ""
-    restored = pytree.load_checkpoint(path, like=template)
+    try:
+        restored = pytree.load_checkpoint(path, like=template)
+    except CheckpointMismatch as error:
+        raise _another_state(path, template, error) from None
     leaves = [restored[name] for name, _ in leaf_names.leaves(like)]
-    return rebuilt(run, own, jax.tree.unflatten(jax.tree.structure(like), leaves))
+    state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return rebuilt(run, own, state, run.checkpoints())
 
 
-def rebuilt(run: store.Run, own: Mapping[str, np.ndarray], state: Any) -> Snapshot:
-    """The snapshot of a restored ``state``, from the ``reserved`` entries beside it."""
+def _another_state(path: Path, template: object, error: CheckpointMismatch) -> CheckpointMismatch:
+    """What to tell who resumes with a state that is not the one that was saved."""
+    found = pytree.differences(path, template)
+    if not found:  # a number that does not fit into its leaf
+        return error
+    call = f"fnckpt.load_checkpoint({str(path)!r}, like=state, strict=False)"
+    ways = [
+        "To go on with this training, give a state like the one that was saved.",
+        "To begin another training with the weights that fit, load them and leave out resume, or "
+        f"give another prefix: state = {call}",
+    ]
+    return CheckpointMismatch(differing.told(path, found, ways, tree="state"))
+
+
+def rebuilt(
+    run: store.Run,
+    own: Mapping[str, np.ndarray],
+    state: Any,
+    files: Iterable[store.Checkpoint] = (),
+) -> Snapshot:
+    """The snapshot of a restored ``state``, from the ``reserved`` entries beside it.
+
+    Args:
+      files: of the run, which say in what format each place was saved.
+    """
+    named = {(file.epoch, file.step): file for file in files}
     history = {
         name.removeprefix("history."): value
         for name, value in own.items()
@@ -220,6 +282,9 @@ def rebuilt(run: store.Run, own: Mapping[str, np.ndarray], state: Any) -> Snapsh
         ),
         state=state,
         recorder=Recorder.restored(history, int(own["global_step"])),
-        saved=[Saved(store.Checkpoint(int(e), int(s)), float(at)) for e, s, at in own["saved"]],
+        saved=[
+            Saved(named.get((e, s), store.Checkpoint(int(e), int(s))), float(at))
+            for e, s, at in own["saved"]
+        ],
         position=batches.unpacked(own.get("data")),
     )

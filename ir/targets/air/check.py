@@ -4,8 +4,6 @@ Each test below is a function of the whole file or of one operator that yields w
 real loader accepts most of these faults and the result is wrong numbers, so that we are stricter.
 """
 
-import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +43,7 @@ from fnckpt.ir.targets.air.view import (
     split,
     view,
 )
+from fnckpt.ir.targets.foreign import BAD_NUMBERS, AnyPath, elements, refusing, told
 from fnckpt.proto.ge_ir_pb2 import GraphDef, ModelDef, OpDef, TensorDescriptor
 
 CONSTS = ("Const", "Constant")
@@ -76,7 +75,7 @@ class Context:
         return results[index]
 
 
-def check(path: str | os.PathLike[str]) -> list[str]:
+def check(path: AnyPath) -> list[str]:
     """Why GE may refuse or misread the file: one line a fault, empty for a good file.
 
     Raises:
@@ -85,7 +84,7 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     return [str(each) for each in problems(path) if not each.warning]
 
 
-def warnings(path: str | os.PathLike[str]) -> list[str]:
+def warnings(path: AnyPath) -> list[str]:
     """What is unusual in the file but not wrong.
 
     Raises:
@@ -94,7 +93,8 @@ def warnings(path: str | os.PathLike[str]) -> list[str]:
     return [str(each) for each in problems(path) if each.warning]
 
 
-def problems(path: str | os.PathLike[str]) -> list[Problem]:
+@refusing
+def problems(path: AnyPath) -> list[Problem]:
     """All faults and warnings of the file.
 
     Raises:
@@ -237,6 +237,9 @@ def frame_problems(op: OpDef) -> Iterator[Problem]:
                 yield Problem(op.name, f"{where}: the layout {desc.layout!r} is none of GE's")
             if min(desc.shape.dim, default=0) < 0:
                 yield Problem(op.name, f"{where}: the shape {list(desc.shape.dim)} is not static")
+            elif elements(desc.shape.dim) is None:
+                shape = told(tuple(desc.shape.dim))
+                yield Problem(op.name, f"{where}: the shape {shape} is one that no tensor has")
             if 0 in desc.shape.dim:
                 yield Problem(op.name, f"{where}: has no elements; GE may refuse it", warning=True)
 
@@ -327,7 +330,12 @@ def const_problems(op: OpDef) -> Iterator[Problem]:
             yield Problem(op.name, f"its value is {held}, its output {desc_of(desc)}")
     known = OF_FILE_CODE.get(tensor.desc.dtype)
     if known is not None and known.dtype is not None:
-        size = known.dtype.itemsize * math.prod(held.shape)
+        count = elements(held.shape)
+        if count is None:
+            shape = told(held.shape)
+            yield Problem(op.name, f"its value has the shape {shape}, which no tensor has")
+            return
+        size = known.dtype.itemsize * count
         if len(tensor.data) != size:
             yield Problem(op.name, f"its value {held} has {size} bytes, found {len(tensor.data)}")
 
@@ -348,6 +356,10 @@ def inference_problems(context: Context, op: OpDef) -> Iterator[Problem]:
         expected = list(RULES[op.type](site))
     except Mismatch as mismatch:
         yield Problem(op.name, f"{op.type}: {mismatch}")
+        return
+    except BAD_NUMBERS as error:
+        fault = f"{op.type} does not go with these inputs and attributes"
+        yield Problem(op.name, f"{fault} ({type(error).__name__}: {error})")
         return
     declared = [desc_of(desc) for desc in op.output_desc]
     for place, (right, found) in enumerate(zip(expected, declared, strict=True)):

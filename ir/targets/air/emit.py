@@ -27,6 +27,7 @@ CANNOT: Mapping[str, str] = {
         "GE r1.1 loads one graph without cycles, which holds no branch and no loop; export to ONNX "
         "or MINDIR",
     ),
+    "SkipRmsNorm": "it is made for ONNX Runtime alone; a sum and an RmsNorm are the same",
 }
 
 INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)

@@ -7,6 +7,7 @@ from typing import overload
 
 import numpy as np
 
+from fnckpt.ir.border import KEY, Border
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, use_counts
 from fnckpt.ir.operators import apply
 from fnckpt.ir.targets.air.codes import descriptor
@@ -44,7 +45,7 @@ def encode(graph: FuncGraph, stem: str = "model") -> Encoded:
     emit_all(nodes, EMITTERS, CANNOT, writer)
     assert not writer.unwritten, writer.unwritten
     outputs = output_refs(graph, writer)
-    parts = model_parts(graph.name, writer.written, outputs)
+    parts = model_parts(graph.name, writer.written, outputs, graph.border)
     total = size(parts)  # before any array is copied
     if total > MOST_BYTES:
         raise ValueError(
@@ -108,12 +109,16 @@ def output_refs(graph: FuncGraph, writer: Writer) -> list[Ref]:
     return refs
 
 
-def model_parts(name: str, written: list[Written], outputs: list[Ref]) -> list[WirePart]:
+def model_parts(
+    name: str, written: list[Written], outputs: list[Ref], border: Border
+) -> list[WirePart]:
     """The message in parts; fields of a message may stand in any order."""
     model = ModelDef()
     for key in COUNTERS:
         model.attr[key].i = 0
     model.attr["target_type"].s = b"MINI"
+    if border:
+        model.attr[KEY].s = border.text().encode()
     graph: list[WirePart] = [text(1, name)]
     for each in written:
         graph += field(GRAPH_OP, op_parts(each))

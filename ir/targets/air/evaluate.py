@@ -7,6 +7,7 @@ hardware does; docs/air.md lists it.
 """
 
 import os
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,16 +56,23 @@ def given(graph: GraphDef, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray
 def ordered(graph: GraphDef, path: str) -> list[OpView]:
     """The operators, each after those it uses; the file may list them in any order."""
     waiting = {op.name: view(op) for op in graph.op if op.type != "NetOutput"}
+    users: dict[str, list[str]] = {}
+    missing: dict[str, set[str]] = {}
+    for op in waiting.values():
+        missing[op.name] = {source.rpartition(":")[0] for source in op.sources()}
+        for producer in missing[op.name]:
+            users.setdefault(producer, []).append(op.name)
+    ready = deque(name for name, op in waiting.items() if op.type == "Data" or not missing[name])
     order: list[OpView] = []
-    done: set[str] = set()
-    while waiting:
-        before = len(order)
-        for op in list(waiting.values()):
-            if op.type == "Data" or all(s.rpartition(":")[0] in done for s in op.sources()):
-                order.append(waiting.pop(op.name))
-                done.add(op.name)
-        if len(order) == before:
-            raise FormatError(f"{path}: {min(waiting)} waits for inputs that nothing computes")
+    while ready:
+        done = ready.popleft()
+        order.append(waiting.pop(done))
+        for user in users.get(done, ()):
+            missing[user].discard(done)
+            if not missing[user] and user in waiting and waiting[user].type != "Data":
+                ready.append(user)
+    if waiting:
+        raise FormatError(f"{path}: {min(waiting)!r} waits for inputs that nothing computes")
     return order
 
 

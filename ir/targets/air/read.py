@@ -1,14 +1,12 @@
 """Reads AIR files."""
 
 import os
-from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
+from fnckpt.ir.targets.foreign import content_of
 from fnckpt.proto.ge_ir_pb2 import ModelDef
-
-MOST_BYTES = 2147483647
 
 
 def read_model(path: str | os.PathLike[str]) -> ModelDef:
@@ -17,10 +15,7 @@ def read_model(path: str | os.PathLike[str]) -> ModelDef:
     Raises:
       FormatError: it is no such message.
     """
-    size = os.path.getsize(path)
-    if size > MOST_BYTES:
-        raise FormatError(f"{path}: an AIR file holds at most {MOST_BYTES} bytes, found {size}")
-    return model_of(Path(path).read_bytes(), path)
+    return model_of(content_of(path, "an AIR file"), path)
 
 
 def model_of(content: bytes, path: str | os.PathLike[str]) -> ModelDef:

@@ -1,10 +1,14 @@
 """What an AIR file holds, for people."""
 
-import os
+import numpy as np
 
-from fnckpt.ir.targets.air.codes import OF_FILE_CODE
+from fnckpt.ir.border import KEY, border_of
+from fnckpt.ir.targets.air.codes import OF_FILE_CODE, Value
+from fnckpt.ir.targets.air.prototypes import prototype
 from fnckpt.ir.targets.air.read import read_model
-from fnckpt.ir.targets.air.view import desc_of, links, output_names, split
+from fnckpt.ir.targets.air.view import desc_of, links, output_names, split, unpack
+from fnckpt.ir.targets.brief import MOST_ITEMS, brief
+from fnckpt.ir.targets.foreign import AnyPath, refusing, sound
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 from fnckpt.proto.ge_ir_pb2 import OpDef, TensorDescriptor
 
@@ -12,7 +16,8 @@ CONSTS = ("Const", "Constant")
 WEIGHT = "_const"  # the end of a weight's name, as MindSpore writes it; literals have others
 
 
-def summarize(path: str | os.PathLike[str]) -> Summary:
+@refusing
+def summarize(path: AnyPath) -> Summary:
     """The inputs, results, weights and operators of an AIR file.
 
     A result of an operator with several is called ``op:index``; the file keeps no other names.
@@ -20,12 +25,13 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
     Raises:
       FormatError: the file is no ``ModelDef`` with a graph.
     """
-    graph = read_model(path).graph[0]
+    model = read_model(path)
+    graph = model.graph[0]
     ops = {op.name: op for op in graph.op}
     inputs = [op for op in graph.op if op.type == "Data"]
     inputs.sort(key=lambda op: op.attr["index"].i)
     weights = [op for op in graph.op if op.type in CONSTS and op.name.endswith(WEIGHT)]
-    return Summary(
+    summary = Summary(
         producer="GE",
         inputs=tuple(_result(op, 0) for op in inputs),
         outputs=tuple(_linked(ops, link) for link in output_names(graph)),
@@ -36,7 +42,10 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
             for op in graph.op
             for value in (_result(op, index) for index in range(len(op.output_desc)))
         },
+    ).with_border(
+        border_of(model.attr[KEY].s.decode(errors="replace") if KEY in model.attr else "")
     )
+    return sound(path, summary)
 
 
 def _linked(ops: dict[str, OpDef], link: str) -> ValueSummary:
@@ -66,4 +75,19 @@ def _value_name(op: OpDef, index: int) -> str:
 def _node(op: OpDef, ops: dict[str, OpDef]) -> NodeSummary:
     results = tuple(_value_name(op, index) for index in range(len(op.output_desc)))
     inputs = tuple(_linked(ops, link).name for link in links(op) if link)
-    return NodeSummary(op.name, op.type, inputs, results)
+    return NodeSummary(op.name, op.type, inputs, results, _attributes(op))
+
+
+def _attributes(op: OpDef) -> tuple[tuple[str, str], ...]:
+    """Those of the operator's prototype that the file says."""
+    proto = prototype(op.type)
+    known = [each for each in (proto.attributes if proto else ()) if each.name in op.attr]
+    values = [(each.name, unpack(each.kind, op.attr[each.name])) for each in known
+              if each.kind != "Tensor"]  # fmt: skip
+    return tuple((name, _text(value)) for name, value in values if value is not None)
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_text, value[:MOST_ITEMS]))}]"
+    return value.name if isinstance(value, np.dtype) else brief(value)

@@ -1,6 +1,5 @@
 """An AIR file as its operators, attributes decoded and defaults filled in."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -8,9 +7,8 @@ import numpy as np
 
 from fnckpt.ir.targets.air.codes import LISTS, OF_ENGINE_CODE, OF_FILE_CODE, SINGLE, Value
 from fnckpt.ir.targets.air.prototypes import Attribute, Port, Prototype, prototype
+from fnckpt.ir.targets.foreign import elements
 from fnckpt.proto.ge_ir_pb2 import AttrDef, GraphDef, OpDef, TensorDescriptor
-
-MOST_AXES, MOST_ELEMENTS = 64, 1 << 59  # of a numpy array
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,8 @@ class OpView:
 def split(source: str) -> tuple[str, int] | None:
     """``producer:index`` as its parts; None where it is not of that form."""
     producer, _, index = source.rpartition(":")
-    if not producer or not (index.isdecimal() or index == "-1"):
+    is_number = index.isdecimal() and len(index) < 10
+    if not producer or not (is_number or index == "-1"):
         return None
     return producer, int(index)
 
@@ -175,9 +174,8 @@ def const_of(op: OpDef) -> np.ndarray | None:
     shape = tuple(tensor.desc.shape.dim)
     if known is None or known.dtype is None or min(shape, default=0) < 0:
         return None
-    if len(tensor.data) != known.dtype.itemsize * math.prod(shape) or len(shape) > MOST_AXES:
-        return None
-    if math.prod(max(1, n) for n in shape) > MOST_ELEMENTS:  # numpy multiplies so, beside a 0
+    count = elements(shape)
+    if count is None or len(tensor.data) != known.dtype.itemsize * count:
         return None
     stored = known.dtype.newbyteorder("<")
     return np.frombuffer(tensor.data, stored).reshape(shape).astype(known.dtype, copy=False)

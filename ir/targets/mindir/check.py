@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from fnckpt.ir.targets.foreign import AnyPath, elements, refusing, told
 from fnckpt.ir.targets.mindir.check_control import (
     Closures,
     closures_of,
@@ -22,6 +23,7 @@ from fnckpt.ir.targets.mindir.check_control import (
 from fnckpt.ir.targets.mindir.codes import DTYPES
 from fnckpt.ir.targets.mindir.primitives import PRIMITIVES, form_of
 from fnckpt.ir.targets.mindir.view import (
+    MOST_DEPTH,
     REFERENCE,
     attribute_of,
     describe,
@@ -52,15 +54,16 @@ FIELDS = {
 }
 
 
-def check(path: Path) -> list[str]:
+@refusing
+def check(path: AnyPath) -> list[str]:
     """The problems of a file, each one line naming node and fault; empty for a good file.
 
     Raises:
       FormatError: the file is no ``ModelProto`` with a graph.
     """
-    model = read_model(path)
-    context = Context(model, path.parent, model.graph)
-    inside = [Context(model, path.parent, graph) for graph in model.functions]
+    model, directory = read_model(path), Path(path).parent
+    context = Context(model, directory, model.graph)
+    inside = [Context(model, directory, graph) for graph in model.functions]
     return [
         *model_problems(context),
         *function_problems(model),
@@ -157,6 +160,8 @@ def type_problems(where: str, tensor: TensorProto) -> Iterator[str]:
         yield f"{where}: data_type is {tensor.data_type}, which is no dtype of MindIR"
     if any(size < -1 for size in tensor.dims):
         yield f"{where}: dims are {list(tensor.dims)}, a size is at least 0, or -1 for unknown"
+    elif elements(tensor.dims) is None:
+        yield f"{where}: dims are {told(tuple(tensor.dims))}, which no tensor has"
 
 
 def data_problems(where: str, tensor: TensorProto) -> Iterator[str]:
@@ -180,7 +185,7 @@ def external_problems(where: str, tensor: TensorProto, folder: Path) -> Iterator
     if PurePath(place.location).is_absolute() or ".." in PurePath(place.location).parts:
         yield f"{where}: its data is in {place.location}, outside the graph's directory"
         return
-    if not file.is_file():
+    if not _is_file(file):
         yield f"{where}: its data is in {place.location}, and there is no such file"
         return
     wanted = 0 if faults else math.prod(tensor.dims) * DTYPES[tensor.data_type].itemsize
@@ -189,6 +194,13 @@ def external_problems(where: str, tensor: TensorProto, folder: Path) -> Iterator
     end, size = place.offset + place.length, file.stat().st_size
     if place.offset < 0 or place.length < 0 or end > size:
         yield f"{where}: its data ends at byte {end} of {place.location}, which has {size}"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def node_problems(context: Context, node: NodeProto) -> Iterator[str]:
@@ -209,8 +221,18 @@ def node_problems(context: Context, node: NodeProto) -> Iterator[str]:
     for each in node.attribute:
         yield from value_problems(f"{where}: attribute {each.name}", each)
     shape = attribute_of(node, "shape")
+    if shape is not None:
+        yield from empty_problems(f"{where}: shape", shape)
     for tensor in tensors_in(shape) if shape is not None else ():
         yield from type_problems(f"{where}: shape", tensor)
+
+
+def empty_problems(where: str, value: AttributeProto, depth: int = 0) -> Iterator[str]:
+    """Where a type should be a tensor's there is one; without, the loader ends the process."""
+    if value.type == Kind.TENSORS and not value.tensors:
+        yield f"{where}: it is TENSORS, and no tensor is there"
+    for inner in value.values if depth < MOST_DEPTH else ():
+        yield from empty_problems(where, inner, depth + 1)
 
 
 def constant_problems(where: str, node: NodeProto) -> Iterator[str]:
@@ -221,6 +243,7 @@ def constant_problems(where: str, node: NodeProto) -> Iterator[str]:
         return
     if node.input:
         yield f"{where}: a Constant has {len(node.input)} inputs"
+    yield from empty_problems(f"{where}: value", value)
     if value.type == Kind.TENSORS:
         for tensor in value.tensors:
             if tensor.HasField("raw_data") or tensor.dims:
@@ -240,7 +263,7 @@ def value_problems(where: str, value: AttributeProto, depth: int = 0) -> Iterato
             yield f"{where}: it is {Kind.Name(value.type)}, and {alone} is not there"
     elif value.type in (Kind.UNDEFINED, Kind.GRAPH):
         yield f"{where}: its type is {Kind.Name(value.type)}"
-    for inner in value.values if depth < 32 else ():
+    for inner in value.values if depth < MOST_DEPTH else ():
         yield from value_problems(where, inner, depth + 1)
 
 

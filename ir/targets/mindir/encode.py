@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fnckpt.ir.border import KEY
 from fnckpt.ir.graph import CNode, FuncGraph, aval_of, everywhere
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.rewrite import rewrite
@@ -64,6 +65,7 @@ def encode(
         little_endian=True,
         mind_ir_version=writer.dialect.mind_ir_version,
         primitives=writer.primitives.values(),
+        user_info={KEY: graph.border.text()} if graph.border else {},
     )
     parts = [model.SerializeToString(), *field(MODEL_GRAPH, body)]
     for function in writer.functions:

@@ -1,20 +1,32 @@
 """What a MindIR file holds, for people."""
 
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
+from fnckpt.ir.border import KEY, border_of
+from fnckpt.ir.targets.brief import MOST_ITEMS, brief
+from fnckpt.ir.targets.foreign import AnyPath, refusing, sound
 from fnckpt.ir.targets.mindir.check import check
 from fnckpt.ir.targets.mindir.check_control import graphs_of
-from fnckpt.ir.targets.mindir.view import DTYPES, primitives_of, read_model, tensors_in, types_of
+from fnckpt.ir.targets.mindir.view import (
+    DTYPES,
+    REFERENCE,
+    primitives_of,
+    read_model,
+    tensors_in,
+    types_of,
+)
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
-from fnckpt.proto.mind_ir_pb2 import TensorProto, ValueInfoProto
+from fnckpt.proto.mind_ir_pb2 import AttributeProto, NodeProto, TensorProto, ValueInfoProto
 
 __all__ = ["check", "summarize"]
 
 # What holds a file together and computes nothing.
+NOT_SHOWN = frozenset({"input_names", "output_names", "shape", "is_load"})
 HIDDEN = frozenset({"Constant", "Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState"})
 
 
-def summarize(path: Path) -> Summary:
+@refusing
+def summarize(path: AnyPath) -> Summary:
     """The inputs, results, weights and operators of a MindIR file.
 
     Several results are one tuple in the file, so that they are called ``name:index``.
@@ -26,13 +38,21 @@ def summarize(path: Path) -> Summary:
     graph, kinds = model.graph, primitives_of(model)
     graphs = graphs_of(model)
     nodes = [(n, kinds.get(n.op_type, n.op_type)) for each in graphs for n in each.node]
-    return Summary(
+    said = {f"{REFERENCE}{each.name}": each.attribute for each in model.primitives}
+    items = _items(node for each in graphs for node in each.node)
+    summary = Summary(
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         inputs=tuple(value for given in graph.input for value in values_of(given)),
         outputs=tuple(value for result in graph.output for value in values_of(result)),
         parameters=tuple(value_of(weight, weight.name) for weight in graph.parameter),
         nodes=tuple(
-            NodeSummary(node.name, kind, tuple(node.input), tuple(node.output))
+            NodeSummary(
+                node.name,
+                kind,
+                tuple(node.input),
+                (*node.output, *items.get(node.name, ())),
+                tuple(_attributes((*said.get(node.op_type, ()), *node.attribute))),
+            )
             for node, kind in nodes
             if kind not in HIDDEN
         ),
@@ -42,7 +62,40 @@ def summarize(path: Path) -> Summary:
             for name, tensors in types_of(each).items()
             if tensors
         },
-    )
+    ).with_border(border_of(model.user_info.get(KEY, "")))
+    return sound(path, summary)
+
+
+def _items(nodes: Iterable[NodeProto]) -> dict[str, list[str]]:
+    """The names that the file gives to the items of a node's results, by the node's name."""
+    items: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.op_type.removeprefix(REFERENCE).startswith("TupleGetItem") and node.input:
+            items.setdefault(node.input[0], []).extend(node.output)
+    return items
+
+
+def _attributes(attributes: Iterable[AttributeProto]) -> Iterator[tuple[str, str]]:
+    """What the file says of how a node computes, without the types of its results."""
+    for each in attributes:
+        if each.name not in NOT_SHOWN and (text := _text(each)):
+            yield each.name, text
+
+
+def _text(value: AttributeProto) -> str:
+    kinds = AttributeProto.AttributeType
+    if value.type in (kinds.TUPLE, kinds.LIST):
+        return brief([_text(each) for each in value.values[: MOST_ITEMS + 1]])
+    if value.type == kinds.STRING:
+        return brief(value.s)
+    numbers = [*value.ints, *value.floats, *value.doubles]
+    if numbers:
+        return brief(numbers[0] if len(numbers) == 1 else numbers)
+    if value.type == kinds.BOOL:
+        return brief(bool(value.i))
+    if value.type in (kinds.FLOAT, kinds.DOUBLE):
+        return brief(value.f if value.type == kinds.FLOAT else value.d)
+    return brief(value.i) if value.type in (kinds.INT32, kinds.INT64) else ""
 
 
 def value_of(tensor: TensorProto, name: str) -> ValueSummary:

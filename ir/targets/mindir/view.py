@@ -1,11 +1,11 @@
 """Reads MindIR files, and names what a ``ModelProto`` holds in few words."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
+from fnckpt.ir.targets.foreign import AnyPath, check_texts, content_of
 from fnckpt.ir.targets.mindir.codes import DATA_TYPES
 from fnckpt.proto.mind_ir_pb2 import (
     AttributeProto,
@@ -15,29 +15,26 @@ from fnckpt.proto.mind_ir_pb2 import (
     TensorProto,
 )
 
-MOST_BYTES = 2147483647
 MOST_DEPTH = 32  # of tuples in tuples
 REFERENCE = "REF::"
 DTYPES = {code: name for name, code in DATA_TYPES.items()} | {TensorProto.FLOAT64: "float64"}
 
 
-def read_model(path: Path) -> ModelProto:
+def read_model(path: AnyPath) -> ModelProto:
     """The message of a MindIR file.
 
     Raises:
       FormatError: it is no such message, or one without a graph.
     """
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise FormatError(f"{path}: a MindIR file holds at most {MOST_BYTES} bytes, found {size}")
+    content = content_of(path, "a MindIR file")
     try:
-        model = ModelProto.FromString(path.read_bytes())
+        model = ModelProto.FromString(content)
     except DecodeError:
-        raise FormatError(
-            f"{path}: not a MindIR file (a ModelProto), its {size} bytes are no such message"
-        ) from None
+        found = f"its {len(content)} bytes are no such message"
+        raise FormatError(f"{path}: not a MindIR file (a ModelProto), {found}") from None
     if not model.HasField("graph"):
         raise FormatError(f"{path}: not a MindIR file, its ModelProto holds no graph")
+    check_texts(path, model)
     return model
 
 

@@ -9,12 +9,14 @@ from fnckpt.ir.passes import (
     parts,
     products,
     reshape,
+    skips,
 )
 from fnckpt.ir.targets.onnx import control
+from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
-from fnckpt.ir.targets.onnx.read import check, summarize
+from fnckpt.ir.targets.onnx.read import summarize
 from fnckpt.ir.targets.target import Target
 
 __all__ = ["TARGET", "check", "control"]
@@ -34,6 +36,7 @@ TARGET = Target(
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},
+    fused_for={"onnxruntime": (skips.skip_norms,)},
     version=("opset", DEFAULT_OPSET),
     fused_parts=(parts.split_slices, parts.split_rows),
     emitters=EMITTERS,

@@ -125,6 +125,15 @@ def emit_rms_norm(node: CNode, w: Writer) -> None:
         w.node("Mul", node, w.step("Div", node, x, root), scale)
 
 
+@emits("SkipRmsNorm")
+def emit_skip_rms_norm(node: CNode, w: Writer) -> None:
+    """Of ONNX Runtime's own; the second and third results are for training."""
+    norm, total = w.results(node)
+    op = "com.microsoft.SkipSimplifiedLayerNormalization"
+    epsilon = number(node, "epsilon")
+    w.several(op, node, [norm, "", "", total], epsilon=epsilon)
+
+
 @emits("Attention")
 def emit_attention(node: CNode, w: Writer) -> None:
     if w.opset < 23:

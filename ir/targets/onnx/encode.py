@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from fnckpt.ir.border import KEY
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
@@ -25,6 +26,7 @@ def encode(
     *,
     opset: int = DEFAULT_OPSET,
     external_data: bool = False,
+    metadata: bool = True,
 ) -> Encoded:
     """The file of ``graph``, which holds only what ``EMITTERS`` can write.
 
@@ -33,6 +35,7 @@ def encode(
       stem: of the file's name.
       opset: the version of ONNX's operators, from 13 to the newest that the onnx package knows.
       external_data: weights go to a file of their own, as they do anyway over 2 GB.
+      metadata: nodes tell the module, primitive and source line that made them.
 
     Raises:
       Refused: an operator or a dtype cannot be written; all such places at once.
@@ -40,7 +43,7 @@ def encode(
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
-    writer = Writer(value_names(graph), graph.inputs, opset)
+    writer = Writer(value_names(graph), graph.inputs, opset, metadata=metadata)
     nodes = [node for node in graph.cnodes() if node.op != "TupleGetItem"]
     emit_all(nodes, EMITTERS, CANNOT, writer)
     outputs = _outputs(graph, writer)
@@ -108,7 +111,12 @@ def _model(
     )
     ids = [helper.make_opsetid("", opset)]
     version = helper.find_min_ir_version_for(ids)
-    return helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
+    domains = sorted({node.domain for node in body.node} - {""})
+    ids += [helper.make_opsetid(domain, 1) for domain in domains]
+    model = helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
+    if graph.border:
+        helper.set_model_props(model, {KEY: graph.border.text()})
+    return model
 
 
 def _tensor(name: str, value: np.ndarray) -> list[Part]:

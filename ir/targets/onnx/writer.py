@@ -1,19 +1,22 @@
 """The nodes and initializers of an ONNX graph while it is written."""
 
+import re
 from collections.abc import Sequence
 from copy import copy
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.graph import NOWHERE, Aval, CNode, Constant, FuncGraph, Node, Origin, Parameter
 from fnckpt.ir.sizes import is_known as is_number
 from fnckpt.ir.targets.target import Refusal
 
 Value = Node | str
 Attribute = int | float | str | Sequence[int] | onnx.GraphProto
 
+SOURCE = re.compile(r"(?P<file>.+?):(?P<place>\d+ in [^:]+):")
 MOST_COMPARED = 1024  # bytes of an array that are looked at to find an equal one
 
 
@@ -23,6 +26,7 @@ class Writer:
     Attributes:
       inputs: of the graph; symbolic sizes are read off them.
       opset: the version of ONNX's operators.
+      metadata: whether nodes tell where they come from.
       nodes: what was written, in order.
       count: how many nodes the file has, those of the graphs inside too.
       infos: the shapes of what a graph inside computes.
@@ -30,8 +34,15 @@ class Writer:
       initializers: the arrays that are not the user's: shapes, axes, constants.
     """
 
-    def __init__(self, names: dict[int, str], inputs: Sequence[Parameter], opset: int) -> None:
-        self.names, self.inputs, self.opset = names, inputs, opset
+    def __init__(
+        self,
+        names: dict[int, str],
+        inputs: Sequence[Parameter],
+        opset: int,
+        *,
+        metadata: bool = True,
+    ) -> None:
+        self.names, self.inputs, self.opset, self.metadata = names, inputs, opset, metadata
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, np.ndarray] = {}
         self._taken = set(names.values())
@@ -95,11 +106,18 @@ class Writer:
     def node(self, op: str, node: CNode, *inputs: Value, **attrs: Attribute) -> None:
         """Write ``op`` as what computes ``node``, all its results."""
         self.add(op, inputs, self.results(node), self.names[id(node)], **attrs)
+        self._tell(node.origin)
+
+    def several(self, op: str, node: CNode, outputs: list[str], **attrs: Attribute) -> None:
+        """Write ``op`` of the inputs of ``node``; ``""`` in ``outputs`` is a result of no use."""
+        self.add(op, node.inputs, outputs, self.names[id(node)], **attrs)
+        self._tell(node.origin)
 
     def step(self, op: str, node: CNode, *inputs: Value, **attrs: Attribute) -> str:
         """Write ``op`` as a step towards ``node``; its result's name."""
         name = self.unused(f"{self.names[id(node)]}/{op}")
         self.add(op, inputs, [name], name, **attrs)
+        self._tell(node.origin)
         return name
 
     def once(self, op: str, *inputs: str, **attrs: Attribute) -> str:
@@ -116,10 +134,29 @@ class Writer:
         self, op: str, inputs: Sequence[Value], outputs: list[str], name: str, **attrs: Attribute
     ) -> None:
         refs = [self.ref(value) for value in inputs]
-        node = helper.make_node(op, refs, outputs, name=name)
+        domain, _, kind = op.rpartition(".")  # of ONNX's own operators it is empty
+        node = helper.make_node(kind, refs, outputs, name=name, domain=domain)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
         self.nodes.append(node)
         self._root.count += 1
+
+    def _tell(self, origin: Origin) -> None:
+        """Note with the last node where it comes from."""
+        if self.metadata:
+            for key, value in origin_entries(origin):
+                self.nodes[-1].metadata_props.add(key=key, value=value)
+
+
+def origin_entries(origin: Origin) -> list[tuple[str, str]]:
+    """What a node tells: ``module``, ``primitive`` and ``source``, where they are known.
+
+    The source is the file's name without its folder, which differs between machines and is
+    nobody's business, its line and its function; not the text of the line.
+    """
+    found = SOURCE.match(origin.line()) if origin is not NOWHERE else None
+    source = "" if found is None else f"{Path(found['file']).name}:{found['place']}"
+    entries = [("module", origin.scope), ("primitive", origin.primitive), ("source", source)]
+    return [(key, value) for key, value in entries if value]
 
 
 def element_type(dtype: np.dtype) -> int:

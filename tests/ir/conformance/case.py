@@ -1,7 +1,7 @@
 """What a conformance case is, and what it stands for: a graph, inputs, and what JAX computes."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -37,6 +37,7 @@ class Case:
       cannot: for a target's name the reason, a regular expression, that it gives for refusing.
         The target ``"graph"`` is lowering itself.
       alike: False where a target without loops gets another graph than one that has them.
+      partitionable: the layout of random numbers, ``jax_threefry_partitionable``.
     """
 
     name: str
@@ -46,16 +47,20 @@ class Case:
     cannot: Mapping[str, str] = field(default_factory=dict)
     x64: bool = False
     alike: bool = True
+    partitionable: bool = True
 
     @property
     def id(self) -> str:
         """The name, fit for a command line."""
         return self.name.replace(" ", "_")
 
-    def bits(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def bits(self) -> Iterator[None]:
         """64-bit numbers are enabled where an argument has them."""
         wide = self.x64 or any(compat.is_wide(x.dtype) for x in self.args)
-        return compat.enable_x64() if wide else nullcontext()
+        layout = jax.threefry_partitionable(self.partitionable)
+        with compat.enable_x64() if wide else nullcontext(), layout:
+            yield
 
 
 @cache

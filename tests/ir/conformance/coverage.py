@@ -18,7 +18,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Primitive
 
 from fnckpt.exporting.export import trace
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.lowering import COMPLEX_RULES, REFUSED, RULES
+from fnckpt.ir.lowering import COMPLEX_RULES, KEY_RULES, REFUSED, RULES
 from fnckpt.ir.lowering.registry import CALLS
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.targets import target
@@ -48,7 +48,8 @@ installed JAX has a primitive in `jax.extend.core.primitives` that is not listed
 - *refused*: the reason is below. An equation whose inputs are all known at export is computed by
   JAX then and refused never, except for callbacks.
 
-Complex numbers are pairs of real ones inside a function, for the primitives marked so.
+Complex numbers are pairs of real ones inside a function, for the primitives marked so; as inputs,
+outputs and weights they are real arrays with a last axis of 2.
 
 | primitive | graph | complex | ONNX | MINDIR | AIR |
 | --- | --- | --- | --- | --- | --- |
@@ -195,7 +196,7 @@ def limits(name: str, file_format: str) -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    names = sorted({*RULES, *COMPLEX_RULES, *REFUSED})
+    names = sorted({*RULES, *COMPLEX_RULES, *KEY_RULES, *REFUSED})
     graphs, rows = examples(), []
     reasons = list(dict.fromkeys(REFUSED.values()))
     of_targets = [

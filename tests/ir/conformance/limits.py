@@ -6,9 +6,7 @@ A case that is refused and not listed fails, and so does one that is listed and 
 import re
 
 REFUSED: dict[str, dict[str, str]] = {
-    "ONNX": {
-        r"^nextafter: float(32|64)": "cannot read the bits of a float",
-    },
+    "ONNX": {},
     "AIR": {
         r"bfloat16|^reduce_precision: \(8, 7\)|^flax half": "GE r1.1 has no type for bfloat16",
         r"^(div|rem): (edges of )?uint64": "Truncate(Div|Mod) takes no uint64",
@@ -16,7 +14,6 @@ REFUSED: dict[str, dict[str, str]] = {
     "MINDIR": {
         r"^(div|rem): (edges of )?uint64": "CPU kernel of Div does not compute uint64",
         r"^digamma: float64": "CPU kernel of Digamma does not compute float64",
-        r"^nextafter: float(32|64)": "NextAfter gives wrong numbers",
     },
 }
 

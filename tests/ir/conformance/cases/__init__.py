@@ -11,8 +11,10 @@ from tests.ir.conformance.cases import (
     loops_of_libraries,
     networks,
     products,
+    random,
     reductions,
     shapes,
+    small,
 )
 
 FAMILIES = (
@@ -27,5 +29,7 @@ FAMILIES = (
     loops_of_libraries,
     complexes,
     linalg,
+    random,
+    small,
 )
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]

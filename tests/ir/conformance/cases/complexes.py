@@ -29,6 +29,30 @@ def of_two(fn: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
 
 UNARY = {
     "abs": jnp.abs,
+    "arccos": jnp.arccos,
+    "arccosh": jnp.arccosh,
+    "arcsin": jnp.arcsin,
+    "arcsinh": jnp.arcsinh,
+    "arctan": jnp.arctan,
+    "arctanh": jnp.arctanh,
+    "cumprod": lambda z: jnp.cumprod(z, 1),
+    "cummax": lambda z: lax.cummax(z, 1),
+    "cummin, reversed": lambda z: lax.cummin(z, 1, reverse=True),
+    "max": lambda z: z.max(0),
+    "min": lambda z: z.min(),
+    "sort": lambda z: jnp.sort(jnp.round(z), 1),
+    "reduce by a function": lambda z: lax.reduce(z, 2j, lambda a, b: a + b, (0,)),
+    "window sum": lambda z: lax.reduce_window(z, 0j, lax.add, (2, 2), (1, 1), "SAME"),
+    "window max": lambda z: lax.reduce_window(z, -jnp.inf, lax.max, (2, 2), (1, 2), "SAME"),
+    "window product": lambda z: lax.reduce_window(z, 1j, lax.mul, (2, 2), (1, 1), "VALID"),
+    "at multiply, twice": lambda z: z.at[jnp.array([0, 2, 0])].multiply(2j),
+    "at max": lambda z: z.at[1].max(0.5j),
+    "at subtract": lambda z: z.at[1, 2].subtract(0.5j),
+    "lu": lambda z: lax.linalg.lu(z[:, :3])[0],
+    "qr": lambda z: z @ jnp.linalg.qr(z.T.conj())[0],
+    "cholesky": lambda z: jnp.linalg.cholesky(z @ z.T.conj() + 9 * np.eye(3, dtype=z.dtype)),
+    "solve": lambda z: jnp.linalg.solve(z[:, :3] + 2 * np.eye(3, dtype=z.dtype), z),
+    "iota": lambda z: z * lax.iota(z.dtype, 4),
     "angle": jnp.angle,
     "conj": jnp.conj,
     "cos": jnp.cos,
@@ -157,24 +181,21 @@ def functions() -> Iterator[Case]:
             np.array([0.0, 0.0, 9.0, -9.0, 0.0], np.float32),
         ),
     )
+    on_cuts = np.array([-2, -0.5, 0, 0.5, 2], np.float32)
+    for name in ("sqrt", "log", "arcsin", "arccos", "arctanh", "arcsinh"):
+        yield Case(
+            f"complex {name}: beside its cut", of_pair(getattr(jnp, name)),
+            (on_cuts, np.copysign(np.float32(1e-3), [1, -1, 1, -1, 1]).astype(np.float32)),
+        )  # fmt: skip
     yield Case(
-        "complex: an input is refused",
-        lambda z: jnp.abs(z),
-        (np.ones(3, np.complex64),),
-        cannot={"graph": "real and its imaginary part"},
+        "fft: the phase of a bin that is real",
+        lambda x: jnp.angle(jnp.fft.rfft(x))[..., np.array([0, 4])],
+        (np.array([[1, -2, 1, -1, 3, -2, 1, -1], [-1, 2, -1, 1, -3, 2, -1, 1]], np.float32),),
     )
     yield Case(
-        "complex: an output is refused",
-        lambda x: x * 1j,
-        (normal(3),),
-        cannot={"graph": "real and its imaginary part"},
-    )
-    yield Case(
-        "complex: arcsin has no rule",
-        of_pair(jnp.arcsin),
-        (normal(3), normal(3)),
-        cannot={"graph": "asin of complex numbers"},
-    )
+        "complex from parts of other sizes", lambda a, b: parts(lax.complex(a, b)),
+        (normal(3, 1), normal(3, 2)),
+    )  # fmt: skip
     yield Case(
         "conv: complex",
         lambda a, b: parts(lax.conv(lax.complex(a, a * 2), lax.complex(b, -b), (1, 1), "SAME")),

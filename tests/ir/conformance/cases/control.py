@@ -41,6 +41,7 @@ def nested(x: jax.Array) -> jax.Array:
 
 
 FUNCTIONS = {
+    "debug.print": lambda x: (jax.debug.print("{}", x), x)[1],
     "jit": lambda x: jax.jit(lambda v: jnp.sin(v) + v)(x),
     "jit in jit": lambda x: jax.jit(lambda v: jax.jit(jnp.cos)(v) * 2)(x),
     "the same jit twice": lambda x: (lambda f: f(f(x)))(jax.jit(jnp.tanh)),
@@ -114,13 +115,6 @@ FUNCTIONS = {
 
 REFUSED = {
     "pure_callback": (lambda x: jax.pure_callback(np.sin, x, x), "Python code"),
-    "debug.print": (lambda x: (jax.debug.print("{}", x), x)[1], "Python code"),
-    "random key from an input": (
-        lambda x: jax.random.normal(jax.random.key(x[0, 0].astype(np.int32)), (3,)),
-        "PRNG key",
-    ),
-    "gammainc": (lambda x: jax.scipy.special.gammainc(x**2, x**2), "depends on the data"),
-    "betainc": (lambda x: jax.scipy.special.betainc(x**2, x**2, 0.5), "depends on the data"),
 }
 
 RANDOM = {

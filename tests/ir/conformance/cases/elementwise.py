@@ -197,6 +197,8 @@ def powers() -> Iterator[Case]:
             lambda x, y: (jnp.hypot(x, y), jnp.logaddexp(x, y), jnp.logaddexp2(x, y)),
             args,
         )
+    for dtype in (F16, BF16, F32):
+        yield Case(f"nextafter: edges of {dtype}", jnp.nextafter, every_pair(dtype))
     axes = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan], np.float32)
     yield Case("atan2: edges", jnp.arctan2, (axes[:, None], axes[None]))
 

@@ -148,6 +148,11 @@ def reads_and_writes() -> Iterator[Case]:
         lambda x, j: lax.dynamic_slice(x, (j[0], j[1], j[2]), (2, 2, 2)),
         (x, far),
     )
+    yield Case(
+        "read last axis: of one row",
+        lambda x, j: x[:1].at[jnp.zeros_like(j), j].get(mode="promise_in_bounds"),
+        (normal(2, 7), np.array([3, 6, 0], np.int32)),
+    )
     yield Case("read rows: none", lambda x, j: x[j], (x, np.zeros((0,), np.int32)))
     yield Case("read rows: of no columns", lambda x, j: x[j], (normal(5, 0), inside))
     yield Case("write rows: none", lambda x, j: x.at[j].add(1.0), (x, np.zeros((0,), np.int32)))

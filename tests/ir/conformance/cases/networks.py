@@ -142,6 +142,20 @@ def special() -> Iterator[Case]:
             lambda q: jsp.special.zeta(q.dtype.type(3), q),
             (q,),
         )
+    for dtype in (F32, F64):
+        a, x, p = (
+            uniform(8, low=low, high=high, dtype=dtype, seed=i)
+            for i, (low, high) in enumerate([(0.01, 200), (0.01, 250), (0, 1)])
+        )
+        limit = 1e-4 if dtype == F32 else 1e-10  # JAX's own distance from scipy
+        for name in ("igamma", "igammac", "igamma_grad_a"):
+            yield Case(f"{name}: {dtype}", getattr(jax.lax, name), (a, x), tolerance=limit)
+        yield Case(f"betainc: {dtype}", jax.lax.betainc, (a, x, p), tolerance=limit)
+    ends = np.array([0, 1, np.inf, np.nan, -1], np.float32)
+    for name in ("igamma", "igammac"):
+        yield Case(
+            f"{name}: at its ends", getattr(jax.lax, name), (np.repeat(ends, 5), np.tile(ends, 5))
+        )
     yield Case(
         "scipy.special.multigammaln",
         lambda x: jsp.special.multigammaln(x, 3),

@@ -16,9 +16,9 @@ from fnckpt.ir.graph import aval_of
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes.rewrite import Op
 from fnckpt.ir.targets.onnx import TARGET
+from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
-from fnckpt.ir.targets.onnx.read import check
 from fnckpt.ir.targets.target import Refused, legalized
 from tests.ir.targets.cases import FAMILIES, OperatorCase
 

@@ -1,0 +1,122 @@
+"""Modules of nodes, from the weights that they use, where JAX's name stack has none.
+
+Linen names the scope of each module. NNX names nothing, and Equinox the class but not the layer.
+Their weights have paths: what uses ``blocks.0.conv.kernel`` is in the module ``blocks/0/conv``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter
+
+Module = tuple[str, ...]
+"""The path of a module; a part is a name, with the position behind it where it is a list."""
+
+_COLLECTIONS = ("params", "batch_stats")
+_LEAF = ("value", "raw_value")  # NNX's own attribute below a variable
+_UNNAMED = re.compile(r"(equinox|eqx)\.[\w.]+|\w+\(\)|")  # a class, a transform, nothing
+
+
+def scoped(graph: FuncGraph) -> FuncGraph:
+    """``graph`` with the modules of its nodes, unless its name stacks tell them.
+
+    A node that uses weights is in their module, the common one where they are of several. A node
+    that uses none is in the innermost module that holds both what it uses and what uses it.
+    """
+    if _tells(graph):
+        return graph
+    own = _of_weights(graph)
+    modules = {**_between(graph, own), **own}
+    inputs = {id(node) for node in graph.inputs}
+    new: dict[int, Node] = {}
+    for node in graph.nodes():
+        new[id(node)] = node
+        if isinstance(node, CNode) and id(node) not in inputs:
+            scope = _named(node.origin.scope) or "/".join(modules.get(id(node), ()))
+            origin = replace(node.origin, scope=scope)
+            used = tuple(new[id(each)] for each in node.inputs)
+            new[id(node)] = replace(node, inputs=used, origin=origin)
+    return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
+
+
+def _tells(graph: FuncGraph) -> bool:
+    """Whether the name stacks name the modules of most nodes that use weights."""
+    weights = {id(node) for node in graph.weights()}
+    using = [n for n in graph.cnodes() if any(id(each) in weights for each in n.inputs)]
+    return 2 * sum(bool(_named(node.origin.scope)) for node in using) >= len(using)
+
+
+def _named(scope: str) -> str:
+    """``scope`` without the parts that name no module.
+
+    >>> _named("eqx.nn.MLP/vmap()"), _named("jvp()/Decoder")
+    ('', 'Decoder')
+    """
+    return "/".join(part for part in scope.split("/") if not _UNNAMED.fullmatch(part))
+
+
+def module_of(path: str) -> Module:
+    """The module that has the weight ``path``.
+
+    >>> module_of("params.blocks.0.conv.kernel.value"), module_of("w")
+    (('blocks/0', 'conv'), ())
+    """
+    parts = path.split(".")
+    parts = parts[:-1] if parts[-1] in _LEAF else parts
+    parts = parts[1:] if parts[0] in _COLLECTIONS else parts
+    module: list[str] = []
+    for part in parts[:-1]:
+        if part.isdigit() and module:
+            module[-1] += f"/{part}"
+        else:
+            module.append(part)
+    return tuple(module)
+
+
+def _of_weights(graph: FuncGraph) -> dict[int, Module]:
+    """The modules of the nodes that use weights, themselves or reshaped."""
+    weights = {id(node): node for node in graph.weights()}
+    given = {id(node) for node in graph.inputs}
+    fixed: dict[int, Module] = {}  # nodes that are computed from weights alone
+    own: dict[int, Module] = {}
+    for node in graph.nodes():
+        if isinstance(node, Parameter) and id(node) in weights:
+            fixed[id(node)] = module_of(node.path or node.name)
+        if not isinstance(node, CNode):
+            continue
+        used = [fixed[id(each)] for each in node.inputs if id(each) in fixed]
+        if not used:
+            continue
+        own[id(node)] = _common(used)
+        whole = all(id(n) in fixed for n in node.inputs if isinstance(n, CNode | Parameter))
+        if whole and not any(id(each) in given for each in node.inputs):
+            fixed[id(node)] = own[id(node)]
+    return own
+
+
+def _between(graph: FuncGraph, own: Mapping[int, Module]) -> dict[int, Module]:
+    """The modules of the other nodes; at the beginning and the end of the graph the whole."""
+    before: dict[int, Module] = {}
+    for node in graph.cnodes():
+        found = [own.get(id(n), before.get(id(n), ())) for n in node.inputs if isinstance(n, CNode)]
+        before[id(node)] = _common(found)
+    users: dict[int, list[Module]] = {id(node): [()] for node in graph.outputs}
+    modules: dict[int, Module] = {}
+    for node in reversed(graph.cnodes()):
+        after = _common(users.get(id(node), []))
+        modules[id(node)] = _common([before[id(node)], after])
+        for each in node.inputs:
+            users.setdefault(id(each), []).append(own.get(id(node), after))
+    return modules
+
+
+def _common(modules: list[Module]) -> Module:
+    """The innermost module that holds all; () where there is none."""
+    if not modules:
+        return ()
+    shortest = min(modules, key=len)
+    for at, part in enumerate(shortest):
+        if any(module[at] != part for module in modules):
+            return shortest[:at]
+    return shortest
