@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+import jax.core
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxprs_in_params
 
 from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.known import is_extended, known_value
 from fnckpt.ir.lowering.registry import Value
-from fnckpt.ir.sizes import is_known
+from fnckpt.ir.sizes import all_known, is_known
 
 MOST_TRIPS = 1 << 20  # that are counted
 
@@ -47,6 +48,25 @@ def _holds_loops(jaxpr: Jaxpr) -> bool:
     )
 
 
+def _depends_on_sizes(closed: ClosedJaxpr) -> bool:
+    """Whether an open size is among the values or their shapes; then JAX does not compute it."""
+    return _holds_sizes(closed.jaxpr)
+
+
+@lru_cache(maxsize=4096)
+def _holds_sizes(jaxpr: Jaxpr) -> bool:
+    return any(
+        eqn.primitive.name == "dim_as_value"
+        or any(map(_is_open, eqn.outvars))
+        or any(map(_holds_sizes, jaxprs_in_params(eqn.params)))
+        for eqn in jaxpr.eqns
+    )
+
+
+def _is_open(atom: Var) -> bool:
+    return isinstance(atom.aval, jax.core.ShapedArray) and not all_known(atom.aval.shape)
+
+
 def known_trips(
     cond: object,
     body: object,
@@ -61,7 +81,7 @@ def known_trips(
     assert isinstance(cond, ClosedJaxpr)
     assert isinstance(body, ClosedJaxpr)
     counting = compat.counting_part(cond, body, len(of_cond), len(of_body))
-    if counting is None:
+    if counting is None or _depends_on_sizes(counting.cond) or _depends_on_sizes(counting.body):
         return None
     values = [
         v for v, used in zip((*of_cond, *of_body, *carry), counting.used, strict=True) if used

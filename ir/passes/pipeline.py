@@ -19,9 +19,11 @@ from fnckpt.ir.passes import (
     weights,
 )
 from fnckpt.ir.passes.channels import channels_first
+from fnckpt.ir.passes.hoist import hoist
 from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
+from fnckpt.ir.passes.trim import trim
 from fnckpt.ir.verify import verify
 
 Pass = Callable[[FuncGraph], FuncGraph]
@@ -37,6 +39,7 @@ def _in_turn(*steps: Pass) -> Pass:
 
 PASSES: dict[str, Pass] = {
     "share": share,
+    "trim": trim,
     # One form: constants folded, weights reshaped at export, reductions with all their axes.
     "simplify": _rules(
         *reshape.RULES,
@@ -49,6 +52,7 @@ PASSES: dict[str, Pass] = {
         *arithmetic.SHRINK,
     ),
     "share_simplified": share,
+    "trim_simplified": trim,
     "join_parts": join_parts,
     "fuse": _rules(
         *reshape.RULES,
@@ -82,6 +86,7 @@ PASSES: dict[str, Pass] = {
         ),
         _rules(*weights.SPREAD),
     ),
+    "hoist": _in_turn(hoist, trim),
     "finish": _rules(
         *reshape.RULES,
         arithmetic.drop_dimensions,

@@ -6,7 +6,7 @@ most of these faults, at some it ends the process, and a wrong type it believes.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -62,8 +62,9 @@ def check(path: AnyPath) -> list[str]:
       FormatError: the file is no ``ModelProto`` with a graph.
     """
     model, directory = read_model(path), Path(path).parent
-    context = Context(model, directory, model.graph)
-    inside = [Context(model, directory, graph) for graph in model.functions]
+    whole = whole_of(model)
+    context = Context(model, whole, directory, model.graph)
+    inside = [Context(model, whole, directory, graph) for graph in model.functions]
     return [
         *model_problems(context),
         *function_problems(model),
@@ -80,29 +81,53 @@ def check(path: AnyPath) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What all graphs of a file have in common, found once: there may be very many graphs."""
+
+    primitives: Mapping[str, PrimitiveProto]
+    operators: Mapping[str, str]
+    closures: Closures
+    functions: Set[str]
+    shared: Set[str]  # what functions may use of each other and of the main graph
+
+
+def whole_of(model: ModelProto) -> Whole:
+    """What the graphs of ``model`` refer to."""
+    operators = primitives_of(model)
+    return Whole(
+        {f"{REFERENCE}{p.name}": p for p in model.primitives},
+        operators,
+        closures_of(model, operators),
+        {each.name for each in model.functions},
+        shared_names(model),
+    )
+
+
 @dataclass
 class Context:
-    """The message with what several tests ask for."""
+    """A graph of the message with what several tests ask for."""
 
     model: ModelProto
+    whole: Whole
     folder: Path
     graph: GraphProto
-    primitives: dict[str, PrimitiveProto] = field(init=False)
-    operators: dict[str, str] = field(init=False)
     types: dict[str, list[TensorProto]] = field(init=False)
-    known: set[str] = field(init=False)  # the values that stand before the present node
-    closures: Closures = field(init=False)
+    own: set[str] = field(init=False)  # the graph's values that stand before the present node
 
     def __post_init__(self) -> None:
-        graph = self.graph
-        self.primitives = {f"{REFERENCE}{p.name}": p for p in self.model.primitives}
-        self.operators = primitives_of(self.model)
-        self.types = types_of(graph)
-        self.known = {given.name for given in graph.input} | {w.name for w in graph.parameter}
-        if graph is not self.model.graph:
-            self.known |= shared_names(self.model)
-        self.closures = closures_of(self.model, self.operators)
-        self.known |= {each.name for each in self.model.functions}
+        self.types = types_of(self.graph)
+        self.own = {given.name for given in self.graph.input}
+        self.own |= {weight.name for weight in self.graph.parameter}
+
+    def knows(self, name: str) -> bool:
+        """Whether the present node may use the value ``name``."""
+        inside = self.graph is not self.model.graph
+        return (
+            name in self.own
+            or name in self.whole.functions
+            or (inside and name in self.whole.shared)
+        )
 
 
 def model_problems(context: Context) -> Iterator[str]:
@@ -121,7 +146,7 @@ def model_problems(context: Context) -> Iterator[str]:
         if count > 1:
             yield f"primitive {name}: {count} primitives have this name"
     referred = {node.op_type for graph in graphs_of(model) for node in graph.node}
-    for name in context.primitives:
+    for name in context.whole.primitives:
         if name not in referred:
             yield f"primitive {name.removeprefix(REFERENCE)}: no node refers to it"
 
@@ -209,11 +234,11 @@ def node_problems(context: Context, node: NodeProto) -> Iterator[str]:
     if len(node.output) != 1:
         yield f"{where}: it has {len(node.output)} outputs, a node has one; several are a tuple"
     for name in node.input:
-        if name not in context.known:
+        if not context.knows(name):
             late = name in context.types
             fault = "stands after it" if late else "is nowhere in the file"
             yield f"{where}: its input {name} {fault}"
-    context.known.update(node.output)
+    context.own.update(node.output)
     if node.op_type == "Constant":
         yield from constant_problems(where, node)
         return
@@ -276,18 +301,18 @@ def operator_problems(context: Context, where: str, node: NodeProto) -> Iterator
     if not node.op_type:
         yield f"{where}: it has no op_type"
         return
-    op = context.operators.get(node.op_type, node.op_type)
-    yield from control_problems(context.closures, where, node, op)
-    if is_call(context.closures, node):
+    op = context.whole.operators.get(node.op_type, node.op_type)
+    yield from control_problems(context.whole.closures, where, node, op)
+    if is_call(context.whole.closures, node):
         return
     if not node.op_type.startswith(REFERENCE):
         if context.model.mind_ir_version >= 2:
             yield f"{where}: op_type is {node.op_type}, this version refers to primitives by REF::"
         return
-    if node.op_type not in context.primitives:
+    if node.op_type not in context.whole.primitives:
         yield f"{where}: op_type is {node.op_type}, there is no such primitive"
         return
-    primitive = context.primitives[node.op_type]
+    primitive = context.whole.primitives[node.op_type]
     form = form_of(primitive.op_type)
     if primitive.op_type not in PRIMITIVES:
         return
@@ -317,7 +342,7 @@ def output_problems(context: Context) -> Iterator[str]:
 def result_problems(context: Context) -> Iterator[str]:
     """The result of a function is a value that it has."""
     for output in context.graph.output:
-        if output.name not in context.known:
+        if not context.knows(output.name):
             yield f"function {context.graph.name}: its output {output.name} is no value of it"
 
 

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 PyTree = object
 Sizes = Mapping[str, int]
@@ -87,6 +88,17 @@ class Decoder(nn.Module):
 
 BN4 = ((F, "b, n, 4"),)
 
+NB4, N4 = ((F, "n, b, 4"),), ((F, "n, 4"),)
+
+
+def cell(c: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.tanh(c * 0.5 + r), c
+
+
+def scanned(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return lax.scan(cell, x[0] * 0, x)
+
+
 CASES = (
     Open("mlp", lambda p, x: jax.nn.softmax(jnp.tanh(x @ p["w"])), ((F, "b, 4"),), WEIGHTS),
     Open("einsum", lambda _, x, y: jnp.einsum("bnd,bmd->bnm", x, y), (*BN4, *BN4)),
@@ -140,6 +152,27 @@ CASES = (
     Open("resize", lambda _, x: jax.image.resize(x, (*x.shape[:2], 8), "linear"), BN4),
     Open("a loop", lambda _, x: jax.lax.fori_loop(0, 3, lambda i, c: c * 2 + i, x), BN4),
     Open("inverse", lambda _, x: jnp.linalg.inv(x @ x.mT + jnp.eye(3)), ((F, "b, 3, 4"),)),
+    Open("scan over n", lambda _, x: lax.scan(cell, x[0] * 0, x), NB4),
+    Open("scan over n, reversed", lambda _, x: lax.scan(cell, x[0] * 0, x, reverse=True), NB4),
+    Open("gradient of a scan over n", jax.grad(lambda _, x: scanned(x)[0].sum(), 1), NB4),
+    Open("scan over n in a scan over b", lambda _, x: lax.scan(
+        lambda c, r: (lax.scan(cell, c, r)[0], c), jnp.zeros(4), x), BN4),
+    Open("scan that divides by n", lambda _, x: lax.scan(
+        lambda c, r: (c + r / x.shape[0], None), x[0] * 0, x)[0], NB4),
+    Open("scan that makes zeros of b", lambda _, x: lax.scan(
+        lambda c, r: (c + r.sum(), jnp.zeros((x.shape[1], 4)) + c), jnp.float32(0), x), NB4),
+    Open("two scans over n", lambda _, x: (scanned(x)[0], scanned(x * 0.5)[1]), NB4),
+    Open("map over n", lambda p, x: lax.map(lambda r: jnp.sin(r) @ p["w"], x), N4, WEIGHTS),
+    Open("while with b inside", lambda _, x: lax.while_loop(
+        lambda v: v.sum() < 90, lambda v: v + jnp.ones((x.shape[0], 4)), jnp.abs(x)), N4),
+    Open("while up to n", lambda _, x: lax.while_loop(
+        lambda s: s[0] < x.shape[0], lambda s: (s[0] + 1, s[1] * 0.5 + 1), (0, x)), N4),
+    Open("while of a batch", lambda _, x: jax.vmap(
+        lambda r: lax.while_loop(lambda v: v.sum() < 5, lambda v: v + 1, r))(x), N4),
+    Open("cond", lambda _, x: lax.cond(
+        x.sum() > 0, lambda: jnp.ones((x.shape[0], 4)), lambda: x * 2), N4),
+    flax("LSTM over n", nn.RNN(nn.LSTMCell(8)), F, "b, n, 3", 1, 4, 3),
+    flax("GRU over n, reversed", nn.RNN(nn.GRUCell(8), reverse=True), F, "b, n, 3", 1, 4, 3),
     flax("LSTM", nn.RNN(nn.LSTMCell(8)), F, "b, 4, 3", 1, 4, 3),
     flax("ConvTranspose", nn.ConvTranspose(4, (2, 2), (2, 2)), F, "b, h, w, 3", 1, 8, 8, 3),
     flax("Conv of one axis", nn.Conv(3, (3,)), F, "b, n, 3", 1, 8, 3),

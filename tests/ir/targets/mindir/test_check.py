@@ -1,5 +1,6 @@
 """check() takes what MindSpore takes, and names what it would stumble over."""
 
+import cProfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +144,22 @@ def test_each_fault_is_named(mutate: Callable[[ModelProto], None], tmp_path: Pat
     found = problems(changed, tmp_path)
     assert any(MUTATIONS[mutate] in line for line in found), found
     assert all("\n" not in line for line in found)
+
+
+def test_the_work_of_a_check_grows_with_the_functions_and_no_faster(tmp_path: Path) -> None:
+    def calls(count: int) -> int:
+        changed = model()
+        for number in range(count):
+            inside = changed.functions.add(name=f"function_{number}")
+            for node in range(4):
+                inside.node.add(op_type="Constant", output=[f"value_{number}_{node}"])
+        profile = cProfile.Profile()
+        profile.enable()
+        problems(changed, tmp_path)
+        profile.disable()
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(160) < 5 * calls(40)
 
 
 def test_what_is_no_mindir_is_refused(tmp_path: Path) -> None:
