@@ -74,7 +74,7 @@ def train(
         processes each writes into its own ``rank_<i>/`` there.
       prefix: what their names begin with. A later run with a used prefix writes ``<prefix>_<N>-``.
       resume: continue from the newest valid checkpoint of ``prefix``, bit for bit as if never
-        interrupted; start afresh where there is none. A line on stderr (stdout in a notebook) says
+        interrupted; start afresh if there is none. A line on stderr (stdout in a notebook) says
         which, unless ``progress`` is False. The same ``data`` is needed: the batches
         that were trained on are read over, unless data or its iterator has ``state_dict`` and
         ``load_state_dict`` (or ``get_state`` and ``set_state``).
@@ -183,7 +183,7 @@ def _engine(
     *,
     resume: bool,
 ) -> Engine | None:
-    """What keeps the checkpoints; None where there are none."""
+    """What keeps the checkpoints; None if there are none."""
     if manager is not None:
         from fnckpt.training.saving.orbax_engine import OrbaxEngine, refuse_used
 

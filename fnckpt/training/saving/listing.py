@@ -51,7 +51,7 @@ def latest_checkpoint(directory: str | os.PathLike[str], prefix: str | None = No
       directory, prefix: as in ``checkpoints``.
 
     Returns:
-      Its path; None where there is none.
+      Its path; None if there is none.
 
     Raises:
       ValueError: as ``checkpoints``.
@@ -74,7 +74,7 @@ def best_checkpoint(directory: str | os.PathLike[str], prefix: str | None = None
       directory, prefix: as in ``checkpoints``.
 
     Returns:
-      The path of ``<prefix>-best.ckpt`` (or ``.safetensors``); None where there is none.
+      The path of ``<prefix>-best.ckpt`` (or ``.safetensors``); None if there is none.
 
     Raises:
       ValueError: as ``checkpoints``.
@@ -104,7 +104,7 @@ def _files(run: store.Run) -> Iterator[Path]:
 
 
 def _only_prefix(directory: Path) -> str | None:
-    """The prefix of the checkpoints in ``directory``; None where there are none."""
+    """The prefix of the checkpoints in ``directory``; None if there are none."""
     held: dict[str, list[Path]] = {}
     for path in sorted(directory.iterdir()):
         match = _NAME.fullmatch(path.name)
