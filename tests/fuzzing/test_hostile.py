@@ -321,7 +321,7 @@ def test_a_checkpoint_with_damaged_entries_is_passed_over(
     held |= {f"fnckpt.{name}": np.asarray(value) for name, value in damaged.items()}
     texts = {name: str(a) if a.dtype.kind == "U" else a for name, a in held.items()}
     save_checkpoint(texts, tmp_path / "CKP-1_2.ckpt")
-    with pytest.warns(UserWarning, match=r"CKP-1_2\.ckpt: cannot be read and is passed over"):
+    with pytest.warns(UserWarning, match=r"CKP-1_2\.ckpt: cannot be read and is skipped"):
         result = fnckpt.train(step, 0.0, [1.0, 1.0], policy=policy, directory=tmp_path, resume=True)
     assert float(result.state) == 2
 

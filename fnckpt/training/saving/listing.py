@@ -45,7 +45,7 @@ def checkpoints(directory: str | os.PathLike[str], prefix: str | None = None) ->
 def latest_checkpoint(directory: str | os.PathLike[str], prefix: str | None = None) -> Path | None:
     """The last of ``checkpoints`` that can be read, which ``train(resume=True)`` goes on from.
 
-    A damaged file is passed over with a UserWarning.
+    A damaged file is skipped with a UserWarning.
 
     Args:
       directory, prefix: as in ``checkpoints``.
@@ -60,7 +60,7 @@ def latest_checkpoint(directory: str | os.PathLike[str], prefix: str | None = No
         try:
             _prefix_in(path)
         except (FormatError, OSError) as error:
-            told = f"{path}: cannot be read and is passed over: {error}"
+            told = f"{path}: cannot be read and is skipped: {error}"
             warnings.warn(told, UserWarning, stacklevel=2)
         else:
             return path
