@@ -30,7 +30,7 @@ def test_a_newcomer_trains_resumes_exports_looks_and_runs(
         block.evaluate()
     said = capsys.readouterr().out
     assert [f for f in ("ONNX", "MINDIR", "AIR") if f"format     {f}" not in said] == []
-    commands = re.findall(r"^fnckpt (.*)$", (root / name).read_text(), re.MULTILINE)
+    commands = re.findall(r"^fnckpt (.* run/.*)$", (root / name).read_text(), re.MULTILINE)
     outputs = [printed(command) for command in commands]
     assert "params.w" in outputs[0]
     assert all("output" in output for output in outputs[2:])

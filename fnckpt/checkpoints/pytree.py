@@ -43,16 +43,17 @@ def save_checkpoint(
     portable: bool = True,
     enc_key: bytes | None = None,
 ) -> Path:
-    """Write the leaves of ``tree`` to the file ``path``, which is whole or as it was.
+    """Write the leaves of ``tree`` to the file ``path``. After an error, an old file is unchanged.
 
-    Arrays are written straight from their memory, one after the other. A Python bool, int or
-    float becomes a tensor of rank 0 (Bool, Int64, Float64); a PRNG key array its ``key_data``
-    (UInt32), which ``load_checkpoint(like=...)`` makes a key again; None takes no room.
+    Arrays are written directly from their memory, one after the other. A Python bool, int or
+    float becomes a tensor of rank 0 (Bool, Int64, Float64). A PRNG key array becomes its
+    ``key_data`` (UInt32), and ``load_checkpoint(like=...)`` makes it a key again. None is not
+    stored.
 
     Args:
       tree: any pytree of jax or NumPy arrays, Python scalars and texts.
-      path: the file; ``.safetensors`` says that format, anything else is a ``.ckpt`` (MindSpore
-        loads only names that end so). Its directory exists.
+      path: the file. The suffix ``.safetensors`` selects that format, any other is a ``.ckpt``
+        (MindSpore loads only files with this suffix). Its directory exists.
       crc: end the file with MindSpore's CRC-32, which loading verifies.
       portable: refuse what the real ``mindspore.load_checkpoint`` cannot read: complex, float8,
         int4 and the like. False writes them for fnckpt alone; MindSpore refuses such a file.
@@ -63,8 +64,8 @@ def save_checkpoint(
       ``path``.
 
     Raises:
-      TypeError: leaves that no ``.ckpt`` holds, all of them named; also global arrays of which
-        this process sees only a part.
+      TypeError: leaves that a ``.ckpt`` cannot hold, all of them named; also global arrays of
+        which this process has only a part.
       ValueError: leaves share a name; there is no leaf; ``crc`` with ``enc_key``; one of them for
         ``.safetensors``.
       OSError: the file cannot be written.
@@ -103,7 +104,7 @@ def write_leaves(
     """Write checked host arrays (``check_leaves``, ``host``) to ``path``, whole or not at all."""
     if crc and enc_key is not None:
         raise ValueError(
-            f"{path}: MindSpore reads no CRC after an encrypted content; leave out crc"
+            f"{path}: MindSpore cannot read a CRC after encrypted content; leave out crc"
         )
     with replacing(path) as file:
         if enc_key is None:

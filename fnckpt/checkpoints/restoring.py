@@ -72,7 +72,7 @@ def wanted(leaf: Any, name: str) -> Wanted:
     if type(leaf) in _SCALARS:
         return Wanted(leaf, (), type(leaf), np.ndarray.item)
     kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
-    raise TypeError(f"like: {name}: a {kind} is no array, number or text")
+    raise TypeError(f"like: {name}: a {kind} is not an array, number or text")
 
 
 def _as_it_is(stored: np.ndarray) -> np.ndarray:

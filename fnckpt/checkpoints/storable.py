@@ -61,7 +61,7 @@ def _fault(leaf: Any, portable: bool) -> str | None:
         leaf = np.asarray(leaf)
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
-        return f"a {kind} is no array, number or text"
+        return f"a {kind} is not an array, number or text"
     return _fault_of_dtype(np.dtype(leaf.dtype), portable)
 
 

@@ -138,22 +138,22 @@ def export(
       max_unroll: a loop of known length is written out if it is short, and has at most so many
         iterations. Other loops and branches stay what they are in ONNX and MINDIR. AIR has no
         loops: there a longer one is refused, and of a branch both sides are computed.
-      optimize: False writes the function as it was traced, operator by operator; a list of names
-        runs these passes alone (``docs/optimizer.md`` lists them).
-      keep_params: do no arithmetic on weights, so that each holds the numbers of its leaf, if in
-        the target's layout, and can be replaced in the file. BatchNorm stays an operator.
+      optimize: False turns the optimizer off. A list of names runs only these passes
+        (``docs/optimizer.md`` lists them).
+      keep_params: turns off arithmetic on weights. Each weight then has the numbers of its leaf, in
+        the layout of the format, and can be replaced in the file. BatchNorm stays an operator.
       dtype: ``"float16"`` or ``"bfloat16"``, or ``jnp.float16``, ``jnp.bfloat16``: stores float32
-        weights in it and computes in it where that is accurate enough; inputs and outputs keep
-        their types. ``docs/optimizer.md`` lists what stays float32. Of a small network and a
-        sample of arrays the error is measured.
-      fast_math: rewrite also where a NaN, an infinity or an index out of range would give another
-        result; ``docs/optimizer.md`` lists where.
+        weights in this dtype, and computes in it if that is accurate enough. Inputs and outputs
+        keep their dtypes. ``docs/optimizer.md`` lists what stays float32. If the network is small
+        and the sample has arrays, the error is measured.
+      fast_math: also use rewrites whose result differs for NaN, infinity or an index out of range.
+        ``docs/optimizer.md`` lists them.
       input_names: a name for each array of the inputs, or for each input.
       output_names: a name for each array of the outputs. Without it the keys of a dict or the
         fields of a dataclass name them: ``logits``, ``present.0.key``; ``output`` and ``output.0``
-        where there are none.
-      runtime: ``"onnxruntime"`` lets an ONNX file use what that runtime has beyond the standard,
-        where it is faster; None keeps to standard operators. ``docs/optimizer.md`` lists them.
+        if there are no keys.
+      runtime: ``"onnxruntime"`` allows operators that only this runtime has, if they are faster.
+        None uses only standard operators. ``docs/optimizer.md`` lists them.
       quantize: ``"int8"`` or ``"int4"`` stores the matrices of products as integers, a
         ``fnckpt.Quantization`` says in which blocks and which stay; a ``fnckpt.Calibration`` makes
         int8 of weights and what they meet, convolutions too. ONNX only; the error is in the result.
@@ -176,15 +176,15 @@ def export(
       The path, sizes and node counts of the file that was written.
 
     Raises:
-      UnsupportedError: something in the function cannot be said in the format. The message names
-        every such place with the source line that made it. No file was written.
+      UnsupportedError: something in the function cannot be exported to the format. The message
+        names every such place with its source line. No file was written.
       VerificationError: with ``verify``, a runtime computes another result than JAX. The message
         names the first node that differs. No file was written.
       TypeError: no function, or an input that is no array.
       ValueError: an unknown format, pass or ``dtype``, an option that the format does not have,
         names that do not fit, a file name of another format; with ``verify``, a runtime that is
         not installed.
-      OSError: the file cannot be written; what was there before is still there.
+      OSError: the file cannot be written; an older file is unchanged.
 
     Examples:
       >>> import jax, tempfile

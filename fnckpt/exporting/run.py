@@ -78,7 +78,7 @@ def run_named(
     name = path.suffix.removeprefix(".").upper()
     if name not in RUNTIMES:
         known = ", ".join(f".{each.lower()}" for each in RUNTIMES)
-        raise FormatError(f"{path}: its suffix is none that can be run; they are {known}")
+        raise FormatError(f"{path}: a file with this suffix cannot be run; use one of {known}")
     summary = target(name).summarize(path)
     inputs = _ordered(path, summary.inputs, given)
     if compute is None:

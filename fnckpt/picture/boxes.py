@@ -26,7 +26,7 @@ class Box:
       kind: a row of ``KINDS``; ``input``, ``output`` of the graph; ``entry``, ``exit`` of an
         opened box; ``module``; or ``other``.
       hover: what is shown on hover and in the details, lines of text.
-      op: the operator's name; empty for what is none.
+      op: the operator's name; empty if the box is not an operator.
       inside: what the box opens to: its entries are the first boxes, its exits the last.
     """
 

@@ -30,7 +30,7 @@ def inspect_file(path: Path) -> list[FileTable]:
     """The tables that show a file, chosen by its suffix.
 
     Raises:
-      FormatError: the suffix is none of ours, or the file is damaged.
+      FormatError: fnckpt does not know the suffix, or the file is damaged.
     """
     return kind_of(path).inspect(path)
 
@@ -39,7 +39,7 @@ def check_file(path: Path) -> list[str]:
     """What is wrong with a file, one line each; empty for a good one.
 
     Raises:
-      FormatError: its suffix is none of ours.
+      FormatError: fnckpt does not know its suffix.
     """
     kind = kind_of(path)
     try:
@@ -56,7 +56,7 @@ def kind_of(path: Path) -> FileKind:
         return FileKind(lambda p: _graph_tables(goal.summarize(p)), goal.check)
     if path.suffix not in FILES:
         known = ", ".join((*FILES, *(f".{name.lower()}" for name in TARGETS)))
-        raise FormatError(f"{path}: its suffix is none that fnckpt reads; they are {known}")
+        raise FormatError(f"{path}: fnckpt does not read files with this suffix; it reads {known}")
     return FILES[path.suffix]
 
 

@@ -50,7 +50,7 @@ def page(path: Path) -> str:
     Nothing in it is fetched from elsewhere, and no script but ours runs.
 
     Raises:
-      FormatError: it is none of these, or damaged.
+      FormatError: the file has another format, or is damaged.
     """
     summary, name = graph_of(path), escape(shown(path.name))
     tables = "".join(map(table, inspect_file(path)))

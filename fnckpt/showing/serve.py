@@ -73,7 +73,7 @@ def server(path: Path, port: int = 0) -> PageServer:
     """A server of the page of ``path`` on 127.0.0.1; port 0 takes a free one.
 
     Raises:
-      FormatError: the file is none that fnckpt shows.
+      FormatError: fnckpt cannot show this kind of file.
       OSError: the port is taken.
     """
     page(path)

@@ -59,8 +59,8 @@ def train(
 ) -> TrainResult[State]:
     """Train ``state`` with ``step_fn`` over ``data``, saving checkpoints as ``policy`` says.
 
-    Ctrl-C and SIGTERM are put off until the step is finished; the state is saved where there is a
-    policy, and then KeyboardInterrupt or SystemExit(143) is raised. A second Ctrl-C stops at once.
+    After Ctrl-C or SIGTERM, the current step is finished. If there is a policy, the state is saved.
+    Then KeyboardInterrupt or SystemExit(143) is raised. A second Ctrl-C stops at once.
 
     Args:
       step_fn: a pure function ``(state, batch) -> (state, metrics)``, compiled once by
@@ -68,41 +68,46 @@ def train(
       state: any pytree of arrays and numbers. It is copied, so that it can be used afterwards.
       data: an iterable, iterated anew every epoch, or a callable ``epoch -> iterable`` (epochs
         count from 1). A batch is any pytree of arrays.
-      epochs: how many times to go over the data, those before a resumption included.
+      epochs: how many times to go over the data, including the epochs before a resume.
       policy: None trains without checkpoints.
-      directory: where the files go, made when missing; None is the current directory. With several
-        processes each writes into its own ``rank_<i>/`` there.
-      prefix: what their names begin with. A later run with a used prefix writes ``<prefix>_<N>-``.
-      resume: continue from the newest valid checkpoint of ``prefix``, bit for bit as if never
-        interrupted; start afresh where there is none. A line on stderr (stdout in a notebook) says
-        which, unless ``progress`` is False. The same ``data`` is needed: the batches
-        that were trained on are read over, unless data or its iterator has ``state_dict`` and
-        ``load_state_dict`` (or ``get_state`` and ``set_state``).
+      directory: where the files go. A missing directory is created; None is the current
+        directory. If there are several processes, each writes into its own ``rank_<i>/`` there.
+      prefix: the file names start with it. If the prefix was used before, the run writes
+        ``<prefix>_<N>-``.
+      resume: continue from the newest valid checkpoint of ``prefix``, with the same numbers as
+        without an interruption. If there is none, start from the beginning. A line on stderr
+        (stdout in a notebook) says which, unless ``progress`` is False. The data must be the same:
+        batches that were already trained on are skipped. If data or its iterator has
+        ``state_dict`` and ``load_state_dict`` (or ``get_state`` and ``set_state``), it is moved to
+        its position instead.
       progress: True shows a bar, and a line for each epoch, which stays; ``"lines"`` only the
         lines, for logs. None: True in a terminal or a notebook, else False. It goes to stderr, in a
         notebook to stdout.
-      async_save: write files beside the training; at most one save is in flight, and its error is
-        raised at the next step or at the end. False waits for each file.
+      async_save: write files in the background. At most one save is active at a time. If it fails,
+        the error is raised at the next step or at the end. False waits for each file.
       crc: end each file with a CRC-32, which ``resume`` checks.
       portable: refuse a state that MindSpore cannot load (float8, complex ...) before anything is
         trained. False saves it for fnckpt alone.
-      gather: of several processes the first one writes whole files into ``directory``, gathered
-        leaf by leaf, and all wait for it; all must see the directory to resume.
+      gather: if there are several processes, the first one gathers the arrays leaf by leaf and
+        writes complete files into ``directory``. All wait for it. To resume, all must be able to
+        read it.
       checkpoint_format: ``"safetensors"`` writes ``<prefix>-<epoch>_<step>.safetensors`` instead of
-        ``.ckpt``; ``resume`` goes on from either.
+        ``.ckpt``; ``resume`` continues from either.
       checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
-        ``policy`` says when to save, the manager itself where that is None; what to keep, and
-        where, it always says. Leave out the options of our own files. Without ``resume`` it must
-        have no steps yet. A UserWarning tells of what it declines to save.
-      save_on_error: when ``step_fn``, ``data`` or a callback raises, save the last good state. The
-        state is not donated then, and every step is waited for.
+        ``policy`` decides when to save; if it is None, the manager decides. The manager always
+        decides what to keep, and where. The options of our own files are not allowed. Without
+        ``resume``, its directory must have no steps. If it does not save a step, a UserWarning
+        says so.
+      save_on_error: if ``step_fn``, ``data`` or a callback raises, save the last good state. Then
+        the state is not donated, and ``train`` waits for every step.
       eval_fn: ``state -> metrics``, called after every epoch; see ``History.evaluations``.
       eval_every: call it after every so many steps, counted over all epochs, instead.
-      best: the metric of ``eval_fn`` that says what the best state is. ``TrainResult.best`` tells
-        it; where checkpoints are saved, ``<prefix>-best.ckpt`` keeps it, which no policy deletes.
-      best_mode: "min" or "max" of it is best.
-      on_step: ``(global step, state, metrics)`` after every step. The state must not be kept, the
-        next step uses it up; both are on the device, and only reading them waits for it.
+      best: the metric of ``eval_fn`` that decides which state is the best. ``TrainResult.best`` has
+        its value. If there is a policy, the state is saved as ``<prefix>-best.ckpt``, which no
+        policy deletes.
+      best_mode: "min" or "max": which value of the metric is the best.
+      on_step: ``(global step, state, metrics)`` after every step. Copy the state to keep it,
+        because the next step overwrites it. Both are on the device; only reading them waits.
       on_epoch: ``(epoch, state, means)`` after every epoch: floats, evaluations included.
       on_checkpoint: ``(path)`` when a checkpoint is on the disk, at the next step at the latest.
         A callback that returns ``fnckpt.STOP``, or raises ``StopTraining``, ends the training
@@ -183,7 +188,7 @@ def _engine(
     *,
     resume: bool,
 ) -> Engine | None:
-    """What keeps the checkpoints; None where there are none."""
+    """What keeps the checkpoints; None if there are none."""
     if manager is not None:
         from fnckpt.training.saving.orbax_engine import OrbaxEngine, refuse_used
 

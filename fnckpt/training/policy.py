@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 class CheckpointPolicy:
     """When ``train`` saves, and which of the run's files stay.
 
-    The step strategy wins: while ``step`` is set, ``seconds`` is ignored; while ``keep_max`` is
-    set, ``keep_per_n_minutes`` is. ``None`` or 0 gives a setting up. With both keep settings given
-    up only the newest file stays, as in MindSpore.
+    If ``step`` is set, ``seconds`` is ignored. If ``keep_max`` is set, ``keep_per_n_minutes`` is
+    ignored. ``None`` or 0 disables a setting. If both keep settings are disabled, only the newest
+    file is kept, as in MindSpore.
 
     Args:
       step: save after every ``step``-th step, counted over all epochs
@@ -23,8 +23,8 @@ class CheckpointPolicy:
       seconds: save when more than this many seconds have passed since the last save
         (``save_checkpoint_seconds``).
       keep_max: keep the newest ``keep_max`` files (``keep_checkpoint_max``).
-      keep_per_n_minutes: keep one file of every n minutes for good, and besides those the newest
-        one (``keep_checkpoint_per_n_minutes``).
+      keep_per_n_minutes: keep one file for every n minutes for good, and also the newest file
+        (``keep_checkpoint_per_n_minutes``).
 
     Raises:
       TypeError: a field is neither an int nor None.
@@ -47,12 +47,10 @@ class CheckpointPolicy:
             if value is not None and type(value) is not int:  # True is no number of steps
                 raise TypeError(
                     f"{where}: must be an int or None, got {value!r} of type "
-                    f"{type(value).__name__}; give a whole number, None gives the setting up"
+                    f"{type(value).__name__}; give a whole number, or None to disable it"
                 )
             if value is not None and value < 0:
-                raise ValueError(
-                    f"{where}: must be at least 0, got {value}; 0 or None gives the setting up"
-                )
+                raise ValueError(f"{where}: must be at least 0, got {value}; 0 or None disables it")
 
     def ignored(self) -> list[str]:
         """Time settings that were given and do not count, because a default is still set.
@@ -116,7 +114,7 @@ class CheckpointPolicy:
 
         Args:
           step: as in ``should_save``; 0 where nothing was trained.
-          last_saved_step: the step of the newest checkpoint, 0 where there is none.
+          last_saved_step: the step of the newest checkpoint, 0 if there is none.
         """
         return bool(self.step or self.seconds) and step != last_saved_step
 

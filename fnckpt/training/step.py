@@ -46,7 +46,7 @@ def owned(state: Any) -> Any:
     devices: there the step would leave them, and be compiled once more for it.
 
     Raises:
-      TypeError: naming the leaves that are no arrays.
+      TypeError: naming the leaves that are not arrays.
     """
     _check_arrays(state, "state", "keep them in step_fn or in static fields")
     copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
@@ -67,14 +67,14 @@ def _check_arrays(tree: Any, what: str, remedy: str) -> None:
         or isinstance(leaf, np.ma.MaskedArray)  # JAX drops the mask
     ]
     if faults:
-        raise TypeError("\n".join([f"{what}: leaves that are no arrays; {remedy}:", *faults]))
+        raise TypeError("\n".join([f"{what}: leaves that are not arrays; {remedy}:", *faults]))
 
 
 def compile_step(step_fn: StepFn, state: Any, batch: Any, *, donated: bool) -> Step:
     """Trace ``step_fn`` once for ``state``, which must be ``owned``, and ``batch``.
 
     Raises:
-      TypeError, ValueError: a batch has leaves that are no arrays; ``step_fn`` returns something
+      TypeError, ValueError: a batch has leaves that are not arrays; ``step_fn`` returns something
         else than a state of the same structure, shapes and dtypes and a tree of scalars; all
         differences are named.
     """

@@ -73,7 +73,7 @@ class EarlyStopping:
     It counts epochs; a resumed training counts those before it, too. NaN is no improvement.
 
     Args:
-      metric: of ``eval_fn``, as ``best=`` names it; where there is none of that name, of
+      metric: of ``eval_fn``, as ``best=`` names it; if there is none of that name, of
         ``step_fn``: its mean over the epoch.
       patience: stop after so many epochs in a row without an improvement, at least 1.
       mode: ``"min"`` or ``"max"`` of it is best.

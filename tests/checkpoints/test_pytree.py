@@ -249,12 +249,12 @@ def test_leaves_that_no_checkpoint_holds_are_all_named(tmp_path):
         save_checkpoint(tree, tmp_path / "a.ckpt")
     assert str(raised.value) == (
         f"{tmp_path}/a.ckpt: leaves that cannot be saved:\n"
-        "  a: a builtins.object is no array, number or text\n"
+        "  a: a builtins.object is not an array, number or text\n"
         "  b: an array of texts; a checkpoint holds single ones\n"
         "  c: the dtype object is not one of the format's\n"
         "  d: the dtype datetime64[s] is not one of the format's\n"
         "  e: the int 18446744073709551616 is wider than 64 bits\n"
-        "  f: a builtins.bytes is no array, number or text\n"
+        "  f: a builtins.bytes is not an array, number or text\n"
         "  g: a text that ends in NUL, which the format drops\n"
         "  h: a text with lone surrogates"
     )
@@ -264,7 +264,7 @@ def test_leaves_that_no_checkpoint_holds_are_all_named(tmp_path):
 def test_a_tree_without_leaves_and_a_name_that_is_no_text_are_refused(tmp_path):
     with pytest.raises(ValueError, match="the tree has no leaf"):
         save_checkpoint({"a": None}, tmp_path / "a.ckpt")
-    with pytest.raises(TypeError, match=r"like: a: a builtins.object is no array"):
+    with pytest.raises(TypeError, match=r"like: a: a builtins.object is not an array"):
         load_checkpoint(save_checkpoint({"a": 1}, tmp_path / "a.ckpt"), {"a": object()})
 
 

@@ -81,7 +81,7 @@ REFUSED = [
     Refused(
         "a state with a text",
         TypeError,
-        r"state: leaves that are no arrays; .*\n  name: a builtins\.str",
+        r"state: leaves that are not arrays; .*\n  name: a builtins\.str",
         state={"name": "x", "w": 1.0},
     ),
     Refused("a state without leaves", ValueError, "state: has no leaf", state={"a": None}),
@@ -100,13 +100,13 @@ REFUSED = [
     Refused(
         "batches with texts",
         TypeError,
-        r"batch: leaves that are no arrays; data must give trees of arrays:\n  y: a numpy\.ndarray",
+        r"batch: leaves that are not arrays; data must give trees of arrays:\s+y: a numpy\.ndarray",
         data=[{"x": np.ones(2), "y": np.array(["cat", "dog"])}],
     ),
     Refused(
         "a dictionary of arrays for an iterable of batches",
         TypeError,
-        r"batch: leaves that are no arrays; .*:\n  batch: a builtins\.str",
+        r"batch: leaves that are not arrays; .*:\n  batch: a builtins\.str",
         data={"x": np.ones(2)},
     ),
     Refused("no data", ValueError, "data: epoch 1 has no batch; give data that is", data=[]),

@@ -248,7 +248,7 @@ def of_another_kind(path: Path) -> None:
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path: Path, damage):
     whole = fit(tmp_path)
     damage(whole.checkpoints[-1])
-    with pytest.warns(UserWarning, match=r"CKP-1_8\.ckpt: cannot be read and is passed over"):
+    with pytest.warns(UserWarning, match=r"CKP-1_8\.ckpt: cannot be read and is skipped"):
         result = fit(tmp_path, policy=None, resume=True)
     assert (np.asarray(result.state["w"]) == 8).all()
     assert [path.name for path in result.checkpoints][:2] == ["CKP-1_6.ckpt", "CKP-1_7.ckpt"]
@@ -257,7 +257,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path: Path, dama
 def test_a_damaged_checkpoint_is_replaced_and_does_not_push_out_a_good_one(tmp_path: Path):
     whole = fit(tmp_path)
     truncate(whole.checkpoints[-1])
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="is skipped"):
         fit(tmp_path, resume=True)
     assert check_whole(tmp_path) == [6, 7, 8]
 
@@ -276,7 +276,7 @@ def test_when_no_checkpoint_can_be_read_training_does_not_start_afresh(tmp_path:
     for path in fit(tmp_path).checkpoints:
         truncate(path)
     with (
-        pytest.warns(UserWarning, match="passed over"),
+        pytest.warns(UserWarning, match="is skipped"),
         pytest.raises(FormatError, match=r"none of the 3 checkpoints of 'CKP' can be read, the "),
     ):
         fit(tmp_path, resume=True)

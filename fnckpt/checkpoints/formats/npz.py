@@ -124,7 +124,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarra
                 f"{member.filename!r}: Python objects are not read: allow_pickle=False"
             )
         if not (dtype.newbyteorder("=") in TYPE_OF or dtype.kind == "U"):
-            raise ValueError(f"{member.filename!r}: the dtype {dtype} is none of a checkpoint")
+            raise ValueError(f"{member.filename!r}: a checkpoint cannot hold the dtype {dtype}")
         if len(shape) > _MOST_AXES or any(type(n) is not int or n < 0 for n in shape):
             raise ValueError(f"{member.filename!r}: its shape is impossible")
         nbytes, left = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()

@@ -77,7 +77,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the Orbax PyTree checkpoint in the directory ``path``, by their paths.
 
     Raises:
-      FormatError: it is none.
+      FormatError: it is not an Orbax checkpoint.
     """
     try:
         return _read(path)

@@ -45,13 +45,13 @@ def checkpoints(directory: str | os.PathLike[str], prefix: str | None = None) ->
 def latest_checkpoint(directory: str | os.PathLike[str], prefix: str | None = None) -> Path | None:
     """The last of ``checkpoints`` that can be read, which ``train(resume=True)`` goes on from.
 
-    A damaged file is passed over with a UserWarning.
+    A damaged file is skipped with a UserWarning.
 
     Args:
       directory, prefix: as in ``checkpoints``.
 
     Returns:
-      Its path; None where there is none.
+      Its path; None if there is none.
 
     Raises:
       ValueError: as ``checkpoints``.
@@ -60,7 +60,7 @@ def latest_checkpoint(directory: str | os.PathLike[str], prefix: str | None = No
         try:
             _prefix_in(path)
         except (FormatError, OSError) as error:
-            told = f"{path}: cannot be read and is passed over: {error}"
+            told = f"{path}: cannot be read and is skipped: {error}"
             warnings.warn(told, UserWarning, stacklevel=2)
         else:
             return path
@@ -74,7 +74,7 @@ def best_checkpoint(directory: str | os.PathLike[str], prefix: str | None = None
       directory, prefix: as in ``checkpoints``.
 
     Returns:
-      The path of ``<prefix>-best.ckpt`` (or ``.safetensors``); None where there is none.
+      The path of ``<prefix>-best.ckpt`` (or ``.safetensors``); None if there is none.
 
     Raises:
       ValueError: as ``checkpoints``.
@@ -104,7 +104,7 @@ def _files(run: store.Run) -> Iterator[Path]:
 
 
 def _only_prefix(directory: Path) -> str | None:
-    """The prefix of the checkpoints in ``directory``; None where there are none."""
+    """The prefix of the checkpoints in ``directory``; None if there are none."""
     held: dict[str, list[Path]] = {}
     for path in sorted(directory.iterdir()):
         match = _NAME.fullmatch(path.name)

@@ -136,7 +136,7 @@ def newest(
 ) -> Snapshot | None:
     """The newest checkpoint of ``prefix`` that loads: of its latest run, the farthest.
 
-    A damaged file is passed over with a UserWarning.
+    A damaged file is skipped with a UserWarning.
 
     Args:
       like: the state as it should come back.
@@ -172,7 +172,7 @@ def listed(
 def pass_over(path: Path, error: Exception, failed: list[Path]) -> None:
     """Warn of a file that does not load, and note it in ``failed``."""
     failed.append(path)
-    told = f"{path}: cannot be read and is passed over: {error}"
+    told = f"{path}: cannot be read and is skipped: {error}"
     warnings.warn(told, UserWarning, stacklevel=8)  # the call of train
 
 

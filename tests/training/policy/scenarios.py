@@ -103,7 +103,7 @@ KEEPING = [
 
 SECONDS = [
     Scenario("more than 2 seconds since the last", by_time(2), "1_3 2_2 2_4"),
-    Scenario("step 0 gives steps up too", {"step": 0, "seconds": 2}, "1_3 2_2 2_4"),
+    Scenario("step 0 disables steps too", {"step": 0, "seconds": 2}, "1_3 2_2 2_4"),
     Scenario("exactly 1 second is not more than 1", by_time(1), "1_2 1_4 2_2 2_4"),
     Scenario("steps slower than the interval", by_time(1), "1_4 2_1 2_2 2_3 2_4", 2),
     Scenario("a run shorter than the interval saves its last", by_time(100), "2_4"),

@@ -70,7 +70,7 @@ def test_where_nothing_is_nothing_is_found(tmp_path):
 def test_a_damaged_file_is_passed_over_with_a_warning(tmp_path):
     newest = fit(tmp_path).checkpoints[-1]
     newest.write_bytes(newest.read_bytes()[:50])
-    with pytest.warns(UserWarning, match="CKP-1_3.ckpt: cannot be read and is passed over"):
+    with pytest.warns(UserWarning, match="CKP-1_3.ckpt: cannot be read and is skipped"):
         assert fnckpt.latest_checkpoint(tmp_path) == tmp_path / "CKP-1_2.ckpt"
 
 

@@ -59,7 +59,7 @@ with warnings.catch_warnings(record=True) as warned:
         error = f"exit {end.code}"
     except (OSError, ValueError) as fault:
         error = f"{type(fault).__name__}: {fault}"
-told = [str(each.message) for each in warned if "passed over" in str(each.message)]
+told = [str(each.message) for each in warned if "is skipped" in str(each.message)]
 if result is not None:
     w = jax.jit(lambda w: w, out_shardings=all)(result.state["w"])
     print(json.dumps({"w": np.asarray(w).tolist(), "first": result.history["first"].tolist(),
@@ -162,7 +162,7 @@ def test_a_file_that_only_one_process_finds_damaged_is_passed_over_by_all(tmp_pa
         assert found["first"] == whole["first"]
         assert found["w"] == whole["w"]
         [told] = found["warned"]
-        assert f"{name}.ckpt: cannot be read and is passed over" in told
+        assert f"{name}.ckpt: cannot be read and is skipped" in told
 
 
 @pytest.mark.parametrize("gather", [False, True])
