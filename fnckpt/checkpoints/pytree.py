@@ -236,7 +236,7 @@ def load_checkpoint(
         w  float64[2]  16 bytes  norm 1.414
     """
     chosen = selection(part, only, skip)
-    with _opened(path, verify=verify, key=dec_key, mapped=mmap) as file:
+    with opened(path, verify=verify, key=dec_key, mapped=mmap) as file:
         read = file.view if mmap else file.array
         entries = _chosen(file.entries, chosen, like, os.fspath(path))
         if like is None:
@@ -258,11 +258,11 @@ def load_checkpoint(
 def differences(path: str | os.PathLike[str], like: object) -> Differences:
     """How the file ``path`` differs from the pytree ``like``; only headers are read."""
     expected = _expected(like)
-    with _opened(path, verify=False, mapped=False) as file:
+    with opened(path, verify=False, mapped=False) as file:
         return differing.between(file.entries, expected)
 
 
-def _opened(
+def opened(
     path: str | os.PathLike[str], *, verify: bool, mapped: bool, key: bytes | None = None
 ) -> AbstractContextManager[ckpt.Contents]:
     """The file ``path``, of either format, indexed."""

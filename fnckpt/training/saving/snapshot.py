@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from fnckpt.checkpoints import differing, leaf_names, pytree, storable
-from fnckpt.checkpoints.formats import ckpt
 from fnckpt.checkpoints.pytree import RESERVED
 from fnckpt.errors import CheckpointMismatch, FormatError
 from fnckpt.training import batches
@@ -187,7 +186,7 @@ def refuse_all(failed: list[Path], directory: Path, prefix: str) -> None:
 
 def reserved(path: Path) -> dict[str, np.ndarray]:
     """The entries of ``path`` that are not state, without the beginning of their names."""
-    with ckpt.opened(path, mapped=False) as file:
+    with pytree.opened(path, verify=True, mapped=False) as file:
         own = {
             name.removeprefix(RESERVED): file.array(entry)
             for name, entry in file.entries.items()
