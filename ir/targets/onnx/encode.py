@@ -51,7 +51,8 @@ def encode(
     weights = {writer.ref(p): _array(p) for p in graph.weights()}
     arrays = weights | writer.initializers
     model = _model(graph, writer, outputs, opset)
-    helper.set_model_props(model, {OURS: str(len(weights))})
+    said = {KEY: graph.border.text()} if graph.border else {}
+    helper.set_model_props(model, said | {OURS: str(len(weights))})
     if not external_data and fits(arrays, model.ByteSize()):
         tensors = [_tensor(name, value) for name, value in arrays.items()]
         return Encoded(_parts(model, tensors), writer.count)
@@ -117,8 +118,6 @@ def _model(
     domains = sorted({node.domain for node in body.node} - {""})
     ids += [helper.make_opsetid(domain, 1) for domain in domains]
     model = helper.make_model(body, opset_imports=ids, ir_version=version, producer_name="fnckpt")
-    if graph.border:
-        helper.set_model_props(model, {KEY: graph.border.text()})
     return model
 
 
