@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
 from pathlib import Path
 
 from fnckpt.exporting.quantizing.measured import Quantized
@@ -17,6 +16,7 @@ from fnckpt.ir.specialize import specialized
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import ValueSummary
+from fnckpt.picture.facts import facts
 from fnckpt.picture.graph import graph as drawn
 
 
@@ -136,10 +136,5 @@ class ExportResult(os.PathLike[str]):
 
     def _repr_html_(self) -> str:
         """The table, and the graph of the file as a drawing whose modules open."""
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self.rows()
-        )
         drawing = drawn(target(self.file_format).summarize(self.path))
-        return f"<table>{cells}</table>{drawing}"
+        return facts(self.rows()) + drawing

@@ -5,7 +5,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +22,7 @@ from fnckpt.ir.sources.mapping import mapped
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Source
 from fnckpt.ir.targets.target import Summary, ValueSummary
 from fnckpt.ir.traced import TracedFunction, canonical
+from fnckpt.picture.facts import facts
 from fnckpt.picture.graph import graph as drawn
 
 Array = jax.Array | np.ndarray
@@ -145,12 +145,7 @@ class LoadedGraph(Unpacked):
 
     def _repr_html_(self) -> str:
         """The table, and the graph of the file as a drawing whose modules open."""
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self.rows()
-        )
-        return f"<table>{cells}</table>{drawn(self.summary)}"
+        return facts(self.rows()) + drawn(self.summary)
 
 
 def load_graph(file: str | os.PathLike[str] | bytes | File) -> LoadedGraph:

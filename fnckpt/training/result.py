@@ -1,12 +1,12 @@
 """What ``train`` returns."""
 
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from fnckpt.picture.facts import facts
 from fnckpt.training.history import History
 
 State = TypeVar("State")
@@ -54,12 +54,7 @@ class TrainResult(Generic[State]):
         return f"TrainResult\n{rows}"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in self._rows()
-        )
-        return f"<table><caption>TrainResult</caption>{rows}</table>"
+        return facts(self._rows(), "TrainResult")
 
     def _rows(self) -> list[tuple[str, str]]:
         steps, epochs = self.history.trained, len(self.history.ends)

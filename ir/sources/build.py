@@ -288,6 +288,18 @@ class Builder:
         """The product over the last axis of ``a`` and the last but one of ``b``."""
         return self("MatMul", a, b, transpose_a=False, transpose_b=False)
 
+    def product(self, a: Node, b: Node) -> Node:
+        """As ``numpy.matmul``: a vector is a row before, and a column behind."""
+        row, column = len(a.aval.shape) == 1, len(b.aval.shape) == 1
+        left = self.unsqueeze(a, 0) if row else a
+        found = self.matmul(left, self.unsqueeze(b, 1) if column else b)
+        shape = list(found.aval.shape)
+        if row:
+            del shape[-2]
+        if column:
+            del shape[-1]
+        return self.reshape(found, shape)
+
 
 def plain(numbers: Sequence[int]) -> Ints:
     """Python's own integers; symbolic sizes stay."""

@@ -17,21 +17,7 @@ Pads = tuple[tuple[int, int], ...]
 
 @imports("MatMul")
 def import_matmul(site: Site, a: Node, y: Node) -> Node:
-    return product(site.build, a, y)
-
-
-def product(b: Builder, x: Node, y: Node) -> Node:
-    """As ``numpy.matmul``: a vector is a row before, and a column behind."""
-    row, column = len(x.aval.shape) == 1, len(y.aval.shape) == 1
-    left = b.unsqueeze(x, 0) if row else x
-    right = b.unsqueeze(y, 1) if column else y
-    found = b.matmul(left, right)
-    shape = list(found.aval.shape)
-    if row:
-        del shape[-2]
-    if column:
-        del shape[-1]
-    return b.reshape(found, shape)
+    return site.build.product(a, y)
 
 
 @imports("Gemm")
@@ -55,7 +41,7 @@ def import_matmul_integer(
     site: Site, a: Node, y: Node, a_zero: Node | None = None, y_zero: Node | None = None
 ) -> Node:
     b = site.build
-    return product(b, centred(b, a, a_zero, -1), centred(b, y, y_zero, 0))
+    return b.product(centred(b, a, a_zero, -1), centred(b, y, y_zero, 0))
 
 
 def centred(b: Builder, x: Node, zero: Node | None, extra: int) -> Node:

@@ -6,7 +6,7 @@ import numpy as np
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.build import FLOAT32, INT32, Builder, axis_of
 from fnckpt.ir.sources.onnx.elementwise import cast
-from fnckpt.ir.sources.onnx.network import convolved, product
+from fnckpt.ir.sources.onnx.network import convolved
 from fnckpt.ir.sources.onnx.registry import Site, imports
 
 UINT8 = np.dtype(np.uint8)
@@ -99,7 +99,7 @@ def import_q_matmul(
     b = site.build
     left = dequantized(b, a, a_scale, a_zero, len(a.aval.shape) - 2, 0, FLOAT32)
     right = dequantized(b, y, y_scale, y_zero, len(y.aval.shape) - 1, 0, FLOAT32)
-    return quantized(b, product(b, left, right), scale, zero, 0, 0, zero.aval.dtype)
+    return quantized(b, b.product(left, right), scale, zero, 0, 0, zero.aval.dtype)
 
 
 @imports("QLinearConv")
