@@ -34,4 +34,4 @@ def test_the_notebook_runs_and_its_stored_outputs_hold_no_error(path: Path) -> N
 def test_the_readme_links_every_notebook(root: Path) -> None:
     text = (root / "README.md").read_text()
     assert {path.name for path in NOTEBOOKS} == set(re.findall(r"notebooks/(\w+\.ipynb)", text))
-    assert len(NOTEBOOKS) == 7
+    assert len(NOTEBOOKS) == 8
