@@ -56,6 +56,21 @@ DRAWS: dict[str, Draw] = {
     "choice by weights": lambda k: random.choice(k, 3, (3,), p=jnp.array([0.2, 0.5, 0.3])),
 }
 
+# Drawn until one is accepted, a loop on data.
+REJECTED: dict[str, Draw] = {
+    "gamma": lambda k: random.gamma(k, jnp.array([0.3, 1.0, 7.5])),
+    "loggamma": lambda k: random.loggamma(k, jnp.array([0.3, 7.5])),
+    "beta": lambda k: random.beta(k, jnp.array([0.5, 2.0]), 3.0),
+    "dirichlet": lambda k: random.dirichlet(k, jnp.array([1.0, 2.0, 3.0])),
+    "poisson": lambda k: random.poisson(k, jnp.array([0.5, 4.0, 30.0])),
+    "binomial": lambda k: random.binomial(k, 10.0, jnp.array([0.2, 0.7])),
+    "t": lambda k: random.t(k, 4.0, (3,)),
+    "a key in a loop on data": lambda k: lax.while_loop(
+        lambda c: c[1] < 2, lambda c: (random.split(c[0])[0], c[1] + random.uniform(c[0])), (k, 0.0)
+    )[1],
+}
+NO_LOOPS = {"AIR": "length depends on the data"}
+
 # Keys as values like others; the argument is an array of three.
 MOVES: dict[str, Draw] = {
     "index": lambda k: k[1],
@@ -89,6 +104,8 @@ def cases() -> Iterator[Case]:
             yield Case(f"draw: {name} {kind}", typed(draw), (KEY,), partitionable=on)
     for name, draw in DRAWS.items():
         yield Case(f"draw: {name}", typed(draw), (KEY,))
+    for name, draw in REJECTED.items():
+        yield Case(f"draw: {name}", typed(draw), (KEY,), alike=False, cannot=NO_LOOPS)
     for name, move in MOVES.items():
         yield Case(f"keys: {name}", typed(lambda k, f=move: random.key_data(f(k))), (KEYS,))
     yield Case("keys: equal", typed(lambda k: (k == k[::-1], k != k[1])), (KEYS,))
