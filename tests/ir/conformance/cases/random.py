@@ -66,7 +66,9 @@ REJECTED: dict[str, Draw] = {
     "binomial": lambda k: random.binomial(k, 10.0, jnp.array([0.2, 0.7])),
     "t": lambda k: random.t(k, 4.0, (3,)),
     "a key in a loop on data": lambda k: lax.while_loop(
-        lambda c: c[1] < 2, lambda c: (random.split(c[0])[0], c[1] + random.uniform(c[0])), (k, 0.0)
+        lambda c: c[1] < 2,
+        lambda c: (random.split(c[0])[0], c[1] + random.uniform(c[0])),
+        (k, jnp.zeros(())),
     )[1],
 }
 NO_LOOPS = {"AIR": "length depends on the data"}
