@@ -19,6 +19,8 @@ def compute_of_nothing(node: CNode) -> Node | None:
         return None
     if not all(map(all_known, (*shapes, *(aval.shape for aval in node.results)))):
         return _symbolic(node)
+    if len(node.results) == 1 and 0 in node.aval.shape:
+        return Constant(np.zeros(node.aval.shape, node.aval.dtype))
     empty = [np.zeros(each.aval.shape, each.aval.dtype) for each in node.inputs]
     result = compute(node, empty)
     return Constant(result) if isinstance(result, np.ndarray) else None
