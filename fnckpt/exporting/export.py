@@ -407,7 +407,7 @@ def _why_not(goal: Target, size: int, known: Set[str]) -> str:
     """Why a symbolic size cannot be that of an input; empty where it can."""
     if not goal.symbolic:
         return (
-            f"its size {size} is symbolic, and {goal.name} wants numbers; give a number, and "
+            f"its size {size} is symbolic, and {goal.name} needs numbers; give a number, and "
             "export once for each that is needed"
         )
     lost = ", ".join(sorted(symbols(size) - known))

@@ -25,7 +25,8 @@ refuses(
     "ffi_call", "call_tf", "call_exported",
 )  # fmt: skip
 refuses(
-    "it speaks to other devices, and a file is run by one; export the function of one device",
+    "it communicates with other devices, and one device runs a file; export the function of one "
+    "device",
     "psend", "precv", "ragged_all_to_all", "xla_pmap", "unreduced_psum",
     "unreduced_reduce_scatter", "preduced",
 )  # fmt: skip

@@ -32,4 +32,4 @@ def format_of(data: memoryview, name: str) -> str:
         return "ONNX"
     if bytes(data[:1]) == b"\x0a":  # the same of MindIR, a text
         return "MINDIR"
-    raise FormatError(f"{name}: its bytes begin as no file of {', '.join(FORMATS)}")
+    raise FormatError(f"{name}: its bytes do not begin as a file of {', '.join(FORMATS)}")
