@@ -354,9 +354,12 @@ CUT = """
 import os, sys, threading
 from pathlib import Path
 import numpy as np
+from fnckpt.checkpoints.convert import convert
 from fnckpt.checkpoints.formats import safetensors
 from fnckpt.checkpoints.pytree import load_checkpoint
 from fnckpt.errors import FormatError
+from fnckpt.showing.diff import differences
+from fnckpt.showing.inspect import check_file, inspect_file, statistics
 path = Path(sys.argv[1])
 whole, stop = path.read_bytes(), threading.Event()
 def change():
@@ -367,11 +370,17 @@ def change():
             file.write(whole)
 thread = threading.Thread(target=change)
 thread.start()
-read = load_checkpoint if path.suffix == ".ckpt" else safetensors.read
-for _ in range(60):
+def read(path):
+    for array in load_checkpoint(path).values():
+        array.sum()
+readers = [safetensors.read]
+if path.suffix == ".ckpt":
+    converted = lambda path: convert(path, path.with_suffix(".npz"))
+    both = lambda path: differences(path, path)
+    readers = [read, converted, both, inspect_file, check_file, statistics]
+for round in range(60):
     try:
-        for array in read(path).values():
-            array.sum()
+        readers[round % len(readers)](path)
     except FormatError:
         pass
 stop.set()
