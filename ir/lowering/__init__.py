@@ -1,6 +1,7 @@
 """From a jaxpr to a graph; importing this fills the table of rules."""
 
 from fnckpt.ir.lowering import (
+    bit_generator,
     bits,
     calls,
     collective,
@@ -46,6 +47,7 @@ __all__ = [
     "Problem",
     "Refusal",
     "Site",
+    "bit_generator",
     "bits",
     "calls",
     "collective",

@@ -8,8 +8,8 @@ refuses(
     "eig", "eigh", "hessenberg", "schur", "svd", "tridiagonal",
 )  # fmt: skip
 refuses(
-    "it is the generator of XLA itself, whose numbers depend on the device; draw with jax.random",
-    "rng_bit_generator", "rng_uniform",
+    "it draws from a generator that XLA keeps hidden, other numbers at each run; use jax.random",
+    "rng_uniform",
 )  # fmt: skip
 refuses(
     "a callback is Python code, which no file holds, and an output depends on its value; write it "

@@ -11,7 +11,7 @@ from fnckpt.ir.passes import (
     reshape,
     skips,
 )
-from fnckpt.ir.targets.onnx import control
+from fnckpt.ir.targets.onnx import control, legalize_order
 from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
@@ -25,6 +25,7 @@ TARGET = Target(
     name="ONNX",
     suffix=".onnx",
     legalize=LEGALIZE,
+    guards=legalize_order.GUARDS,
     fused=(
         *products.FUSE,
         *activations.FUSE,
