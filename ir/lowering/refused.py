@@ -5,7 +5,7 @@ from fnckpt.ir.lowering.registry import refuses
 refuses(
     "its vectors are defined up to their sign, which each library chooses in its own way, and no "
     "runtime of these formats has it; compute it outside apply_fn and give the result as an input",
-    "eig", "eigh", "hessenberg", "schur", "svd", "tridiagonal",
+    "eig", "hessenberg", "schur", "tridiagonal",
 )  # fmt: skip
 refuses(
     "it is the generator of XLA itself, whose numbers depend on the device; draw with jax.random",
