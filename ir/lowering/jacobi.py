@@ -18,7 +18,7 @@ from jax import Array, lax
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
-from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_complex
+from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers_factorization
 from fnckpt.ir.sizes import all_known
 
 LARGEST = 128
@@ -194,7 +194,7 @@ def unitary(w: Array, size: int) -> Array:
     ``size`` vectors, orthogonal in any case: Q of a factorization whose R is diagonal.
     """
     m, n = w.shape[-2:]
-    _, (normals, phases) = lax.scan(reflected, w, np.arange(n, dtype=np.int32))
+    _, (normals, phases) = lax.scan(reflected, w, jnp.arange(n, dtype=np.int32))
     q = jnp.broadcast_to(np.eye(m, size, dtype=w.dtype), (*w.shape[:-2], m, size))
     q, _ = lax.scan(lambda q, v: (mirrored(q, v), None), q, normals, reverse=True)
     phases = jnp.moveaxis(phases, 0, -1)[..., None, :]
@@ -255,7 +255,7 @@ def with_signs(vectors: Array, sign: Array) -> Array:
     return jnp.concatenate([vectors[..., :count] * sign, rest * definite(rest)], -1)
 
 
-def require_small(n: int, *shape: object) -> None:
+def require_small(n: int, *shape: int) -> None:
     if not all_known(shape):
         raise Refusal(
             "its algorithm is written out for one size of the matrix, and here that is symbolic; "
@@ -268,8 +268,7 @@ def require_small(n: int, *shape: object) -> None:
         )
 
 
-@lowers_complex("eigh")
-@lowers("eigh")
+@lowers_factorization("eigh")
 def lower_eigh(
     site: Site,
     x: Node,
@@ -291,11 +290,10 @@ def lower_eigh(
         values, vectors = eigenvectors(below + adjoint(strict))
         return vectors[..., start:end], values[..., start:end]
 
-    return composed(site, solve, x)
+    return composed(site, solve, x, keep_loops=True)
 
 
-@lowers_complex("svd")
-@lowers("svd")
+@lowers_factorization("svd")
 def lower_svd(
     site: Site,
     x: Node,
@@ -316,4 +314,4 @@ def lower_svd(
         values, left, right = singular(a, full=full_matrices)
         return values[..., start:end], left[..., start:end], adjoint(right)[..., start:end, :]
 
-    return composed(site, solve, x)
+    return composed(site, solve, x, keep_loops=True)
