@@ -8,10 +8,11 @@ from fnckpt.ir.passes import (
     lookups,
     parts,
     products,
+    recurrent,
     reshape,
     skips,
 )
-from fnckpt.ir.targets.onnx import control
+from fnckpt.ir.targets.onnx import control, emit_recurrent
 from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
@@ -19,12 +20,13 @@ from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import summarize
 from fnckpt.ir.targets.target import Target
 
-__all__ = ["TARGET", "check", "control"]
+__all__ = ["TARGET", "check", "control", "emit_recurrent"]
 
 TARGET = Target(
     name="ONNX",
     suffix=".onnx",
     legalize=LEGALIZE,
+    fused_first=(recurrent.recurrent,),
     fused=(
         *products.FUSE,
         *activations.FUSE,
