@@ -14,7 +14,7 @@ from jax.tree_util import all_leaves
 from fnckpt.checkpoints.pytree import RESERVED
 from fnckpt.checkpoints.restoring import is_key, wanted
 from fnckpt.errors import FormatError
-from fnckpt.training.options import OnCheckpoint
+from fnckpt.training.options import HistorySteps, OnCheckpoint
 from fnckpt.training.policy import CheckpointPolicy
 from fnckpt.training.saving import snapshot, store
 from fnckpt.training.saving.engine import Moment, going_on
@@ -49,6 +49,7 @@ class OrbaxEngine:
 
     manager: ocp.CheckpointManager
     policy: CheckpointPolicy | None
+    history_steps: HistorySteps
     on_checkpoint: OnCheckpoint | None
     _flight: Place | None = None
     _best: int = 0  # the step of the best state
@@ -106,7 +107,7 @@ class OrbaxEngine:
         place = moment.place
         entries = snapshot.entries(
             {}, place, prefix="", saved=[], position=moment.position
-        ) | snapshot.history(moment.recorded)
+        ) | snapshot.history(moment.recorded, snapshot.size_of(moment.state), self.history_steps)
         own = {name.removeprefix(RESERVED): value for name, value in entries.items()}
         del own["prefix"]
         rows = [*self._seconds, (place.epoch, place.step, place.seconds)]
