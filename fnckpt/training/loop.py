@@ -204,8 +204,9 @@ def _engine(
 ) -> Engine | None:
     """What keeps the checkpoints; None if there are none."""
     if manager is not None:
-        from fnckpt.training.saving.orbax_engine import OrbaxEngine, refuse_used
+        from fnckpt.training.saving.orbax_engine import OrbaxEngine, check_manager, refuse_used
 
+        check_manager(manager)
         if saving.of_files():
             raise ValueError(
                 f"checkpointer: the Orbax manager says where and how, but {saving.of_files()} of "

@@ -24,6 +24,20 @@ from fnckpt.training.step import Step
 _STATE, _TRAIN = "state", "train"  # the items of a step's directory
 
 
+def check_manager(manager: object) -> None:
+    """Refuse what is not a ``CheckpointManager``, such as a ``Checkpointer`` of Orbax's v1 API.
+
+    Raises:
+      TypeError: says what it is.
+    """
+    if not isinstance(manager, ocp.CheckpointManager):
+        kind = f"{type(manager).__module__}.{type(manager).__qualname__}"
+        raise TypeError(
+            f"checkpointer: must be an orbax.checkpoint.CheckpointManager, got a {kind}; the "
+            "Checkpointer of Orbax's v1 API is not supported"
+        )
+
+
 def refuse_used(manager: ocp.CheckpointManager) -> None:
     """Raise where a new training would mix its steps with those of an older one.
 
