@@ -195,7 +195,7 @@ def _engine(
         if saving.of_files():
             raise ValueError(
                 f"checkpointer: the Orbax manager says where and how, but {saving.of_files()} of "
-                "our own files was given too; leave that out, or checkpointer"
+                "our own files was given too; leave it out, or leave out checkpointer"
             )
         if not resume:
             refuse_used(manager)

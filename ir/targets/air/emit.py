@@ -20,7 +20,7 @@ Emitter = Callable[[CNode, Writer], None]
 EMITTERS: dict[str, Emitter] = {}
 CANNOT: Mapping[str, str] = {
     **dict.fromkeys(
-        ("Range", "Sizes"), "AIR wants sizes that are numbers; export once for each that is needed"
+        ("Range", "Sizes"), "AIR needs sizes that are numbers; export one file for each size"
     ),
     **dict.fromkeys(
         ("Cond", "Scan", "While"),

@@ -10,13 +10,14 @@ from fnckpt.ir.passes import (
     instances,
     lookups,
     parts,
+    planes,
     products,
     reshape,
     rotary,
     skips,
 )
 from fnckpt.ir.passes.rewrite import rewrite
-from fnckpt.ir.targets.onnx import control
+from fnckpt.ir.targets.onnx import control, legalize_order
 from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
@@ -33,12 +34,14 @@ TARGET = Target(
     name="ONNX",
     suffix=".onnx",
     legalize=LEGALIZE,
+    guards=legalize_order.GUARDS,
     fused=(
         *products.FUSE,
         *activations.FUSE,
         *instances.FUSE,
         *lookups.FUSE,
         *parts.FUSE,
+        arithmetic.add_where_zero,
         *arithmetic.LATER,
         arithmetic.drop_dimensions,  # of a mean, in front of a product that wants rows
         *reshape.RULES,
@@ -49,7 +52,7 @@ TARGET = Target(
         "onnxruntime-genai": (TURNED, cached_attention.cached_attention, MERGED, skips.skip_norms),
     },
     version=("opset", DEFAULT_OPSET),
-    fused_parts=(parts.split_slices, parts.split_rows),
+    fused_parts=(planes.planes, parts.split_slices, parts.split_rows),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,
