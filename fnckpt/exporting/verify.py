@@ -115,7 +115,7 @@ def verified(subject: Subject, tolerance: float | None = None) -> Verified:
         bad = {n: error for n, error in outcome.errors.items() if not error <= outcome.tolerance}
         found = ", ".join(f"{name} by {error:.2g}" for name, error in bad.items())
         raise VerificationError(
-            f"{subject.graph.name}: {outcome.runtime} computes another result of the "
+            f"{subject.graph.name}: {outcome.runtime} computes a different result for the "
             f"{subject.goal.name} file than JAX on {outcome.given}: {found}, allowed is "
             f"{outcome.tolerance:g}; nothing was written\n  {culprit(subject, trial, outcome)}"
         )

@@ -97,7 +97,7 @@ def test_names_are_chosen_for_each_input(tmp_path: Path) -> None:
     ("names", "said"),
     [
         ({"input_names": ["a"]}, r"input_names: 1 names for 2 arrays \(x, y\)"),
-        ({"input_names": ["a", "a"]}, "input_names: a stands twice"),
+        ({"input_names": ["a", "a"]}, "input_names: a is given twice"),
         ({"input_names": ["a", ""]}, "input_names: a name is a text that is not empty, got ''"),
         ({"output_names": ["a", "b"]}, r"output_names: 2 names for 1 arrays \(output\)"),
         ({"output_names": "x"}, "output_names: x is the name of an input"),

@@ -126,13 +126,13 @@ def read(data: memoryview, name: str, folder: Path | None) -> Model:
     views: dict[int, memoryview] = {}
     light = b"".join(_light_model(Reader(data, name), views))
     if len(light) > MOST_BYTES:
-        raise FormatError(f"{name}: no ONNX file, its graph is larger than {MOST_BYTES} bytes")
+        raise FormatError(f"{name}: not an ONNX file, its graph is larger than {MOST_BYTES} bytes")
     try:
         proto = onnx.ModelProto.FromString(light)
     except DecodeError:
-        raise FormatError(f"{name}: no ONNX file, its bytes are no ModelProto") from None
+        raise FormatError(f"{name}: not an ONNX file, its bytes are not a ModelProto") from None
     if not proto.HasField("graph"):
-        raise FormatError(f"{name}: no ONNX file, it holds no graph")
+        raise FormatError(f"{name}: not an ONNX file, it holds no graph")
     return Model(name, folder, proto, views)
 
 

@@ -9,10 +9,11 @@ from fnckpt.ir.passes import (
     parts,
     planes,
     products,
+    recurrent,
     reshape,
     skips,
 )
-from fnckpt.ir.targets.onnx import control
+from fnckpt.ir.targets.onnx import control, emit_recurrent, legalize_order
 from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
@@ -20,12 +21,14 @@ from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import summarize
 from fnckpt.ir.targets.target import Target
 
-__all__ = ["TARGET", "check", "control"]
+__all__ = ["TARGET", "check", "control", "emit_recurrent"]
 
 TARGET = Target(
     name="ONNX",
     suffix=".onnx",
     legalize=LEGALIZE,
+    guards=legalize_order.GUARDS,
+    fused_first=(recurrent.recurrent,),
     fused=(
         *products.FUSE,
         *activations.FUSE,
