@@ -68,6 +68,7 @@ class _Wish:
     name: str
     max_unroll: int
     passes: Sequence[str]
+    keep_params: bool
     dtype: str | None
     fast_math: bool
     input_names: Names
@@ -221,6 +222,7 @@ def export(
         name=name,
         max_unroll=max_unroll,
         passes=chosen(optimize, keep_params=keep_params, fast_math=fast_math),
+        keep_params=keep_params,
         dtype=narrow,
         fast_math=fast_math,
         input_names=input_names,
@@ -278,7 +280,13 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
             )
         raise
     stages.done("traced", f"{len(jaxpr.closed.jaxpr.eqns):,} equations")
-    graph = jaxpr.lowered(wish.name, call.closed, wish.max_unroll, loops=goal.loops)
+    graph = jaxpr.lowered(
+        wish.name,
+        call.closed,
+        wish.max_unroll,
+        loops=goal.loops,
+        keeps_weights=wish.keep_params,
+    )
     graphs = [("lowered", graph)]
     stages.done("lowered", _size(graph))
     fired: list[str] = []

@@ -19,6 +19,7 @@ from fnckpt.ir.sizes import broadcast_shapes
 Ints = tuple[int, ...]
 
 MOST_SHRUNK = 1 << 18  # elements of a constant that are compared
+LEAST_ADDED = 1 << 12  # elements, of which a choice costs more than another node
 
 x = Any_("x")
 _FACTOR = Any_("factor")
@@ -81,6 +82,39 @@ def multiply_by_power(root: CNode, x: Node, divisor: float) -> Node | None:
 def drop_sub(root: CNode, x: Node, zero: float) -> Node | None:
     """x - 0 is x, its sign too; x - (-0) is not."""
     return x if zero == 0 and math.copysign(1, zero) > 0 and x.aval == root.aval else None
+
+
+@rewrites(Op("NotEqual", x, Scalar(value=0.0)))
+def drop_not_equal(root: CNode, x: Node) -> Node | None:
+    """c != false is c."""
+    return x if x.aval == root.aval else None
+
+
+@rewrites(
+    Op(
+        "LogicalAnd",
+        Op("Less", x, Scalar(value=0.0), users=0, name="below"),
+        Op("NotEqual", x, Scalar(value=0.0), users=0),
+    )
+)
+def below_is_unequal(root: CNode, x: Node, below: CNode) -> Node | None:
+    """x < 0 and x != 0 is x < 0: the sign in JAX's remainder by a positive number."""
+    return below if below.aval == root.aval else None
+
+
+@rewrites(Op("Select", Op("Equal", x, Scalar(value=0.0), users=0, name="zero"), Scalar("c"), x))
+def add_where_zero(root: CNode, x: Node, zero: CNode, c: float) -> Node | None:
+    """c where x is 0, else x, is x + c * (x == 0), for a large x and a finite c.
+
+    A choice costs a runtime several times a product; so numbers are kept from a division by 0.
+    """
+    alike = x.aval == root.aval and x.aval.size >= LEAST_ADDED
+    if not alike or not is_float(x) or x.aval.dtype.itemsize < 4 or not math.isfinite(c) or not c:
+        return None
+    amount: Node = apply("Cast", zero, origin=root.origin, dtype=x.aval.dtype)
+    if c != 1:
+        amount = apply("Mul", amount, constant(c, x.aval.dtype), origin=root.origin)
+    return apply("Add", x, amount, origin=root.origin)
 
 
 @rewrites("MatMul")
@@ -308,6 +342,8 @@ RULES = (
     drop_div,
     drop_sub,
     drop_select,
+    drop_not_equal,
+    below_is_unequal,
     cancel_factor,
     recognize_mean,
     Rule(Op("Div", _SUM, _SIZE), _mean_of_symbolic),

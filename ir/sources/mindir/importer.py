@@ -16,12 +16,12 @@ from fnckpt.ir.sources.build import BOOL, INT32, Builder
 from fnckpt.ir.sources.mindir.registry import RULES, Site
 from fnckpt.ir.sources.mindir.values import decoded
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
+from fnckpt.ir.targets.foreign import BAD_NUMBERS
 from fnckpt.ir.targets.mindir.view import REFERENCE
 from fnckpt.proto.mind_ir_pb2 import GraphProto, ModelProto, NodeProto
 
 MOST_CALLS = 200  # of functions inside each other
 MOST_NODES = 1_000_000
-BAD_NUMBERS = (ArithmeticError, AssertionError, LookupError, MemoryError, TypeError, ValueError)
 PASSED_ON = ("Load", "Depend")  # whose first input is their value
 EFFECTS = ("UpdateState",)
 

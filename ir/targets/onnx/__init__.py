@@ -7,11 +7,12 @@ from fnckpt.ir.passes import (
     instances,
     lookups,
     parts,
+    planes,
     products,
     reshape,
     skips,
 )
-from fnckpt.ir.targets.onnx import control
+from fnckpt.ir.targets.onnx import control, legalize_order
 from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
@@ -25,12 +26,14 @@ TARGET = Target(
     name="ONNX",
     suffix=".onnx",
     legalize=LEGALIZE,
+    guards=legalize_order.GUARDS,
     fused=(
         *products.FUSE,
         *activations.FUSE,
         *instances.FUSE,
         *lookups.FUSE,
         *parts.FUSE,
+        arithmetic.add_where_zero,
         *arithmetic.LATER,
         arithmetic.drop_dimensions,  # of a mean, in front of a product that wants rows
         *reshape.RULES,
@@ -38,7 +41,7 @@ TARGET = Target(
     fused_since={23: attention.FUSE},
     fused_for={"onnxruntime": (skips.skip_norms,)},
     version=("opset", DEFAULT_OPSET),
-    fused_parts=(parts.split_slices, parts.split_rows),
+    fused_parts=(planes.planes, parts.split_slices, parts.split_rows),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,

@@ -109,6 +109,12 @@ CASES = [
         "MatMul Add Sin",
         (np.full((5, 4), np.inf, np.float32),),
     ),
+    Rewritten(
+        "the sign in a remainder by a number is asked for once",
+        lambda w, x: x % 6.0,
+        (X,),
+        "Rem Less Add Select",
+    ),
     Rewritten("softmax", lambda w, x: jax.nn.softmax(x, 1), (X,), "Softmax"),
     Rewritten("log_softmax", lambda w, x: jax.nn.log_softmax(x), (X,), "LogSoftmax"),
     Rewritten("silu", lambda w, x: jax.nn.silu(x), (X,), "Silu"),
