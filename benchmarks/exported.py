@@ -122,7 +122,7 @@ Clock = Callable[[], float]
 def seconds_of(run: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
     """The mean of as many runs as fill a turn, by ``clock``."""
     start, before, count = time.perf_counter(), clock(), 0
-    while time.perf_counter() - start < LEAST_SECONDS:
+    while not count or time.perf_counter() - start < LEAST_SECONDS:
         run()
         count += 1
     return (clock() - before) / count
