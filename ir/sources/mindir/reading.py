@@ -55,9 +55,9 @@ def _model(data: memoryview, name: str) -> ModelProto:
     try:
         model = ModelProto.FromString(bytes(data))
     except DecodeError:
-        raise FormatError(f"{name}: no MindIR file, its bytes are no ModelProto") from None
+        raise FormatError(f"{name}: not a MindIR file, its bytes are not a ModelProto") from None
     if not model.HasField("graph"):
-        raise FormatError(f"{name}: no MindIR file, its ModelProto holds no graph")
+        raise FormatError(f"{name}: not a MindIR file, its ModelProto holds no graph")
     return model
 
 
@@ -105,7 +105,7 @@ def _array(tensor: TensorProto, name: str, folder: Path | None) -> np.ndarray:
     path = (folder / place.location).resolve()
     inside = not parts.is_absolute() and ".." not in parts.parts
     if not inside or not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise FormatError(f"{told} {place.location!r}, which is no file beside the model")
+        raise FormatError(f"{told} {place.location!r}, and there is no such file beside the model")
     end, size = place.offset + place.length, path.stat().st_size
     if place.offset < 0 or place.length < 0 or end > size:
         raise FormatError(f"{told} {place.location!r} to byte {end}, which has {size}")
@@ -125,7 +125,7 @@ def inputs_of(model: ModelProto, name: str) -> Sequence[Input]:
     infos = [each for each in model.graph.input if each.name not in weights]
     odd = [each for each in infos if len(each.tensor) != 1]
     if odd:
-        raise NotImported([Place("input", each.name, "it is no tensor") for each in odd])
+        raise NotImported([Place("input", each.name, "it is not a tensor") for each in odd])
     before = f"{model.graph.name}:"
     labels = [each.name.removeprefix(before) for each in infos]
     texts = {
