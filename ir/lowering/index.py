@@ -427,7 +427,7 @@ def _apply_at(
     if rows is None or len(np.unique(rows, axis=0)) < len(rows):
         raise Refusal(
             "a function applied at places that depend on the input, where it would count how often "
-            "a place is named; use constant places, or jnp.where"
+            "an index is set; use constant indices, or jnp.where"
         )
     flags = [constant(np.full(node.aval.shape, n, INT32)) for n, node in ((0, x), (1, updates))]
     touched = lower_scatter(

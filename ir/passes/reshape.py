@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import integer
 from fnckpt.ir.fold import ALWAYS_BYTES, folded
 from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
-from fnckpt.ir.operators import OPERATORS, apply
+from fnckpt.ir.operators import OPERATORS, apply, constant
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
-from fnckpt.ir.sizes import broadcast_shapes
+from fnckpt.ir.sizes import all_known, broadcast_shapes
 
 Ints = tuple[int, ...]
 
@@ -78,6 +79,24 @@ def drop_broadcast(root: CNode, x: Node, shape: Ints) -> Node | None:
 def merge_broadcasts(root: CNode, x: Node, shape: Ints) -> Node:
     """broadcast(broadcast(x, s), t) is broadcast(x, t)."""
     return apply("BroadcastTo", x, origin=root.origin, shape=shape)
+
+
+@rewrites("BroadcastTo")
+def empty_broadcast(root: CNode) -> Node | None:
+    """What is repeated no times is known; ONNX Runtime's Expand takes the 0 for a 1."""
+    shape = root.aval.shape
+    return constant(np.zeros(shape, root.aval.dtype)) if all_known(shape) and 0 in shape else None
+
+
+@rewrites("Concat")
+def drop_empty(root: CNode) -> Node | None:
+    """concat(a, b) is a, where b is empty along the axis."""
+    axis = integer(root, "axis")
+    sizes = [node.aval.shape[axis] for node in root.inputs]
+    if not all_known(sizes) or 0 not in sizes or not any(sizes):
+        return None
+    left = tuple(n for n, size in zip(root.inputs, sizes, strict=True) if size)
+    return left[0] if len(left) == 1 else replace(root, inputs=left)
 
 
 @rewrites(Op("Identity", x))
@@ -220,6 +239,8 @@ RULES = (
     drop_transpose,
     drop_broadcast,
     merge_broadcasts,
+    empty_broadcast,
+    drop_empty,
     drop_identity,
     drop_cast,
     merge_casts,

@@ -34,4 +34,4 @@ def format_of(data: memoryview, name: str) -> str:
         return "MINDIR"
     if bytes(data[:1]) in (b"\x3a", b"\x5a"):  # AIR's graph, or an attribute of the model
         return "AIR"
-    raise FormatError(f"{name}: its bytes begin as no file of {', '.join(FORMATS)}")
+    raise FormatError(f"{name}: its bytes do not begin as a file of {', '.join(FORMATS)}")

@@ -36,5 +36,5 @@ def mapped_beside(who: str, location: str, folder: Path | None) -> memoryview:
         raise FormatError(f"{told}, which is not beside the model")
     path = (folder / location).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise FormatError(f"{told}, and there is no such file")
+        raise FormatError(f"{told}, and there is no such file beside the model")
     return mapped(path)

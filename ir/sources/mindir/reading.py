@@ -55,9 +55,9 @@ def _model(data: memoryview, name: str) -> ModelProto:
     try:
         model = ModelProto.FromString(bytes(data))
     except DecodeError:
-        raise FormatError(f"{name}: no MindIR file, its bytes are no ModelProto") from None
+        raise FormatError(f"{name}: not a MindIR file, its bytes are not a ModelProto") from None
     if not model.HasField("graph"):
-        raise FormatError(f"{name}: no MindIR file, its ModelProto holds no graph")
+        raise FormatError(f"{name}: not a MindIR file, its ModelProto holds no graph")
     return model
 
 
@@ -118,7 +118,7 @@ def inputs_of(model: ModelProto, name: str) -> Sequence[Input]:
     infos = [each for each in model.graph.input if each.name not in weights]
     odd = [each for each in infos if len(each.tensor) != 1]
     if odd:
-        raise NotImported([Place("input", each.name, "it is no tensor") for each in odd])
+        raise NotImported([Place("input", each.name, "it is not a tensor") for each in odd])
     before = f"{model.graph.name}:"
     labels = [each.name.removeprefix(before) for each in infos]
     texts = {

@@ -19,6 +19,7 @@ from fnckpt.ir.targets.onnx import (
     legalize_float,
     legalize_integer,
     legalize_moves,
+    legalize_order,
 )
 from fnckpt.ir.targets.onnx.kernels import BY_VALUE, DTYPES, INSTEAD, kernel_dtypes, value_dtype
 
@@ -54,6 +55,7 @@ LEGALIZE: tuple[Rule, ...] = (
     rows_to_turn,
     condition_in_body,
     *CAPTURE_AS_FLOAT32,
+    *legalize_order.GUARDS,
     *legalize_activations.RULES,
     *legalize_double.RULES,
     *legalize_float.RULES,

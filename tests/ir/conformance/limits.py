@@ -26,7 +26,6 @@ REFUSED["ONNX-17"] = REFUSED["ONNX"] | {
 # The runtime's own kernel gives another result, and exactness would cost every user of it.
 DIFFERS: dict[str, dict[str, str]] = {
     "ONNX": {
-        r"^arg(max|min): edges of (b?float|bfloat)": "ONNX Runtime passes over NaN",
         r"^max_pool: of -inf and NaN": "ONNX Runtime passes over NaN",
     },
     "AIR": {},
