@@ -54,6 +54,12 @@ CASES = [
         (X,),
         "Reshape",
     ),
+    Rewritten(
+        "a sum of integers in a wider type is one in their own",
+        lambda w, x: x.astype(jnp.int32).sum(0).astype(jnp.int16),
+        ((100 * X).astype(np.int16),),
+        "ReduceSum",
+    ),
     Rewritten("reshapes merge", lambda w, x: x.reshape(6, 4).reshape(4, 6), (X,), "Reshape"),
     Rewritten(
         "a transposed weight is transposed at export",
