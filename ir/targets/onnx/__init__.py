@@ -14,6 +14,7 @@ from fnckpt.ir.passes import (
     products,
     reshape,
     rotary,
+    rows,
     skips,
 )
 from fnckpt.ir.passes.rewrite import rewrite
@@ -28,7 +29,7 @@ from fnckpt.ir.targets.target import Target
 __all__ = ["TARGET", "check", "control"]
 
 TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
-MERGED = partial(rewrite, rules=reshape.RULES)
+UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 
 TARGET = Target(
     name="ONNX",
@@ -49,7 +50,12 @@ TARGET = Target(
     fused_since={23: attention.FUSE},
     fused_for={
         "onnxruntime": (TURNED, skips.skip_norms),
-        "onnxruntime-genai": (TURNED, cached_attention.cached_attention, MERGED, skips.skip_norms),
+        "onnxruntime-genai": (
+            TURNED,
+            cached_attention.cached_attention,
+            UNFLATTENED,
+            skips.skip_norms,
+        ),
     },
     version=("opset", DEFAULT_OPSET),
     fused_parts=(planes.planes, parts.split_slices, parts.split_rows),
