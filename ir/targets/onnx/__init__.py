@@ -15,6 +15,7 @@ from fnckpt.ir.passes import (
     recurrent,
     reshape,
     rotary,
+    rows,
     skips,
 )
 from fnckpt.ir.passes.rewrite import rewrite
@@ -29,7 +30,7 @@ from fnckpt.ir.targets.target import Target
 __all__ = ["TARGET", "check", "control", "emit_recurrent"]
 
 TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
-MERGED = partial(rewrite, rules=reshape.RULES)
+UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 
 TARGET = Target(
     name="ONNX",
@@ -51,7 +52,12 @@ TARGET = Target(
     fused_since={23: attention.FUSE},
     fused_for={
         "onnxruntime": (TURNED, skips.skip_norms),
-        "onnxruntime-genai": (TURNED, cached_attention.cached_attention, MERGED, skips.skip_norms),
+        "onnxruntime-genai": (
+            TURNED,
+            cached_attention.cached_attention,
+            UNFLATTENED,
+            skips.skip_norms,
+        ),
     },
     version=("opset", DEFAULT_OPSET),
     fused_parts=(planes.planes, parts.split_slices, parts.split_rows),
