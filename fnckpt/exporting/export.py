@@ -153,7 +153,9 @@ def export(
       output_names: a name for each array of the outputs. Without it the keys of a dict or the
         fields of a dataclass name them: ``logits``, ``present.0.key``; ``output`` and ``output.0``
         if there are no keys.
-      runtime: ``"onnxruntime"`` allows operators that only this runtime has, if they are faster.
+      runtime: ``"onnxruntime"`` allows operators that only this runtime has, if they are faster;
+        ``"onnxruntime-genai"`` also attention whose cache may lie in a longer buffer, which takes
+        several tokens behind a cache in a batch of one alone.
         None uses only standard operators. ``docs/optimizer.md`` lists them.
       quantize: ``"int8"`` or ``"int4"`` stores the matrices of products as integers, a
         ``fnckpt.Quantization`` says in which blocks and which stay; a ``fnckpt.Calibration`` makes
@@ -329,7 +331,8 @@ def _encoded(
         leaves = jax.tree.leaves(inputs)
         return [as_in_file(x, p.aval) for x, p in zip(leaves, graph.inputs, strict=True)]
 
-    given, inputs = filled(call.inputs)
+    alone = wish.runtime == "onnxruntime-genai"  # it has a cache before several rows of one token
+    given, inputs = filled(call.inputs, batch=1 if alone else None)
     return quantized(
         encoded,
         wish.quantize,

@@ -276,6 +276,9 @@ class _Training:
         self.zero = self.clock() - found.place.seconds
         if len(self.recorder.ends) == self.epoch:  # saved after the end of the epoch
             self.epoch, self.step, self.position = self.epoch + 1, 0, None
+        if self.epoch > self.epochs and jax.process_index() == 0:
+            text = "were trained before, nothing is left; give more epochs to go on"
+            say(f"epochs={self.epochs} {text}", progress)
         if isinstance(self.callbacks.on_epoch, Resumable):
             self.callbacks.on_epoch.resume(self.recorder.history())
 

@@ -113,7 +113,7 @@ class Saving:
         lines = [f"policy: {line}" for line in (self.policy.ignored() if self.policy else ())]
         if self.policy is None and not manager:
             read = () if resume else ("directory", "prefix")
-            given = self._given(*read, "crc", "gather", "format", "asynchronous")
+            given = self._given(*read, "crc", "gather", "format", "history_steps", "asynchronous")
             reason = "because without a policy no checkpoint is saved; give policy="
             lines += [f"{given}: ignored, {reason}fnckpt.CheckpointPolicy() too"] if given else []
         if manager:

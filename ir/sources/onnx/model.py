@@ -124,7 +124,11 @@ def read(data: memoryview, name: str, folder: Path | None) -> Model:
       FormatError: it is no ONNX model.
     """
     views: dict[int, memoryview] = {}
-    light = b"".join(_light_model(Reader(data, name), views))
+    try:
+        light = b"".join(_light_model(Reader(data, name), views))
+    except FormatError as error:
+        detail = str(error).removeprefix(f"{name}: ")
+        raise FormatError(f"{name}: not an ONNX file, or a damaged one: {detail}") from None
     if len(light) > MOST_BYTES:
         raise FormatError(f"{name}: not an ONNX file, its graph is larger than {MOST_BYTES} bytes")
     try:

@@ -30,6 +30,8 @@ CANNOT: Mapping[str, str] = {
     **dict.fromkeys(
         ("Gru", "Lstm"), "it is made for ONNX alone; its steps written out are the same"
     ),
+    "CachedAttention": "it is made for ONNX alone; an Attention and a Concat are the same",
+    "Rotary": "it is made for ONNX alone; products and a Concat are the same",
     "SkipRmsNorm": "it is made for ONNX Runtime alone; a sum and an RmsNorm are the same",
 }
 

@@ -1,9 +1,12 @@
 """ONNX: the files that ONNX Runtime and every other ONNX runtime reads."""
 
+from functools import partial
+
 from fnckpt.ir.passes import (
     activations,
     arithmetic,
     attention,
+    cached_attention,
     instances,
     lookups,
     parts,
@@ -11,17 +14,22 @@ from fnckpt.ir.passes import (
     products,
     recurrent,
     reshape,
+    rotary,
     skips,
 )
+from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.onnx import control, emit_recurrent, legalize_order
 from fnckpt.ir.targets.onnx.check import check
-from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import summarize
 from fnckpt.ir.targets.target import Target
 
 __all__ = ["TARGET", "check", "control", "emit_recurrent"]
+
+TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
+MERGED = partial(rewrite, rules=reshape.RULES)
 
 TARGET = Target(
     name="ONNX",
@@ -41,7 +49,10 @@ TARGET = Target(
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},
-    fused_for={"onnxruntime": (skips.skip_norms,)},
+    fused_for={
+        "onnxruntime": (TURNED, skips.skip_norms),
+        "onnxruntime-genai": (TURNED, cached_attention.cached_attention, MERGED, skips.skip_norms),
+    },
     version=("opset", DEFAULT_OPSET),
     fused_parts=(planes.planes, parts.split_slices, parts.split_rows),
     emitters=EMITTERS,

@@ -115,6 +115,18 @@ CASES = [
         (X,),
         "Rem Less Add Select",
     ),
+    Rewritten(
+        "products over one element are no matrices",
+        lambda w, x, y: jnp.einsum("abc,abcd->abcd", x, y),
+        (X, numbers(2, 3, 4, 5)),
+        "Reshape Mul",
+    ),
+    Rewritten(
+        "columns by rows are matrices",
+        lambda w, x, y: x[..., None] @ y[..., None, :],
+        (X, Y),
+        "Reshape Reshape MatMul",
+    ),
     Rewritten("softmax", lambda w, x: jax.nn.softmax(x, 1), (X,), "Softmax"),
     Rewritten("log_softmax", lambda w, x: jax.nn.log_softmax(x), (X,), "LogSoftmax"),
     Rewritten("silu", lambda w, x: jax.nn.silu(x), (X,), "Silu"),
@@ -128,6 +140,12 @@ CASES = [
         "Maximum",
     ),
     Rewritten("mean", lambda w, x: x.mean(1), (X,), "ReduceMean"),
+    Rewritten(
+        "reductions that are joined have lost their axes",
+        lambda w, x, y: 2 * x.mean() + y.sum(),
+        (X, Y),
+        "ReduceMean Mul ReduceSum Add",
+    ),
     Rewritten(
         "a sum over another number is no mean", lambda w, x: x.sum(1) / 5, (X,), "ReduceSum Div"
     ),
