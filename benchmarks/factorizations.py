@@ -55,6 +55,21 @@ def of_svd(a: np.ndarray, found: Results) -> float:
     return max(wrong, again, from_one(u), from_one(adjoint(vh)))
 
 
+def of_schur(a: np.ndarray, found: Results) -> float:
+    t, q = (x.astype(np.float64) for x in found)
+    again = np.abs(q @ t @ adjoint(q) - a).max() / np.linalg.norm(a, 2)
+    return max(again, from_one(q))
+
+
+def of_eig(a: np.ndarray, found: Results) -> float:
+    values, vectors = (x.astype(np.complex128) for x in found)
+    scale = np.linalg.norm(a, 2)
+    gaps = np.abs(values[:, None] - np.linalg.eigvals(a))
+    wrong = max(gaps.min(0).max(), gaps.min(1).max()) / scale
+    rest = np.abs(a @ vectors - vectors * values).max() / scale
+    return max(wrong, rest, np.abs(np.linalg.norm(vectors, axis=0) - 1).max())
+
+
 def symmetric(x: np.ndarray) -> np.ndarray:
     return (x + x.T) / 2
 
@@ -64,7 +79,9 @@ FUNCTIONS: dict[
     str, tuple[Callable[[Array], object], Callable[[np.ndarray], np.ndarray], Judge]
 ] = {
     "eigh": (jnp.linalg.eigh, symmetric, of_eigh),
-    "svd": (jnp.linalg.svd, lambda x: x, of_svd),
+    "svd": (jnp.linalg.svd, np.asarray, of_svd),
+    "schur": (jax.scipy.linalg.schur, np.asarray, of_schur),
+    "eig": (jnp.linalg.eig, np.asarray, of_eig),
 }
 
 

@@ -1,14 +1,11 @@
-"""Factorizations of small matrices, written out column by column in JAX.
-
-What has one answer only is here; eigenvectors and singular vectors have a sign of their own in
-each library, and are refused.
-"""
+"""Factorizations of matrices that have one answer only, in JAX."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
@@ -221,23 +218,75 @@ def lower_qr(
     return written_out(site, min(m, n), factor, x)
 
 
+class Row(NamedTuple):
+    """A row of a band: its diagonal, the number after it, the one after that, its right side."""
+
+    main: Array
+    next: Array
+    last: Array
+    right: Array
+
+
+def eliminated(above: Row, given: tuple[Array, ...]) -> tuple[Row, Row]:
+    """What is left of two rows, and the one of them with the greater head, which goes first."""
+    head, main, high, right = given
+    swaps = jnp.abs(head) > jnp.abs(above.main)
+    wide = swaps[..., None]
+    first = Row(
+        jnp.where(swaps, head, above.main),
+        jnp.where(swaps, main, above.next),
+        jnp.where(swaps, high, above.last),
+        jnp.where(wide, right, above.right),
+    )
+    second = Row(
+        jnp.where(swaps, above.main, head),
+        jnp.where(swaps, above.next, main),
+        jnp.where(swaps, above.last, high),
+        jnp.where(wide, above.right, right),
+    )
+    factor = second.main / first.main
+    rest = Row(
+        second.next - factor * first.next,
+        second.last - factor * first.last,
+        jnp.zeros_like(factor),
+        second.right - factor[..., None] * first.right,
+    )
+    return rest, first
+
+
+def substituted(after: tuple[Array, Array], row: Row) -> tuple[tuple[Array, Array], Array]:
+    """A row's solution, from those of the two after it."""
+    rest = row.right - row.next[..., None] * after[0] - row.last[..., None] * after[1]
+    x = rest / row.main[..., None]
+    return (x, after[0]), x
+
+
+def solved(low: Array, main: Array, high: Array, b: Array) -> Array:
+    """The solution for a matrix of three diagonals; NaN where it is singular."""
+    low, main, high = (jnp.moveaxis(x, -1, 0) for x in (low, main, high))
+    b = jnp.moveaxis(b, -2, 0)
+    start = Row(main[0], high[0], jnp.zeros_like(main[0]), b[0])
+    end, rows = lax.scan(eliminated, start, (low[1:], main[1:], high[1:], b[1:]))
+    last = end.right / end.main[..., None]
+    _, x = lax.scan(substituted, (last, jnp.zeros_like(last)), rows, reverse=True)
+    whole = jnp.moveaxis(jnp.concatenate([x, last[None]]), 0, -2)
+    singular = jnp.any(rows.main == 0, 0) | (end.main == 0)
+    return jnp.where(singular[..., None, None], jnp.full_like(whole, np.nan), whole)
+
+
 @lowers_factorization("tridiagonal_solve")
 def lower_tridiagonal_solve(
-    site: Site, lower: Node, diagonal: Node, upper: Node, b: Node, **_: object
-) -> Value:
-    """Thomas' algorithm: eliminate downwards, substitute upwards."""
-    n = diagonal.aval.shape[-1]
-
-    def solve(low: Array, middle: Array, high: Array, b: Array) -> Array:
-        heads, rows = [middle[..., :1]], [b[..., 0, :]]
-        for i in range(1, n):
-            factor = low[..., i : i + 1] / heads[-1]
-            heads.append(middle[..., i : i + 1] - factor * high[..., i - 1 : i])
-            rows.append(b[..., i, :] - factor * rows[-1])
-        solved = [rows[-1] / heads[-1]]
-        for i in reversed(range(n - 1)):
-            solved.append((rows[i] - high[..., i : i + 1] * solved[-1]) / heads[i])
-        return jnp.stack(solved[::-1], -2)
-
-    (result,) = written_out(site, n, solve, lower, diagonal, upper, b)
-    return result
+    site: Site,
+    lower: Node,
+    diagonal: Node,
+    upper: Node,
+    b: Node,
+    *,
+    perturb_singular: bool = False,
+) -> tuple[Value, ...]:
+    if perturb_singular:
+        raise Refusal(
+            "tridiagonal_solve with perturb_singular=True has no rule; leave it out, which gives "
+            "NaN for singular matrices"
+        )
+    return composed(site, solved, lower, diagonal, upper, b)

@@ -3,11 +3,6 @@
 from fnckpt.ir.lowering.registry import refuses
 
 refuses(
-    "its vectors are defined up to their sign, which each library chooses in its own way, and no "
-    "runtime of these formats has it; compute it outside apply_fn and give the result as an input",
-    "eig", "hessenberg", "schur", "tridiagonal",
-)  # fmt: skip
-refuses(
     "it draws from a generator that XLA keeps hidden, other numbers at each run; use jax.random",
     "rng_uniform",
 )  # fmt: skip

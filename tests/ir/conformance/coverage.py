@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import jax.extend.core.primitives as registered
@@ -18,7 +19,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Primitive
 
 from fnckpt.exporting.export import trace
 from fnckpt.ir.graph import FuncGraph
-from fnckpt.ir.lowering import COMPLEX_RULES, KEY_RULES, REFUSED, RULES
+from fnckpt.ir.lowering import COMPLEX_RULES, KEY_RULES, REFUSED, RULES, NotLowered
 from fnckpt.ir.lowering.registry import CALLS
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.targets import target
@@ -126,20 +127,32 @@ EXAMPLES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def examples() -> dict[str, FuncGraph]:
+class Example(Protocol):
+    """A graph, for a target that has loops, or for one that has none."""
+
+    def __call__(self, *, loops: bool) -> FuncGraph: ...
+
+
+def always(graph: FuncGraph) -> Example:
+    return lambda *, loops: graph
+
+
+def examples() -> dict[str, Example]:
     """A graph of each primitive that has a case called by its name, or an example above."""
     x = np.ones((2, 3), np.float32)
     found = {
-        name: optimized(trace((), lambda _, x, fn=fn: fn(x), (x,), name="example"))
+        name: always(optimized(trace((), lambda _, x, fn=fn: fn(x), (x,), name="example")))
         for name, fn in EXAMPLES.items()
     }
     for case in filter(is_usual, CASES):
         name = case.name.split(":")[0]
-        if name in RULES and not (name in found and (name in EXAMPLES or found[name].cnodes())):
-            found[name] = optimized_graph(case)  # of a 1 x 1 matrix qr is nothing
+        if name in RULES and not (
+            name in found and (name in EXAMPLES or found[name](loops=True).cnodes())
+        ):
+            found[name] = partial(optimized_graph, case)  # of a 1 x 1 matrix qr is nothing
     for case in filter(is_usual, CASES):
         for name in alone(case) - found.keys():
-            found[name] = optimized_graph(case)
+            found[name] = partial(optimized_graph, case)
     return found
 
 
@@ -167,16 +180,17 @@ def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
             yield eqn
 
 
-def written(graph: FuncGraph | None, file_format: str) -> str:
+def written(example: Example | None, file_format: str) -> str:
     """How many operators of the format an example becomes."""
-    if graph is None:
+    if example is None:
         return "as graph"
     goal = target(file_format)
-    if not any(graph.cnodes()):
-        return "none"
     try:
+        graph = example(loops=goal.loops)
+        if not any(graph.cnodes()):
+            return "none"
         nodes = goal.encode(legalized(graph, goal)).nodes
-    except Refused:
+    except (NotLowered, Refused):
         return "refused"
     return "one" if nodes == 1 else "composed"
 

@@ -54,7 +54,7 @@ def by_pallas(x):
 FUNCTIONS: dict[Callable[..., object], tuple[str, str, str]] = {
     by_svd: ("svd", "return jnp.linalg.svd(jnp.tile(x, (65, 65)))[1][:2]", "this one has 130"),
     by_eigh: ("eigh", "return jnp.linalg.eigh(jnp.tile(x, (65, 65)))[0]", "this one has 130"),
-    by_schur: ("schur", "return jax.scipy.linalg.schur(x)[0]", "up to their sign"),
+    by_schur: ("schur", "return jax.scipy.linalg.schur(x)[0]", "depends on the data"),
     by_callback: ("pure_callback", "return jax.pure_callback(np.sin, x, x)", "Python code"),
     by_io_callback: ("io_callback", "return io_callback(np.sin, x, x)", "Python code"),
     by_while: ("while", "return lax.while_loop(", "fori_loop"),

@@ -4,6 +4,7 @@ from tests.ir.conformance.case import Case
 from tests.ir.conformance.cases import (
     complexes,
     control,
+    eigenvalues,
     elementwise,
     indexing,
     linalg,
@@ -29,6 +30,7 @@ FAMILIES = (
     loops_of_libraries,
     complexes,
     linalg,
+    eigenvalues,
     random,
     small,
 )
