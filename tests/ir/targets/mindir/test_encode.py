@@ -92,7 +92,7 @@ def test_the_scope_of_a_node_is_in_its_name() -> None:
 def test_every_refused_node_is_named_at_once() -> None:
     wide = np.ones(3, np.float64)
     x = Parameter("x", aval_of(wide))
-    both = apply("NextAfter", apply("Digamma", x), x)
+    both = apply("NextAfter", apply("NextAfter", x, x), x)
     with pytest.raises(Refused) as caught:
         TARGET.encode(legalized(FuncGraph("net", (x,), (both,), ("y",)), TARGET))
-    assert [node.op for node, _ in caught.value.places] == ["Digamma", "NextAfter"]
+    assert [node.op for node, _ in caught.value.places] == ["NextAfter", "NextAfter"]
