@@ -1,23 +1,30 @@
 """ONNX files of ours against jax2onnx's, and against jitted JAX, in ONNX Runtime on 2 threads.
 
-Claims, over the networks of ``benchmarks.zoo``, ratios ours / theirs as medians over rounds:
-  latency                        each <= 1.03, geometric mean <= 0.8
+Claims, over the networks and functions of ``benchmarks.zoo``, ratios ours / theirs as medians over
+turns that follow each other in random order:
+  latency                        each <= 1.03, geometric mean <= 0.7
   latency, ONNX Runtime's own optimizations off      geometric mean <= 0.5
   nodes                                              geometric mean <= 0.5
-  latency against jitted JAX     each < 1.0
-  seconds to export                                  geometric mean <= 0.5
-  peak memory of the export      each <= 1.0
+  latency against jitted JAX     each <= 1.0, geometric mean <= 0.45
+  seconds to export                                  geometric mean <= 0.25
+  peak memory of the export      each <= 1.0; what it grows by, each <= 2 x the weights
 Each export runs in a process of its own, which has imported everything, and whose peak memory is
 counted; the sessions of a network take turns in one process. Both files have the opset that
-jax2onnx writes by itself, so that the same runtimes read them. A network that jax2onnx cannot
-export, or whose file ONNX Runtime does not load, is shown as such and has no ratio of latency.
+jax2onnx writes by itself, or ``--opset``, so that the same runtimes read them. A network that
+jax2onnx cannot export, or whose file ONNX Runtime does not load, is shown as such and has no ratio
+of latency. ``--quick`` takes the small ones in one process, without memory and without sessions
+that do not optimize, in 3 minutes of an idle machine. With ``--processor`` it counts processor
+time, of which a busy machine takes less away, and ONNX Runtime has one thread. The last lines are
+rows for the table of docs/benchmarks.md.
 
-Run: pip install -e '.[bench]'; python -m benchmarks.exported [--networks UNet LSTM] [--repeat 3]
+Run: pip install -e '.[bench]'; python -m benchmarks.exported [--quick] [--networks UNet LSTM]
 """
 
 import argparse
+import datetime
 import json
 import math
+import random
 import re
 import resource
 import statistics
@@ -36,26 +43,32 @@ import onnx
 import onnxruntime as ort
 
 import fnckpt
-from benchmarks.zoo import ZOO
+from benchmarks.zoo import SMALL_ONES, ZOO
 
 THREADS = 2
 OPSET = 23  # jax2onnx's default; ours is 20
 ERROR = r"[\w.]*(Error|Fail|Exception|InvalidGraph|NotImplemented): "
-LEAST_SECONDS = 0.15  # of one turn of one contestant
+LEAST_SECONDS = 0.02  # of one turn of one contestant
+LARGE = 50 * 1024  # KiB of weights, beside which what else an export needs is little
+MOST_SECONDS = 1.0  # of the turns of one contestant with --quick
 
 
-def export_ours(params: Any, apply_fn: Callable[..., Any], inputs: Any, path: Path) -> None:
-    fnckpt.export(params, apply_fn, inputs, "ONNX", file_name=path, opset=OPSET)
+def export_ours(
+    params: Any, apply_fn: Callable[..., Any], inputs: Any, path: Path, opset: int
+) -> None:
+    fnckpt.export(params, apply_fn, inputs, "ONNX", file_name=path, opset=opset)
 
 
-def export_theirs(params: Any, apply_fn: Callable[..., Any], inputs: Any, path: Path) -> None:
+def export_theirs(
+    params: Any, apply_fn: Callable[..., Any], inputs: Any, path: Path, opset: int
+) -> None:
     import jax2onnx
 
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs]
     jax2onnx.to_onnx(
         lambda *args: apply_fn(params, *args),
         shapes,
-        opset=OPSET,
+        opset=opset,
         return_mode="file",
         output_path=str(path),
     )
@@ -64,7 +77,7 @@ def export_theirs(params: Any, apply_fn: Callable[..., Any], inputs: Any, path: 
 EXPORTERS = {"ours": export_ours, "theirs": export_theirs}
 
 
-def export_alone(who: str, name: str, path: Path) -> dict[str, float]:
+def export_alone(who: str, name: str, path: Path, opset: int) -> dict[str, float]:
     """Seconds of one export, and by how many MiB the process's peak grew meanwhile."""
     params, apply_fn, inputs = ZOO[name]()
     if who == "theirs":
@@ -72,15 +85,17 @@ def export_alone(who: str, name: str, path: Path) -> dict[str, float]:
     jax.block_until_ready(params)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    EXPORTERS[who](params, apply_fn, inputs, path)
+    EXPORTERS[who](params, apply_fn, inputs, path, opset)
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "mib": after / 1024, "grown": (after - before) / 1024}
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1024
+    grown = (after - before) / weights if weights > LARGE else math.nan
+    return {"seconds": seconds, "mib": after / 1024, "grown": grown}
 
 
-def options(optimized: bool) -> ort.SessionOptions:
+def options(optimized: bool, threads: int = THREADS) -> ort.SessionOptions:
     chosen = ort.SessionOptions()
-    chosen.intra_op_num_threads, chosen.inter_op_num_threads = THREADS, 1
+    chosen.intra_op_num_threads, chosen.inter_op_num_threads = threads, 1
     chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen.log_severity_level = 3
     if not optimized:
@@ -88,38 +103,48 @@ def options(optimized: bool) -> ort.SessionOptions:
     return chosen
 
 
-def session(path: Path, optimized: bool) -> ort.InferenceSession:
-    return ort.InferenceSession(path, options(optimized), providers=["CPUExecutionProvider"])
+def session(path: Path, optimized: bool, threads: int = THREADS) -> ort.InferenceSession:
+    chosen = options(optimized, threads)
+    return ort.InferenceSession(path, chosen, providers=["CPUExecutionProvider"])
 
 
-def runner(path: Path, inputs: Sequence[np.ndarray], optimized: bool) -> Callable[[], Any]:
-    ready = session(path, optimized)
+def runner(
+    path: Path, inputs: Sequence[np.ndarray], optimized: bool, threads: int = THREADS
+) -> Callable[[], Any]:
+    ready = session(path, optimized, threads)
     feed = {node.name: x for node, x in zip(ready.get_inputs(), inputs, strict=True)}
     return lambda: ready.run(None, feed)
 
 
-def seconds_of(run: Callable[[], Any], least: float = LEAST_SECONDS) -> float:
-    """The mean of as many runs as fill a turn of ``least`` seconds."""
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < least:
+Clock = Callable[[], float]
+
+
+def seconds_of(run: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
+    """The mean of as many runs as fill a turn, by ``clock``."""
+    start, before, count = time.perf_counter(), clock(), 0
+    while not count or time.perf_counter() - start < LEAST_SECONDS:
         run()
         count += 1
-    return (time.perf_counter() - start) / count
+    return (clock() - before) / count
 
 
-def latencies(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds a run, a list of rounds each, taking turns; the first round is not counted."""
+def latencies(
+    contestants: dict[str, Callable[[], Any]], turns: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds a run, a list of turns each, in an order drawn anew; the first is not counted."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds + 1):
-        for name, run in contestants.items():
-            found[name].append(seconds_of(run))
+    order = list(contestants)
+    for _ in range(turns + 1):
+        random.shuffle(order)
+        for name in order:
+            found[name].append(seconds_of(contestants[name], clock))
     return {name: seconds[1:] for name, seconds in found.items()}
 
 
 def worst_error(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
     """The largest difference, in units of the largest number that is wanted."""
     pairs = zip(found, wanted, strict=True)
-    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+    return max(float(np.abs(a - b).max() / (np.abs(b).max() or 1)) for a, b in pairs)
 
 
 def run_alone(name: str, paths: dict[str, Path], rounds: int) -> dict[str, Any]:
@@ -134,6 +159,53 @@ def run_alone(name: str, paths: dict[str, Path], rounds: int) -> dict[str, Any]:
     errors = {who: worst_error(contestants[who](), wanted) for who in contestants}
     contestants["jax"] = lambda: jax.block_until_ready(jitted(params, *inputs))
     return {"seconds": latencies(contestants, rounds), "errors": errors}
+
+
+def export_all_of_theirs(names: Sequence[str], directory: Path, opset: int) -> None:
+    """Print what each took, or why it failed; it patches JAX, so that it is alone here."""
+    for name in names:
+        params, apply_fn, inputs = ZOO[name]()
+        start = time.perf_counter()
+        try:
+            export_theirs(params, apply_fn, inputs, path_of(directory, name, "theirs"), opset)
+        except Exception as error:  # whatever it is
+            print(json.dumps(f"{type(error).__name__}: {str(error)[:90]}"), flush=True)
+        else:
+            print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+
+
+def path_of(directory: Path, name: str, who: str) -> Path:
+    return directory / f"{name}-{who}.onnx"
+
+
+def run_quickly(
+    name: str, directory: Path, given: argparse.Namespace, theirs: dict[str, Any] | str
+) -> "Row":
+    """Our export, and the turns of both files and of JAX, in this process."""
+    clock, threads = (time.process_time, 1) if given.processor else (time.perf_counter, THREADS)
+    params, apply_fn, inputs = ZOO[name]()
+    paths = [path_of(directory, name, who) for who in EXPORTERS]
+    start = time.perf_counter()
+    export_ours(params, apply_fn, inputs, paths[0], given.opset)
+    costs: list[dict[str, Any]] = [{"seconds": time.perf_counter() - start}]
+    contestants = {"ours": runner(paths[0], inputs, True, threads)}
+    failure = theirs if isinstance(theirs, str) else ""
+    if not isinstance(theirs, str):
+        costs.append(theirs)
+        try:
+            contestants["theirs"] = runner(paths[1], inputs, True, threads)
+            contestants["theirs"]()
+        except Exception as error:  # whatever ONNX Runtime says of it
+            contestants.pop("theirs", None)
+            failure = f"{type(error).__name__}: {str(error)[:90]}".replace("\n", " ")
+    jitted = jax.jit(apply_fn)
+    wanted = [np.asarray(x) for x in jax.tree.leaves(jitted(params, *inputs))]
+    errors = {who: worst_error(run(), wanted) for who, run in contestants.items()}
+    contestants["jax"] = lambda: jax.block_until_ready(jitted(params, *inputs))
+    slowest = max(seconds_of(run) for run in contestants.values())
+    turns = max(5, min(25, int(MOST_SECONDS / max(slowest, LEAST_SECONDS))))
+    seconds = {who: np.array(v) for who, v in latencies(contestants, turns, clock).items()}
+    return row_of(name, Files(paths[: len(costs)], costs, failure), seconds, errors)
 
 
 def child(*args: str) -> dict[str, Any] | str:
@@ -187,10 +259,11 @@ class Files:
     failure: str
 
 
-def write(name: str, directory: Path) -> Files:
+def write(name: str, directory: Path, opset: int) -> Files:
     """Export the network with both, a process each."""
-    paths = {who: directory / f"{name}-{who}.onnx" for who in EXPORTERS}
-    exports = {who: child("--export", who, name, str(path)) for who, path in paths.items()}
+    at = ("--opset", str(opset))
+    paths = {who: path_of(directory, name, who) for who in EXPORTERS}
+    exports = {who: child("--export", who, name, str(path), *at) for who, path in paths.items()}
     ours, theirs = exports["ours"], exports["theirs"]
     if isinstance(ours, str):
         raise SystemExit(f"{name}: our export failed: {ours}")
@@ -228,13 +301,16 @@ def row_of(
         ratios |= {
             "nodes": nodes[0] / nodes[1],
             "export": ours["seconds"] / theirs["seconds"],
-            "memory": ours["mib"] / theirs["mib"],
         }
+        if "mib" in ours:
+            ratios["memory"] = ours["mib"] / theirs["mib"]
+    grown = files.costs[0].get("grown", math.nan)
+    if not math.isnan(grown):
+        ratios["grown"] = grown
     if not files.failure:
-        ratios |= {
-            "latency": ratio("ours", "theirs"),
-            "literal": ratio("ours, literal", "theirs, literal"),
-        }
+        ratios["latency"] = ratio("ours", "theirs")
+        if "ours, literal" in seconds:
+            ratios["literal"] = ratio("ours, literal", "theirs, literal")
     ms = [1000 * float(np.median(seconds.get(who, 0))) for who in ("ours", "theirs", "jax")]
     return Row(
         name,
@@ -247,24 +323,25 @@ def row_of(
     )
 
 
-RATIOS = ("nodes", "latency", "literal", "jax", "export", "memory")
-HEAD = f"{'':15s}       nodes   transp. " + " ".join(f"{key:>8s}" for key in RATIOS) + "  ms"
+RATIOS = ("nodes", "latency", "literal", "jax", "export", "memory", "grown")
+HEAD = f"{'':16s}       nodes   transp. " + " ".join(f"{key:>8s}" for key in RATIOS) + "  ms"
 BARS: dict[str, tuple[float | None, float | None]] = {  # of each network, of the geometric mean
     "nodes": (None, 0.5),
-    "latency": (1.03, 0.8),
+    "latency": (1.03, 0.7),
     "literal": (None, 0.5),
-    "jax": (1.0, None),
-    "export": (None, 0.5),
+    "jax": (1.0, 0.45),
+    "export": (None, 0.25),
     "memory": (1.0, None),
+    "grown": (2.0, None),
 }
 
 
 def show(row: Row) -> None:
     ratios = " ".join(f"{row.ratios.get(key, math.nan):8.2f}" for key in RATIOS)
     counts = f"{row.nodes[0]:5d}/{row.nodes[1]:<5d} {row.transposes[0]:3d}/{row.transposes[1]:<3d}"
-    times = "/".join(f"{ms:.1f}" for ms in row.ms)
+    times = "/".join(f"{ms:.3g}" for ms in row.ms)
     errors = "/".join(f"{e:.0e}" for e in row.errors)
-    print(f"{row.network:15s} {counts} {ratios}  {times:20s} {errors} {row.failure}", flush=True)
+    print(f"{row.network:16s} {counts} {ratios}  {times:20s} {errors} {row.failure}", flush=True)
 
 
 def judge(rows: Sequence[Row]) -> None:
@@ -284,14 +361,36 @@ def judge(rows: Sequence[Row]) -> None:
         print(f"{key:8s} geometric mean {mean:.2f}, worst {worst:.2f}; {told}: {verdict}")
 
 
+def history(rows: Sequence[Row], what: str) -> str:
+    """The row of docs/benchmarks.md: the date, how many, the means, and which are above a bar."""
+
+    def told(key: str) -> str:
+        found = {row.network: row.ratios[key] for row in rows if key in row.ratios}
+        if not found:
+            return " | "
+        bar = BARS[key][0] or math.inf
+        over = sorted(((v, n) for n, v in found.items() if v > bar), reverse=True)
+        names = ", ".join(f"{name} {value:.2f}" for value, name in over)
+        return f"{statistics.geometric_mean(found.values()):.2f} | {names or 'none'}"
+
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"| {today} | {what}, {len(rows)} | {told('latency')} | {told('jax')} |"
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--networks", nargs="+", default=list(ZOO), choices=list(ZOO))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--networks", nargs="+", choices=list(ZOO))
+    parser.add_argument("--quick", action="store_true", help="the small ones, in one process")
+    parser.add_argument(
+        "--processor", action="store_true", help="with --quick: 1 thread, processor time"
+    )
+    parser.add_argument("--opset", type=int, default=OPSET)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--repeat", type=int, default=1, help="tables, of the same files")
     parser.add_argument("--keep", type=Path, help="where the files stay, for exported_profile")
     parser.add_argument("--export", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser.add_argument("--all-of-theirs", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -301,7 +400,10 @@ def main() -> None:
     given = arguments()
     if given.export:
         who, name, path = given.export
-        print(json.dumps(export_alone(who, name, Path(path))))
+        print(json.dumps(export_alone(who, name, Path(path), given.opset)))
+        return
+    if given.all_of_theirs:
+        export_all_of_theirs(given.networks, given.all_of_theirs, given.opset)
         return
     if given.load:
         session(given.load, optimized=False)
@@ -314,18 +416,43 @@ def main() -> None:
     if given.keep:
         given.keep.mkdir(parents=True, exist_ok=True)
     print(HEAD, flush=True)
-    tables: list[list[Row]] = [[] for _ in range(given.repeat)]
-    for name in given.networks:
-        with tempfile.TemporaryDirectory() as directory:
-            files = write(name, given.keep or Path(directory))
-            for rows, row in zip(
-                tables, measure(name, files, given.rounds, given.repeat), strict=True
-            ):
-                rows.append(row)
-                show(row)
+    tables = quick_tables(given) if given.quick else full_tables(given)
     for number, rows in enumerate(tables, 1):
         print(f"\ntable {number} of {given.repeat}")
         judge(rows)
+    clock = ", processor time" if given.processor else ""
+    what = f"{'quick' if given.quick else 'all'}{clock}, opset {given.opset}"
+    print("", *(history(rows, what) for rows in tables), sep="\n")
+
+
+def quick_tables(given: argparse.Namespace) -> list[list[Row]]:
+    """The rows of each repetition, shown as they come."""
+    tables: list[list[Row]] = [[] for _ in range(given.repeat)]
+    names = given.networks or list(SMALL_ONES)
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = given.keep or Path(temporary)
+        flags = ["--all-of-theirs", str(directory), "--opset", str(given.opset)]
+        command = [sys.executable, "-m", "benchmarks.exported", *flags, "--networks", *names]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        theirs = [json.loads(line) for line in done.stdout.splitlines() if line[:1] in '{"']
+        for rows in tables:
+            for name, cost in zip(names, theirs, strict=True):
+                rows.append(run_quickly(name, directory, given, cost))
+                show(rows[-1])
+    return tables
+
+
+def full_tables(given: argparse.Namespace) -> list[list[Row]]:
+    """The rows of each repetition; a process for each export, and one for all turns."""
+    tables: list[list[Row]] = [[] for _ in range(given.repeat)]
+    for name in given.networks or ZOO:
+        with tempfile.TemporaryDirectory() as directory:
+            files = write(name, given.keep or Path(directory), given.opset)
+            rows = measure(name, files, given.rounds, given.repeat)
+            for table, row in zip(tables, rows, strict=True):
+                table.append(row)
+                show(row)
+    return tables
 
 
 if __name__ == "__main__":

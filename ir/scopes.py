@@ -15,7 +15,8 @@ Module = tuple[str, ...]
 
 _COLLECTIONS = ("params", "batch_stats")
 _LEAF = ("value", "raw_value")  # NNX's own attribute below a variable
-_UNNAMED = re.compile(r"(equinox|eqx)\.[\w.]+|\w+\(\)|")  # a class, a transform, nothing
+# a class, transforms, both, nothing
+_UNNAMED = re.compile(r"(\w+\()*((equinox|eqx)\.[\w.]+)?\)*")
 
 
 def scoped(graph: FuncGraph) -> FuncGraph:
@@ -50,8 +51,8 @@ def _tells(graph: FuncGraph) -> bool:
 def _named(scope: str) -> str:
     """``scope`` without the parts that name no module.
 
-    >>> _named("eqx.nn.MLP/vmap()"), _named("jvp()/Decoder")
-    ('', 'Decoder')
+    >>> _named("eqx.nn.MLP/vmap()"), _named("jvp()/Decoder"), _named("vmap(eqx.nn.Linear)")
+    ('', 'Decoder', '')
     """
     return "/".join(part for part in scope.split("/") if not _UNNAMED.fullmatch(part))
 

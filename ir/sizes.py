@@ -157,6 +157,25 @@ def symbols(size: int) -> frozenset[str]:
     return frozenset(names - calls)
 
 
+def summands(size: int) -> list[str]:
+    """The symbols that a size is the plain sum of; none for another size.
+
+    >>> import jax
+    >>> sorted(summands(sum(jax.export.symbolic_shape("n, m"))))
+    ['m', 'n']
+    """
+    trees, found = [_parsed(str(size))] if is_symbolic(size) else [], list[str]()
+    while trees:
+        match trees.pop():
+            case ast.Name(id=name):
+                found.append(name)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                trees += [left, right]
+            case _:
+                return []
+    return found
+
+
 @dataclass(frozen=True)
 class Line:
     """A size of the form ``scale * symbol + offset``; a number has the symbol ``""``."""

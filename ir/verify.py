@@ -11,7 +11,7 @@ Predicate = Callable[[FuncGraph, Node], str | None]
 def operators_are_known(graph: FuncGraph, node: Node) -> str | None:
     """Each CNode applies an operator of the table."""
     if isinstance(node, CNode) and node.op not in OPERATORS and node.op != "TupleGetItem":
-        return f"{node.op} is no operator"
+        return f"{node.op} is not an operator"
     return None
 
 
@@ -36,7 +36,7 @@ def parameters_are_given(graph: FuncGraph, node: Node) -> str | None:
     """A parameter is an input or has a value."""
     if isinstance(node, Parameter) and node.value is None:
         listed = any(node is given for given in graph.inputs)
-        return None if listed else f"{node.name} is no input of the graph and has no value"
+        return None if listed else f"{node.name} is not an input of the graph and has no value"
     if isinstance(node, Parameter) and node.value is not None:
         stored = (tuple(node.value.shape), node.value.dtype)
         declared = (node.aval.shape, node.aval.dtype)

@@ -14,6 +14,7 @@ READMES = ("README.md", "README.zh.md")
 WRITTEN = {
     *("net-graph.meta", "net-4_20.ckpt", "net-5_10.ckpt", "net-5_20.ckpt"),
     *("net.onnx", "net.mindir", "net.air", "net.onnx.html"),
+    *("nnx-best.ckpt", "nnx-5_20.ckpt", "nnx.onnx", "nnx.mindir", "nnx.air"),
 }
 
 

@@ -1,9 +1,15 @@
-"""The networks that exports are measured on: random weights, the form for inference.
+"""The networks and functions that exports are measured on: random weights, the form for inference.
 
 An entry is a function of no arguments that gives parameters, the pure function, and inputs.
+``SMALL_ONES`` are those that take a second to export and a few milliseconds to run.
 """
 
 from benchmarks.zoo.images import IMAGES
+from benchmarks.zoo.losses import LOSSES
+from benchmarks.zoo.pixels import PIXELS
 from benchmarks.zoo.sequences import SEQUENCES
+from benchmarks.zoo.small import SMALL
+from benchmarks.zoo.structured import STRUCTURED
 
-ZOO = IMAGES | SEQUENCES
+SMALL_ONES = PIXELS | LOSSES | SMALL | STRUCTURED
+ZOO = IMAGES | SEQUENCES | SMALL_ONES

@@ -9,18 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.networks.zoo import drawn
+
 Network = tuple[Any, Callable[..., Any], tuple[np.ndarray, ...]]
 Activation = Callable[[jax.Array], jax.Array]
 
 
 def initialized(module: nn.Module, *inputs: np.ndarray) -> Network:
-    """A module with its variables, the statistics of BatchNorm made uneven."""
-    variables = jax.jit(module.init)(jax.random.key(0), *inputs)
-    uneven = jax.tree.map(
-        lambda x: x + 0.02 * jnp.cos(jnp.arange(x.size)).reshape(x.shape) if x.ndim == 1 else x,
-        variables,
-    )
-    return uneven, module.apply, inputs
+    """A module with weights as if trained: Flax's own take XLA seconds to compile."""
+    variables = drawn(jax.eval_shape(module.init, jax.random.key(0), *inputs))
+    return jax.tree.map(jnp.asarray, variables), module.apply, inputs
 
 
 def image(size: int = 224, channels: int = 3) -> np.ndarray:
@@ -170,6 +168,21 @@ class UNet(nn.Module):
         return nn.Conv(2, (1, 1))(x)
 
 
+class Vgg16(nn.Module):
+    """Simonyan and Zisserman: 13 convolutions of 3 x 3, three Dense, here of 1024."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for features, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+            for _ in range(count):
+                x = nn.relu(nn.Conv(features, (3, 3))(x))
+            x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
+        x = x.reshape(x.shape[0], -1)
+        for _ in range(2):
+            x = nn.relu(nn.Dense(1024)(x))
+        return nn.Dense(1000)(x)
+
+
 class MixerBlock(nn.Module):
     """An MLP over the patches, then one over the channels."""
 
@@ -201,5 +214,6 @@ IMAGES: dict[str, Callable[[], Network]] = {
     "EfficientNetB0": lambda: initialized(Inverted(EFFICIENT, nn.silu, True), image()),
     "ConvNeXt-Tiny": lambda: initialized(ConvNeXtTiny(), image()),
     "MLP-Mixer": lambda: initialized(Mixer(), image()),
+    "VGG-16": lambda: initialized(Vgg16(), image()),
     "UNet": lambda: initialized(UNet(), image(128)),
 }

@@ -35,7 +35,7 @@ class Format:
 
 def _ckpt() -> Format:
     def read(path: Path) -> Arrays:
-        return load_checkpoint(path, mmap=True)
+        return load_checkpoint(path)
 
     def write(arrays: Arrays, path: Path) -> None:
         if not arrays:

@@ -74,7 +74,7 @@ def _format_arguments(parser: argparse.ArgumentParser) -> None:
         dest="metadata",
         action="store_false",
         default=None,
-        help="ONNX: nodes do not tell where they come from",
+        help="ONNX: leave out where the nodes come from",
     )
     parser.add_argument("--mindspore", help="MINDIR: the oldest version that reads the file: 2.0")
     parser.add_argument(
@@ -207,7 +207,7 @@ def nested(arrays: Mapping[str, PyTree]) -> dict[str, PyTree]:
     both = [f"{name} and {outer[name]}" for name in arrays if name in outer]
     if both:
         raise ValueError(
-            f"--params: names that no nested dict holds both: {', '.join(both)}; rename one of each"
+            f"--params: a nested dict cannot hold both names: {', '.join(both)}; rename one of each"
         )
     tree: dict[str, PyTree] = {}
     for name, array in arrays.items():

@@ -11,7 +11,7 @@ import jax
 import jax.export
 import numpy as np
 
-from fnckpt.decoders.cache import Layer
+from fnckpt.decoders.cache import Cache, Layer
 from fnckpt.decoders.call import Decoder, decoder
 from fnckpt.decoders.genai import (
     PAST,
@@ -28,11 +28,13 @@ from fnckpt.exporting.export import export
 from fnckpt.exporting.quantizing.options import Quantize
 from fnckpt.exporting.result import ExportResult
 from fnckpt.extras import require
+from fnckpt.ir.passes.cached_attention import caches_of
 
 PyTree = object
 INT64 = np.dtype(np.int64)
 INPUTS = {"mask": "attention_mask", "positions": "position_ids"}
 OPSET = 23  # the first with RMSNormalization and Attention
+SERVING: dict[str | None, str] = {"onnxruntime": "onnxruntime-genai"}
 CHECKED_TOKENS, CHECKED_PROMPT = 8, 4
 SHORT_BUFFER = 16
 
@@ -192,11 +194,19 @@ def _exported(
         input_names=[*inputs, *(PAST.format(kind) % i for i, kind in kinds)],
         output_names=["logits", *(PRESENT.format(kind) % i for i, kind in kinds)],
         quantize=quantize,
-        runtime=runtime,
+        runtime=SERVING.get(runtime, runtime),
         **{"opset": OPSET, **options},
     )
-    _write_json(place / "genai_config.json", genai_config(found, config, inputs))
+    _write_json(
+        place / "genai_config.json",
+        genai_config(found, config, inputs, shared=_shares(made, cache, "mask" in between)),
+    )
     return made
+
+
+def _shares(made: ExportResult, cache: Cache, masked: bool) -> bool:
+    """Whether the cache may lie in a longer buffer: then the mask says how many tokens it has."""
+    return masked and len(caches_of(made.graph)) == 2 * len(cache.layers)
 
 
 def _as_file(found: Decoder) -> Callable[..., PyTree]:

@@ -60,13 +60,16 @@ def context_length(config: Mapping[str, object]) -> int:
     return next((n for name in names if isinstance(n := config.get(name), int)), DEFAULT_CONTEXT)
 
 
-def genai_config(decoder: Decoder, config: Mapping[str, object], inputs: Mapping[str, str]) -> Json:
+def genai_config(
+    decoder: Decoder, config: Mapping[str, object], inputs: Mapping[str, str], *, shared: bool
+) -> Json:
     """The content of ``genai_config.json``.
 
     Args:
       decoder: heads, size and layers are its cache's.
       config: names as in transformers; ids of tokens, ``num_attention_heads``.
       inputs: the inputs that the file has, but for the cache.
+      shared: whether one buffer may hold the cache that comes in and the one that goes out.
     """
     cache, length = decoder.cache, context_length(config)
     heads = _first(config, ("num_attention_heads", "n_head", "num_heads"), cache.heads)
@@ -96,7 +99,7 @@ def genai_config(decoder: Decoder, config: Mapping[str, object], inputs: Mapping
             },
         },
     }
-    search: Json = {"do_sample": False, "max_length": length, "past_present_share_buffer": False}
+    search: Json = {"do_sample": False, "max_length": length, "past_present_share_buffer": shared}
     return {"model": model, "search": search}
 
 

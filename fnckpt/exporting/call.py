@@ -86,9 +86,7 @@ def _check_order(function: Callable[..., PyTree], inputs: Sequence[PyTree]) -> N
     except ValueError:  # some functions written in C have no signature
         return
     if names[:1] and names[0] in PARAMETERS:
-        raise ValueError(
-            f"{names[0]} comes behind the function that takes it; the order is {ORDER}"
-        )
+        raise ValueError(f"{names[0]} comes after the function that takes it; the order is {ORDER}")
 
 
 def _is_array(value: object) -> bool:

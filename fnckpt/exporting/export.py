@@ -68,6 +68,7 @@ class _Wish:
     name: str
     max_unroll: int
     passes: Sequence[str]
+    keep_params: bool
     dtype: str | None
     fast_math: bool
     input_names: Names
@@ -152,7 +153,9 @@ def export(
       output_names: a name for each array of the outputs. Without it the keys of a dict or the
         fields of a dataclass name them: ``logits``, ``present.0.key``; ``output`` and ``output.0``
         if there are no keys.
-      runtime: ``"onnxruntime"`` allows operators that only this runtime has, if they are faster.
+      runtime: ``"onnxruntime"`` allows operators that only this runtime has, if they are faster;
+        ``"onnxruntime-genai"`` also attention whose cache may lie in a longer buffer, which takes
+        several tokens behind a cache in a batch of one alone.
         None uses only standard operators. ``docs/optimizer.md`` lists them.
       quantize: ``"int8"`` or ``"int4"`` stores the matrices of products as integers, a
         ``fnckpt.Quantization`` says in which blocks and which stay; a ``fnckpt.Calibration`` makes
@@ -221,6 +224,7 @@ def export(
         name=name,
         max_unroll=max_unroll,
         passes=chosen(optimize, keep_params=keep_params, fast_math=fast_math),
+        keep_params=keep_params,
         dtype=narrow,
         fast_math=fast_math,
         input_names=input_names,
@@ -278,7 +282,13 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
             )
         raise
     stages.done("traced", f"{len(jaxpr.closed.jaxpr.eqns):,} equations")
-    graph = jaxpr.lowered(wish.name, call.closed, wish.max_unroll, loops=goal.loops)
+    graph = jaxpr.lowered(
+        wish.name,
+        call.closed,
+        wish.max_unroll,
+        loops=goal.loops,
+        keeps_weights=wish.keep_params,
+    )
     graphs = [("lowered", graph)]
     stages.done("lowered", _size(graph))
     fired: list[str] = []
@@ -321,7 +331,8 @@ def _encoded(
         leaves = jax.tree.leaves(inputs)
         return [as_in_file(x, p.aval) for x, p in zip(leaves, graph.inputs, strict=True)]
 
-    given, inputs = filled(call.inputs)
+    alone = wish.runtime == "onnxruntime-genai"  # it has a cache before several rows of one token
+    given, inputs = filled(call.inputs, batch=1 if alone else None)
     return quantized(
         encoded,
         wish.quantize,
@@ -407,7 +418,7 @@ def _why_not(goal: Target, size: int, known: Set[str]) -> str:
     """Why a symbolic size cannot be that of an input; empty where it can."""
     if not goal.symbolic:
         return (
-            f"its size {size} is symbolic, and {goal.name} wants numbers; give a number, and "
+            f"its size {size} is symbolic, and {goal.name} needs numbers; give a number, and "
             "export once for each that is needed"
         )
     lost = ", ".join(sorted(symbols(size) - known))

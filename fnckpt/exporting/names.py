@@ -79,5 +79,5 @@ def _chosen(what: str, names: Names, trees: Sequence[PyTree], default: Sequence[
             f"{what}: {len(given)} names for {len(default)} arrays ({', '.join(default)})"
         )
     if twice := [name for name, count in Counter(found).items() if count > 1]:
-        raise ValueError(f"{what}: {', '.join(twice)} stands twice")
+        raise ValueError(f"{what}: {', '.join(twice)} is given twice")
     return found

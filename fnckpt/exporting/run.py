@@ -86,7 +86,7 @@ def run_named(
         compute = RUNTIMES[name][1]
     outputs = compute(path, inputs)
     if len(outputs) != len(summary.outputs):
-        raise FormatError(f"{path}: names {len(summary.outputs)} outputs, and has {len(outputs)}")
+        raise FormatError(f"{path}: lists {len(summary.outputs)} outputs, but has {len(outputs)}")
     return {
         value.name: as_complex(array) if value.is_complex else array
         for value, array in zip(summary.outputs, outputs, strict=True)

@@ -102,7 +102,7 @@ def run_air(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
         raise
     except BAD_NUMBERS as error:
         raise FormatError(
-            f"{path}: an operator does not go with its inputs ({type(error).__name__}: {error})"
+            f"{path}: an operator does not fit its inputs ({type(error).__name__}: {error})"
         ) from None
 
 

@@ -150,8 +150,8 @@ class _Reader:
             return self._struct(value)
         if _is_sizes(value):
             raise ValueError(
-                f"{value} is a shape or numbers; a shape is a tuple, {tuple(value)}, and numbers "
-                f"are np.array({value})"
+                f"{value} can be a shape or numbers; write a shape as a tuple, {tuple(value)}, and "
+                f"numbers as np.array({value})"
             )
         if isinstance(value, list):
             return jax.numpy.asarray(value)
@@ -165,8 +165,7 @@ class _Reader:
     def _struct(self, sizes: Sequence[int | str | None]) -> jax.ShapeDtypeStruct:
         if any(n is None or (type(n) is int and n < 0) for n in sizes):
             raise ValueError(
-                f"{tuple(sizes)} has a size without a number; a size that stays open has a name: "
-                "('b', 8)"
+                f"{tuple(sizes)} has a size None or -1; give a dynamic size a name: ('b', 8)"
             )
         shape = jax.export.symbolic_shape(", ".join(map(str, sizes)), scope=self.scope)
         return jax.ShapeDtypeStruct(shape, np.float32)
@@ -190,4 +189,4 @@ def described(text: str, scope: jax.export.SymbolicScope) -> jax.ShapeDtypeStruc
     try:
         return jax.ShapeDtypeStruct(shape, jax.numpy.dtype(name))
     except TypeError:
-        raise ValueError(f"{text}: {name} is no dtype; f32, bf16, i32, bool are") from None
+        raise ValueError(f"{text}: {name} is not a dtype; write f32, bf16, i32 or bool") from None

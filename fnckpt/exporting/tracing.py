@@ -45,6 +45,7 @@ class Traced:
         max_unroll: int = DEFAULT_MAX_UNROLL,
         *,
         loops: bool = True,
+        keeps_weights: bool = False,
     ) -> FuncGraph:
         """The graph; what ``function``, which was traced, closes over is a weight of its name.
 
@@ -59,6 +60,7 @@ class Traced:
             output_names=self.output_names,
             max_unroll=max_unroll,
             loops=loops,
+            keeps_weights=keeps_weights,
             constant=Known(function).value,
         )
         return scoped(_as_asked(graph, self.asked))

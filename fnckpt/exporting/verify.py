@@ -115,7 +115,7 @@ def verified(subject: Subject, tolerance: float | None = None) -> Verified:
         bad = {n: error for n, error in outcome.errors.items() if not error <= outcome.tolerance}
         found = ", ".join(f"{name} by {error:.2g}" for name, error in bad.items())
         raise VerificationError(
-            f"{subject.graph.name}: {outcome.runtime} computes another result of the "
+            f"{subject.graph.name}: {outcome.runtime} computes a different result for the "
             f"{subject.goal.name} file than JAX on {outcome.given}: {found}, allowed is "
             f"{outcome.tolerance:g}; nothing was written\n  {culprit(subject, trial, outcome)}"
         )
@@ -162,12 +162,17 @@ def allowed_in(graph: FuncGraph) -> float:
     return max((TOLERANCES[name] for name in found & set(TOLERANCES)), default=0.0)
 
 
-def filled(inputs: Sequence[PyTree]) -> tuple[str, tuple[PyTree, ...]]:
-    """The inputs as arrays, random ones where only a shape is given; and which they are."""
+def filled(inputs: Sequence[PyTree], batch: int | None = None) -> tuple[str, tuple[PyTree, ...]]:
+    """The inputs as arrays, random ones where only a shape is given; and which they are.
+
+    ``batch`` is for the symbols in the first size of the first shape.
+    """
     leaves, structure = jax.tree.flatten(tuple(inputs))
     shapes = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
     names = sorted({name for leaf in shapes for size in leaf.shape for name in symbols(size)})
     sizes = {n: SMALLEST_SIZES[i % len(SMALLEST_SIZES)] for i, n in enumerate(names)}
+    if batch is not None and shapes and shapes[0].shape:
+        sizes.update(dict.fromkeys(symbols(shapes[0].shape[0]), batch))
     rng, numbers = np.random.default_rng(0), Numbers(sizes)
     arrays = [
         _random(rng, leaf, numbers) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf

@@ -24,7 +24,7 @@ def convert(
 
     Args:
       source: a checkpoint: ``.ckpt``, ``.safetensors``, ``.npz`` or an Orbax directory; or a
-        graph: ``.onnx`` or ``.mindir``.
+        graph: ``.onnx``, ``.mindir`` or ``.air``.
       destination: the file to write: a checkpoint from a checkpoint, bit for bit; ``.onnx``,
         ``.mindir`` or ``.air`` from a graph.
       options: of a graph's format, as ``fnckpt.export`` takes them.

@@ -152,8 +152,8 @@ def load_graph(file: str | os.PathLike[str] | bytes | File) -> LoadedGraph:
     """A file of a graph as a pure JAX function and its parameters.
 
     Args:
-      file: the path of a ``.onnx`` or ``.mindir`` file, its bytes, or an open file that is read to
-        its end.
+      file: the path of a ``.onnx``, ``.mindir`` or ``.air`` file, its bytes, or an open file that
+        is read to its end.
 
     Returns:
       What unpacks as ``params, apply_fn``. ``params`` are the float weights, mapped from the file

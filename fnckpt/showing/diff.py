@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fnckpt.checkpoints.pytree import load_checkpoint
+from fnckpt.checkpoints.on_demand import arrays_on_demand
 from fnckpt.errors import FormatError
 from fnckpt.ir.targets import TARGETS
 from fnckpt.ir.targets.target import NodeSummary, Summary
@@ -25,7 +25,8 @@ def differences(a: Path, b: Path) -> FileTable:
       FormatError: a file is damaged, or they are not two checkpoints or two graphs.
     """
     if a.suffix == b.suffix == ".ckpt":
-        rows = _of_checkpoints(load_checkpoint(a, mmap=True), load_checkpoint(b, mmap=True))
+        with arrays_on_demand(a) as left, arrays_on_demand(b) as right:
+            rows = _of_checkpoints(left, right)
         return _table(f"{len(rows)} tensors differ", rows)
     rows = _of_graphs(_summary(a), _summary(b))
     return _table(f"{len(rows)} differences", rows)
@@ -46,7 +47,7 @@ def _summary(path: Path) -> Summary:
 
 
 def _of_checkpoints(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> list[Row]:
-    rows = ((name, *_pair(a.get(name), b.get(name))) for name in {**a, **b})
+    rows = ((name, *_pair(a.get(name), b.get(name))) for name in dict.fromkeys([*a, *b]))
     return [row for row in rows if row[3]]
 
 

@@ -86,7 +86,7 @@ def _cost_tables(summary: Summary) -> list[FileTable]:
         return []
     title = f"{total:,} FLOPs, of the heaviest nodes"
     if unknown:
-        title = f"FLOPs of the heaviest nodes; of {unknown} nodes the file does not tell the shapes"
+        title = f"FLOPs of the heaviest nodes; the file does not have the shapes of {unknown} nodes"
     share = 0 if unknown else total  # of a total that is not known there is none
     rows = [(h.op, h.scope, h.flops, Share(h.flops / share) if share else None) for h in heavy]
     totals = {"flops": None if unknown else total, "unknown": unknown}
@@ -115,7 +115,7 @@ def _values(name: str, title: str, values: Sequence[ValueSummary], **totals: int
 
 
 def _inspect_checkpoint(path: Path) -> list[FileTable]:
-    arrays = _tensors(path)
+    arrays = _outlines(path)
     rows = [(name, a.dtype.name, a.shape, a.nbytes) for name, a in arrays.items()]
     total = sum(a.nbytes for a in arrays.values())
     title = f"{len(rows)} tensors, {total:,} bytes"
@@ -131,7 +131,11 @@ def statistics(path: Path) -> FileTable:
     Raises:
       FormatError: it is no checkpoint.
     """
-    rows = [(name, *_figures(array)) for name, array in _tensors(path).items()]
+    from fnckpt.checkpoints.on_demand import arrays_on_demand
+
+    _want_checkpoint(path)
+    with arrays_on_demand(path) as arrays:
+        rows = [(name, *_figures(array)) for name, array in arrays.items()]
     header = ("name", "least", "greatest", "mean", "norm", "NaN, inf")
     return FileTable("statistics", "statistics", header, rows)
 
@@ -158,7 +162,7 @@ def tree(path: Path) -> FileTable:
       FormatError: it is no checkpoint.
     """
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
-    for name, array in _tensors(path).items():
+    for name, array in _outlines(path).items():
         parts = tuple(name.split(".", MOST_DEPTH))
         for depth in range(len(parts) + 1):  # "a" may be a tensor and, beside "a.b", a part
             count, size = totals.get(parts[:depth], (0, 0))
@@ -171,16 +175,25 @@ def tree(path: Path) -> FileTable:
     return FileTable("parts", "parts", header, rows, hidden=1)
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    from fnckpt.checkpoints.pytree import load_checkpoint
+def _outlines(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of the dtypes and shapes in ``path``; their content is not read."""
+    from fnckpt.checkpoints.on_demand import outlines
 
+    _want_checkpoint(path)
+    return outlines(path)
+
+
+def _want_checkpoint(path: Path) -> None:
     if path.suffix != ".ckpt":
         raise FormatError(f"{path}: only a .ckpt has tensors to look into")
-    return load_checkpoint(path, mmap=True)
 
 
 def _check_checkpoint(path: Path) -> list[str]:
-    _tensors(path)
+    from fnckpt.checkpoints.on_demand import arrays_on_demand
+
+    with arrays_on_demand(path) as arrays:
+        for name in arrays:
+            arrays[name]  # is read, so that what cannot be read is found
     return []
 
 

@@ -1,6 +1,7 @@
 """From a jaxpr to a graph; importing this fills the table of rules."""
 
 from fnckpt.ir.lowering import (
+    bit_generator,
     bits,
     calls,
     collective,
@@ -14,6 +15,7 @@ from fnckpt.ir.lowering import (
     gamma,
     generic,
     index,
+    jacobi,
     linalg,
     pool,
     random,
@@ -46,6 +48,7 @@ __all__ = [
     "Problem",
     "Refusal",
     "Site",
+    "bit_generator",
     "bits",
     "calls",
     "collective",
@@ -59,6 +62,7 @@ __all__ = [
     "gamma",
     "generic",
     "index",
+    "jacobi",
     "linalg",
     "lower",
     "lowers",

@@ -95,7 +95,7 @@ def lower_platform_index(
     general = [i for i, names in enumerate(platforms) if names is None or "cpu" in names]
     if not general:
         raise Refusal(
-            f"it is written for {platforms} only, which no file format knows of; give "
+            f"it is written for {platforms} only, which no file format can express; give "
             "jax.lax.platform_dependent a default"
         )
     return constant(np.asarray(general[-1], site.aval.dtype))

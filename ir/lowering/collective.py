@@ -42,7 +42,7 @@ def inline_shard(
     axes = mesh.shape if named is None else named
     devices = prod(mesh.shape[axis] for axis in axes)
     if devices > 1:
-        raise Refusal(f"it is for {devices} devices, and a file is run by one; {WAY_OUT}")
+        raise Refusal(f"it is for {devices} devices, and one device runs a file; {WAY_OUT}")
     return site.call(jaxpr, args)
 
 
@@ -51,7 +51,7 @@ def reduce_over_vmap(
 ) -> list[Node]:
     """Numbered axes are those of vmap; a named one is left where it has one device alone."""
     if axis_index_groups is not None:
-        raise Refusal(f"it is for groups of devices, and a file is run by one; {WAY_OUT}")
+        raise Refusal(f"it is for groups of devices, and one device runs a file; {WAY_OUT}")
     numbers = tuple(sorted(axis for axis in axes if isinstance(axis, int)))
     return [site.apply(op, x, axes=numbers, keepdims=False) if numbers else x for x in xs]
 
@@ -68,7 +68,7 @@ def keep_alone(site: Site, *xs: Node, **_: object) -> list[Node]:
     """What one device gives itself: the same elements, with or without the axis of devices."""
     pairs = list(zip(xs, site.results, strict=True))
     if any(x.aval.size != result.size for x, result in pairs):
-        raise Refusal(f"it is for several devices, and a file is run by one; {WAY_OUT}")
+        raise Refusal(f"it is for several devices, and one device runs a file; {WAY_OUT}")
     return [site.reshape(x, result.shape) for x, result in pairs]
 
 

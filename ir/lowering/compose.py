@@ -12,10 +12,13 @@ from fnckpt.ir.sizes import all_known
 Function = Callable[..., object]
 
 
-def composed(site: Site, function: Function, *inputs: Value) -> tuple[Value, ...]:
+def composed(
+    site: Site, function: Function, *inputs: Value, keep_loops: bool = False
+) -> tuple[Value, ...]:
     """The results of ``function``, a JAX function of arrays, on ``inputs``.
 
     It may use every primitive that has a rule; its constants must carry the dtype they need.
+    ``keep_loops``: short loops are not written out, unless the target has none.
     """
     avals = [x.aval for x in inputs]
     known = all(all_known(aval.shape) for aval in (*avals, *site.results))
@@ -24,4 +27,4 @@ def composed(site: Site, function: Function, *inputs: Value) -> tuple[Value, ...
     with at_once, wide_numbers([*avals, *site.results]):
         shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
         closed = jax.make_jaxpr(function)(*shapes)
-    return site.call(closed, inputs)
+    return site.call(closed, inputs, keep_loops=keep_loops)

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
 from fnckpt.ir.lowering import compat
-from fnckpt.ir.lowering.known import constant_of, known_value
+from fnckpt.ir.lowering.known import constant_of, is_weight, known_value
 from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
 from fnckpt.ir.lowering.trips import equations, holds_loops, known_trips
@@ -62,13 +62,9 @@ def _is_written_out(site: Site, trips: int, jaxpr: object, stacked: Sequence[Val
                 "ONNX or MINDIR"
             )
         return True
-    weights = any(_is_weight(part) for each in stacked for part in _parts(each))
+    weights = any(is_weight(part) for each in stacked for part in _parts(each))
     most = MOST_OF_WEIGHTS if weights else MOST_EQUATIONS
     return trips <= site.max_unroll and trips * equations(jaxpr) <= most
-
-
-def _is_weight(node: Node) -> bool:
-    return isinstance(node, Parameter) and node.value is not None
 
 
 def _unrolled(

@@ -1,13 +1,13 @@
 """The interpreter: walks a jaxpr and calls the rule of each equation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 
 import jax
 import jax.core
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 
 from fnckpt.ir.attributes import integer
 from fnckpt.ir.border import Border
@@ -37,6 +37,7 @@ from fnckpt.ir.lowering.random import move_keys, moves_keys
 from fnckpt.ir.lowering.registry import (
     CALLS,
     COMPLEX_RULES,
+    FACTORIZATIONS,
     KEY_RULES,
     REFUSED,
     RULES,
@@ -124,8 +125,9 @@ def by_rule(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Value | Seque
     )
     table = COMPLEX_RULES if holds_complex and name not in CALLS else RULES
     rule = None if holds_keys and name not in CALLS else table.get(name)
-    if rule is None or holds_keys:
-        values = computed(eqn, inputs)
+    factorizes = factorized(eqn)
+    if rule is None or holds_keys or factorizes:
+        values = computed(eqn, inputs, weights=factorizes and not site.keeps_weights)
         if values is not None:
             return values
     if rule is not None:
@@ -146,6 +148,18 @@ def by_rule(site: Site, eqn: JaxprEqn, inputs: Sequence[Value]) -> Value | Seque
     raise Refusal(_why_not(name, holds_keys))
 
 
+def factorized(eqn: JaxprEqn) -> bool:
+    """Whether an equation is a factorization, or holds one."""
+    return eqn.primitive.name in FACTORIZATIONS or any(
+        map(_holds_factorization, jaxprs_in_params(eqn.params))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _holds_factorization(jaxpr: Jaxpr) -> bool:
+    return any(map(factorized, jaxpr.eqns))
+
+
 def _why_not(name: str, holds_keys: bool) -> str:
     if name in REFUSED:
         return REFUSED[name]
@@ -153,12 +167,12 @@ def _why_not(name: str, holds_keys: bool) -> str:
         return (
             f"no lowering rule for {name}, and its own definition is none that JAX can trace; "
             "write it with other operations, move it out of apply_fn, or add a rule as "
-            "docs/adding.md tells"
+            "docs/adding.md says"
         )
     of = "PRNG keys" if holds_keys else "complex numbers"
     return (
         f"no lowering rule for {name} of {of}; write it with other operations, move it out of "
-        "apply_fn, or add a rule as docs/adding.md tells"
+        "apply_fn, or add a rule as docs/adding.md says"
     )
 
 
@@ -177,7 +191,8 @@ class Found:
 class Run:
     """One lowering: its limit on unrolling, its way with an equation, the problems found so far.
 
-    ``loops``: whether the target has branches and loops.
+    ``loops``: whether the target has branches and loops. ``keeps_weights``: whether nothing is
+    computed of weights.
     """
 
     max_unroll: int
@@ -185,6 +200,7 @@ class Run:
     results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
     problems: list[Found] = field(default_factory=list)
     loops: bool = True
+    keeps_weights: bool = False
     constant: Callable[[object], Value] = constant_of
 
 
@@ -197,6 +213,7 @@ def lower(
     output_names: Sequence[str],
     max_unroll: int = DEFAULT_MAX_UNROLL,
     loops: bool = True,
+    keeps_weights: bool = False,
     constant: Callable[[object], Value] = constant_of,
 ) -> FuncGraph:
     """The graph of a jaxpr.
@@ -209,12 +226,13 @@ def lower(
       output_names: one for each result.
       max_unroll: the most iterations of a loop that are written out.
       loops: whether branches and loops may stay; else they are written out, or refused.
+      keeps_weights: leaves a factorization of weights to the file, where they can be replaced.
       constant: the value of an array that the function closes over; a weight where it has a name.
 
     Raises:
       NotLowered: naming every equation that cannot be lowered.
     """
-    run = Run(max_unroll, loops=loops, constant=constant)
+    run = Run(max_unroll, loops=loops, keeps_weights=keeps_weights, constant=constant)
     closed = compat.without_dead(closed)
     consts = [run.constant(value) for value in closed.consts]
     held = [as_in_file(parameter) for parameter in (*parameters, *inputs)]
@@ -284,7 +302,8 @@ def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -
     name = eqn.primitive.name
     try:
         results = run.results(eqn)
-        site = Site(results, place.origin(), partial(_call, run, place), run.max_unroll, run.loops)
+        call = partial(_call, run, place)
+        site = Site(results, place.origin(), call, run.max_unroll, run.loops, run.keeps_weights)
         values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
         return _refused(run, eqn, inputs, place, str(refusal))
@@ -320,8 +339,11 @@ def _symbolic_sizes(eqn: JaxprEqn) -> str:
     return ", ".join(found)
 
 
-def _call(run: Run, place: _Place, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]:
+def _call(
+    run: Run, place: _Place, jaxpr: object, args: Sequence[Value], *, keep_loops: bool = False
+) -> tuple[Value, ...]:
     """Lower a jaxpr that an equation holds, in the equation's place."""
+    run = replace(run, max_unroll=0) if keep_loops and run.loops else run
     if isinstance(jaxpr, ClosedJaxpr):
         consts = [run.constant(value) for value in jaxpr.consts]
         return tuple(_jaxpr(run, jaxpr.jaxpr, consts, args, place))

@@ -14,7 +14,7 @@ from jax.extend.core import JaxprEqn, Literal, Var
 from fnckpt.ir.attributes import sizes
 from fnckpt.ir.border import as_complex
 from fnckpt.ir.evaluate import compute
-from fnckpt.ir.graph import CNode, Constant, Node, inputs_of, ordered
+from fnckpt.ir.graph import CNode, Constant, Node, Parameter, inputs_of, ordered
 from fnckpt.ir.lowering.compat import bind, wide_numbers
 from fnckpt.ir.lowering.registry import Pair, Value
 from fnckpt.ir.sizes import all_known
@@ -40,25 +40,33 @@ def is_extended(atom: Var | Literal) -> bool:
     return jax.numpy.issubdtype(aval.dtype, jax.dtypes.extended)
 
 
-def known_value(value: Value) -> np.ndarray | None:
-    """The array that ``value`` always is, or None where it depends on an input or a weight."""
+def known_value(value: Value, *, weights: bool = False) -> np.ndarray | None:
+    """The array that ``value`` always is, or None where it depends on an input.
+
+    What depends on a weight is known only where ``weights`` are.
+    """
     if isinstance(value, Pair):
-        real, imag = known_value(value.real), known_value(value.imag)
+        real, imag = (known_value(part, weights=weights) for part in (value.real, value.imag))
         return None if real is None or imag is None else as_complex(np.stack([real, imag], -1))
-    return _settled(value)
+    return _settled(value, weights)
 
 
-def _settled(node: Node) -> np.ndarray | None:
+def _settled(node: Node, weights: bool) -> np.ndarray | None:
     if isinstance(node, Constant):
         return node.value
     found: dict[int, np.ndarray | tuple[np.ndarray, ...]] = {}
     below = ordered([node])
-    if any(not _is_computed(n) for n in below):
+    if any(not (_is_computed(n) or (weights and is_weight(n))) for n in below):
         return None
     for n in below:
         found[id(n)] = compute(n, [found[id(i)] for i in inputs_of(n)])
     value = found[id(node)]
     return value if isinstance(value, np.ndarray) else None
+
+
+def is_weight(node: Node) -> bool:
+    """Whether this is a parameter whose value is given."""
+    return isinstance(node, Parameter) and node.value is not None
 
 
 def _is_computed(node: Node) -> bool:
@@ -97,14 +105,21 @@ def known_sizes(node: Node) -> tuple[int, ...] | None:
     return tuple(size for part in known for size in part)
 
 
-def computed(eqn: JaxprEqn, inputs: Sequence[Value]) -> list[Value] | None:
-    """The results of an equation as constants, or None where not all of its inputs are known."""
+def computed(
+    eqn: JaxprEqn, inputs: Sequence[Value], *, weights: bool = False
+) -> list[Value] | None:
+    """The results of an equation as constants, or None where not all of its inputs are known.
+
+    ``weights``: those count as known.
+    """
     if eqn.effects or eqn.primitive.name in IMPURE or not all(map(_has_known_sizes, eqn.outvars)):
         return None
-    arrays = [known_value(value) for value in inputs]
-    given = [array for array in arrays if array is not None]
-    if len(given) < len(arrays):
-        return None
+    given: list[np.ndarray] = []
+    for value in inputs:
+        array = known_value(value, weights=weights)
+        if array is None:
+            return None
+        given.append(array)
     with jax.ensure_compile_time_eval(), wide_numbers(given):
         args = [_jax_value(atom, array) for atom, array in zip(eqn.invars, given, strict=True)]
         try:

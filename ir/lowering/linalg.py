@@ -12,7 +12,7 @@ from jax import Array
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
-from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_complex
+from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_factorization
 
 
 def written_out(
@@ -31,8 +31,7 @@ def swapped(x: Array) -> Array:
     return jnp.swapaxes(x, -1, -2)
 
 
-@lowers_complex("cholesky")
-@lowers("cholesky")
+@lowers_factorization("cholesky")
 def lower_cholesky(site: Site, x: Node, *, symmetrize_input: bool = False) -> Value:
     """Each column is divided by the root of its pivot and taken from what is right of it.
 
@@ -58,8 +57,7 @@ def lower_cholesky(site: Site, x: Node, *, symmetrize_input: bool = False) -> Va
     return result
 
 
-@lowers_complex("triangular_solve")
-@lowers("triangular_solve")
+@lowers_factorization("triangular_solve")
 def lower_triangular_solve(
     site: Site,
     a: Node,
@@ -102,8 +100,7 @@ def exchanged(x: Array, k: int, pivot: Array) -> Array:
     return jnp.take_along_axis(x, source[..., None], -2, mode="promise_in_bounds")
 
 
-@lowers_complex("lu")
-@lowers("lu")
+@lowers_factorization("lu")
 def lower_lu(site: Site, x: Node) -> tuple[Value, ...]:
     """Gauss' elimination; the greatest number of a column, the first of equals, is its pivot."""
     m, n = x.aval.shape[-2:]
@@ -194,14 +191,12 @@ def orthogonal(a: Array, taus: Array, columns: int) -> Array:
     return q
 
 
-@lowers_complex("geqrf")
-@lowers("geqrf")
+@lowers_factorization("geqrf")
 def lower_geqrf(site: Site, x: Node) -> Sequence[Value]:
     return written_out(site, min(x.aval.shape[-2:]), reflected, x)
 
 
-@lowers_complex("householder_product")
-@lowers("householder_product")
+@lowers_factorization("householder_product")
 def lower_householder_product(site: Site, a: Node, taus: Node) -> Value:
     columns = a.aval.shape[-1]
     build = lambda a, taus: orthogonal(a, taus, columns)  # noqa: E731
@@ -209,8 +204,7 @@ def lower_householder_product(site: Site, a: Node, taus: Node) -> Value:
     return result
 
 
-@lowers_complex("qr")
-@lowers("qr")
+@lowers_factorization("qr")
 def lower_qr(
     site: Site, x: Node, *, full_matrices: bool, pivoting: bool = False
 ) -> tuple[Value, ...]:
@@ -227,8 +221,7 @@ def lower_qr(
     return written_out(site, min(m, n), factor, x)
 
 
-@lowers_complex("tridiagonal_solve")
-@lowers("tridiagonal_solve")
+@lowers_factorization("tridiagonal_solve")
 def lower_tridiagonal_solve(
     site: Site, lower: Node, diagonal: Node, upper: Node, b: Node, **_: object
 ) -> Value:

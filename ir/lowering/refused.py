@@ -5,11 +5,11 @@ from fnckpt.ir.lowering.registry import refuses
 refuses(
     "its vectors are defined up to their sign, which each library chooses in its own way, and no "
     "runtime of these formats has it; compute it outside apply_fn and give the result as an input",
-    "eig", "eigh", "hessenberg", "schur", "svd", "tridiagonal",
+    "eig", "hessenberg", "schur", "tridiagonal",
 )  # fmt: skip
 refuses(
-    "it is the generator of XLA itself, whose numbers depend on the device; draw with jax.random",
-    "rng_bit_generator", "rng_uniform",
+    "it draws from a generator that XLA keeps hidden, other numbers at each run; use jax.random",
+    "rng_uniform",
 )  # fmt: skip
 refuses(
     "a callback is Python code, which no file holds, and an output depends on its value; write it "
@@ -25,7 +25,8 @@ refuses(
     "ffi_call", "call_tf", "call_exported",
 )  # fmt: skip
 refuses(
-    "it speaks to other devices, and a file is run by one; export the function of one device",
+    "it communicates with other devices, and one device runs a file; export the function of one "
+    "device",
     "psend", "precv", "ragged_all_to_all", "xla_pmap", "unreduced_psum",
     "unreduced_reduce_scatter", "preduced",
 )  # fmt: skip

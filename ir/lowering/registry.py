@@ -31,6 +31,9 @@ CALLS: set[str] = set()
 # What has no rule and why; known by name, unlike a primitive that nobody has looked at.
 REFUSED: dict[str, str] = {}
 
+# What costs much more than its result is large: computed at export from weights alone, too.
+FACTORIZATIONS: set[str] = set()
+
 # What tells a compiler how to place or schedule, and nothing of the values.
 WITHOUT_MEANING = frozenset(
     {
@@ -71,9 +74,14 @@ def part_of(aval: Aval) -> Aval:
 
 
 class Call(Protocol):
-    """Lowers an inner jaxpr in place of the equation that holds it."""
+    """Lowers an inner jaxpr in place of the equation that holds it.
 
-    def __call__(self, jaxpr: object, args: Sequence[Value]) -> tuple[Value, ...]: ...
+    ``keep_loops``: where the target has loops, those in it stay loops however short they are.
+    """
+
+    def __call__(
+        self, jaxpr: object, args: Sequence[Value], *, keep_loops: bool = False
+    ) -> tuple[Value, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ class Site:
       call: ``call(jaxpr, args)`` lowers a jaxpr that the equation holds.
       max_unroll: how many copies of a loop's body may be written.
       loops: whether the target has loops and branches, so that those stay what they are.
+      keeps_weights: whether nothing may be computed of weights at export.
     """
 
     results: tuple[Aval, ...]
@@ -93,6 +102,7 @@ class Site:
     call: Call
     max_unroll: int
     loops: bool = True
+    keeps_weights: bool = False
 
     @property
     def aval(self) -> Aval:
@@ -145,6 +155,16 @@ def lowers(*primitives: str) -> Callable[[Rule], Rule]:
 def lowers_complex(*primitives: str) -> Callable[[Rule], Rule]:
     """As ``lowers``, for equations with complex inputs or results; such a value is a ``Pair``."""
     return _registers(COMPLEX_RULES, primitives)
+
+
+def lowers_factorization(*primitives: str) -> Callable[[Rule], Rule]:
+    """As ``lowers`` and ``lowers_complex``; JAX computes it where only weights are involved."""
+    FACTORIZATIONS.update(primitives)
+
+    def register(rule: Rule) -> Rule:
+        return lowers_complex(*primitives)(lowers(*primitives)(rule))
+
+    return register
 
 
 def lowers_keys(*primitives: str) -> Callable[[Rule], Rule]:

@@ -136,7 +136,7 @@ def top_k(x: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` greatest of the last axis, greatest first, and where: the first of equal ones."""
     if is_jax(x):
         return tuple(LAX.top_k(x, k))
-    reverse = np.flip(x, -1)
+    reverse = np.flip(x.astype(np.float32) if x.dtype.kind == "V" else x, -1)  # bfloat16
     order = np.flip(np.argsort(reverse, -1, kind="stable"), -1)[..., :k]
     indices = (x.shape[-1] - 1 - order).astype(np.int32)
     return np.take_along_axis(x, indices.astype(np.int64), -1), indices

@@ -14,7 +14,7 @@ Ints = tuple[int, ...]
 
 def _reshape_aval(x: Aval, *, shape: Ints) -> Aval:
     if math.prod(shape) != x.size:
-        raise ValueError(f"{x} has not the number of elements of shape {shape}")
+        raise ValueError(f"{x} cannot be reshaped to {shape}: the numbers of elements differ")
     return Aval(shape, x.dtype)
 
 

@@ -19,6 +19,7 @@ from fnckpt.ir.sizes import broadcast_shapes
 Ints = tuple[int, ...]
 
 MOST_SHRUNK = 1 << 18  # elements of a constant that are compared
+LEAST_ADDED = 1 << 12  # elements, of which a choice costs more than another node
 
 x = Any_("x")
 _FACTOR = Any_("factor")
@@ -59,6 +60,19 @@ def multiply_by_one_element(root: CNode, x: Node, factor: Node) -> Node | None:
     return reshaped(product, root.aval.shape, root)
 
 
+@rewrites("MatMul")
+def multiply_by_elements(root: CNode) -> Node | None:
+    """matmul(x[..., 1, 1], y[..., 1, m]) of many pairs is x * y; an einsum leaves such."""
+    (a, b), (*batch, rows, columns) = root.inputs, root.aval.shape
+    inner = a.aval.shape[-2 if root.attrs["transpose_a"] else -1]
+    if inner != 1 or 1 not in (rows, columns) or math.prod(batch) == 1 or _any_known(a, b):
+        return None
+    left, right = ((rows,), (1,)) if columns == 1 else ((1,), (columns,))  # the axis of one goes
+    a = reshaped(_unreshaped(a), (*a.aval.shape[:-2], *left), root)
+    b = reshaped(_unreshaped(b), (*b.aval.shape[:-2], *right), root)
+    return reshaped(apply("Mul", a, b, origin=root.origin), root.aval.shape, root)
+
+
 @rewrites(Op("Div", x, Scalar(value=1.0)))
 def drop_div(root: CNode, x: Node) -> Node | None:
     """x / 1 is x."""
@@ -83,6 +97,39 @@ def drop_sub(root: CNode, x: Node, zero: float) -> Node | None:
     return x if zero == 0 and math.copysign(1, zero) > 0 and x.aval == root.aval else None
 
 
+@rewrites(Op("NotEqual", x, Scalar(value=0.0)))
+def drop_not_equal(root: CNode, x: Node) -> Node | None:
+    """c != false is c."""
+    return x if x.aval == root.aval else None
+
+
+@rewrites(
+    Op(
+        "LogicalAnd",
+        Op("Less", x, Scalar(value=0.0), users=0, name="below"),
+        Op("NotEqual", x, Scalar(value=0.0), users=0),
+    )
+)
+def below_is_unequal(root: CNode, x: Node, below: CNode) -> Node | None:
+    """x < 0 and x != 0 is x < 0: the sign in JAX's remainder by a positive number."""
+    return below if below.aval == root.aval else None
+
+
+@rewrites(Op("Select", Op("Equal", x, Scalar(value=0.0), users=0, name="zero"), Scalar("c"), x))
+def add_where_zero(root: CNode, x: Node, zero: CNode, c: float) -> Node | None:
+    """c where x is 0, else x, is x + c * (x == 0), for a large x and a finite c.
+
+    A choice costs a runtime several times a product; so numbers are kept from a division by 0.
+    """
+    alike = x.aval == root.aval and x.aval.size >= LEAST_ADDED
+    if not alike or not is_float(x) or x.aval.dtype.itemsize < 4 or not math.isfinite(c) or not c:
+        return None
+    amount: Node = apply("Cast", zero, origin=root.origin, dtype=x.aval.dtype)
+    if c != 1:
+        amount = apply("Mul", amount, constant(c, x.aval.dtype), origin=root.origin)
+    return apply("Add", x, amount, origin=root.origin)
+
+
 @rewrites("MatMul")
 def drop_product(root: CNode) -> Node | None:
     """matmul(0, w) is 0 for a w that is known and finite: the first step of a recurrent network."""
@@ -98,6 +145,14 @@ def _is_zero(node: Node) -> bool:
     while isinstance(node, CNode) and node.op == "BroadcastTo":
         (node,) = node.inputs
     return scalar_of(node) == 0
+
+
+def _unreshaped(node: Node) -> Node:
+    return node.inputs[0] if isinstance(node, CNode) and node.op == "Reshape" else node
+
+
+def _any_known(*nodes: Node) -> bool:
+    return any(known(node) is not None for node in nodes)
 
 
 def _is_finite(node: Node) -> bool:
@@ -259,26 +314,24 @@ def _reduce_before_reshape(root: CNode) -> Node | None:
 
 
 def _reshape_earlier(root: CNode, inner: CNode, shape: Ints) -> Node | None:
-    """reshape(f(x, c)) is f(reshape(x), c) where x comes from a reduction that it then merges with.
+    """reshape(f(x, y, c)) is f(reshape(x), reshape(y), c) where x and y come from reductions.
 
-    What ``_reshape_later`` moved for nothing goes back.
+    The reshapes merge with these: what ``_reshape_later`` moved for nothing goes back.
     """
     sources = [n for n in inner.inputs if scalar_of(n) is None]
-    if len(sources) != 1 or not _reduces_to(sources[0], shape):
+    if not _reduces_to(inner, shape):
         return None
-    inputs = tuple(reshaped(n, shape, root) if n is sources[0] else n for n in inner.inputs)
+    inputs = tuple(reshaped(n, shape, root) if n in sources else n for n in inner.inputs)
     if broadcast_shapes(*(n.aval.shape for n in inputs)) != shape:
         return None
     return replace(inner, inputs=inputs, results=(replace(inner.aval, shape=shape),))
 
 
 def _reduces_to(node: Node, shape: Ints) -> bool:
-    """Whether a chain of elementwise operators starts at a reduction that leaves ``shape``."""
-    while isinstance(node, CNode) and is_elementwise(node):
+    """Whether a tree of elementwise operators starts at reductions alone that leave ``shape``."""
+    if isinstance(node, CNode) and is_elementwise(node):
         sources = [n for n in node.inputs if scalar_of(n) is None]
-        if len(sources) != 1:
-            return False
-        (node,) = sources
+        return bool(sources) and all(_reduces_to(source, shape) for source in sources)
     if not isinstance(node, CNode) or node.op not in REDUCTIONS or not node.attrs["keepdims"]:
         return False
     axes = node.attrs["axes"]
@@ -305,9 +358,12 @@ RULES = (
     drop_minimum,
     drop_mul,
     *(Rule(Op("MatMul", *each), multiply_by_one_element) for each in ((x, _FACTOR), (_FACTOR, x))),
+    multiply_by_elements,
     drop_div,
     drop_sub,
     drop_select,
+    drop_not_equal,
+    below_is_unequal,
     cancel_factor,
     recognize_mean,
     Rule(Op("Div", _SUM, _SIZE), _mean_of_symbolic),

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import integer
 from fnckpt.ir.fold import ALWAYS_BYTES, folded
 from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
-from fnckpt.ir.operators import OPERATORS, apply
+from fnckpt.ir.operators import OPERATORS, apply, constant
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
-from fnckpt.ir.sizes import broadcast_shapes
+from fnckpt.ir.sizes import all_known, broadcast_shapes
 
 Ints = tuple[int, ...]
 
@@ -80,6 +81,24 @@ def merge_broadcasts(root: CNode, x: Node, shape: Ints) -> Node:
     return apply("BroadcastTo", x, origin=root.origin, shape=shape)
 
 
+@rewrites("BroadcastTo")
+def empty_broadcast(root: CNode) -> Node | None:
+    """What is repeated no times is known; ONNX Runtime's Expand takes the 0 for a 1."""
+    shape = root.aval.shape
+    return constant(np.zeros(shape, root.aval.dtype)) if all_known(shape) and 0 in shape else None
+
+
+@rewrites("Concat")
+def drop_empty(root: CNode) -> Node | None:
+    """concat(a, b) is a, where b is empty along the axis."""
+    axis = integer(root, "axis")
+    sizes = [node.aval.shape[axis] for node in root.inputs]
+    if not all_known(sizes) or 0 not in sizes or not any(sizes):
+        return None
+    left = tuple(n for n, size in zip(root.inputs, sizes, strict=True) if size)
+    return left[0] if len(left) == 1 else replace(root, inputs=left)
+
+
 @rewrites(Op("Identity", x))
 def drop_identity(root: CNode, x: Node) -> Node:
     """identity(x) is x."""
@@ -104,6 +123,19 @@ def merge_casts(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
     if not _widens(x.aval.dtype, root.inputs[0].aval.dtype):
         return None
     return x if x.aval.dtype == dtype else apply("Cast", x, origin=root.origin, dtype=dtype)
+
+
+@rewrites(
+    Op("Cast", Op("ReduceSum", Op("Cast", x, users=0), attrs={"axes": "axes", "keepdims": "keep"}))
+)
+def sum_in_own_dtype(root: CNode, x: Node, axes: Ints, keep: bool) -> Node | None:
+    """cast(sum(cast(x))) is sum(x), for integers and a wider type between: sums wrap."""
+    wide, own = root.inputs[0].aval.dtype, root.aval.dtype
+    if own.kind not in "iu" or wide.kind not in "iu" or wide.itemsize <= own.itemsize:
+        return None
+    if x.aval.dtype != own:
+        return None
+    return apply("ReduceSum", x, origin=root.origin, axes=axes, keepdims=keep)
 
 
 @rewrites(Op("Cast", Op("BroadcastTo", x, attrs={"shape": "shape"}), attrs={"dtype": "dtype"}))
@@ -207,9 +239,12 @@ RULES = (
     drop_transpose,
     drop_broadcast,
     merge_broadcasts,
+    empty_broadcast,
+    drop_empty,
     drop_identity,
     drop_cast,
     merge_casts,
+    sum_in_own_dtype,
     cast_before_broadcast,
     cast_weight,
     reshape_weight,

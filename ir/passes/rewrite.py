@@ -219,7 +219,8 @@ def rewrite(graph: FuncGraph, rules: Iterable[Rule]) -> FuncGraph:
         if walked is graph:
             return graph
         graph = walked
-    raise AssertionError(f"the rules of {', '.join(sorted(by_op))} rewrite {graph.name} for ever")
+    names = ", ".join(sorted(by_op))
+    raise AssertionError(f"the rules of {names} rewrite {graph.name} without end")
 
 
 def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
@@ -237,7 +238,7 @@ def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
             alive.append(result)
             result = better
         else:
-            raise AssertionError(f"the rules rewrite a {op_of(node)} of {graph.name} for ever")
+            raise AssertionError(f"the rules rewrite a {op_of(node)} of {graph.name} without end")
         new[id(node)] = result
     return with_outputs(graph, new)
 

@@ -10,7 +10,7 @@ from fnckpt.ir.sources.source import Source
 
 Read = Callable[[memoryview, str, Path | None], Source]
 
-FORMATS: dict[str, str] = {"MINDIR": "mindir", "ONNX": "onnx"}
+FORMATS: dict[str, str] = {"AIR": "air", "MINDIR": "mindir", "ONNX": "onnx"}
 """The package of each format; what it needs is imported when a file of it is read."""
 
 SUFFIXES = {f".{name.lower()}": name for name in FORMATS}
@@ -32,4 +32,6 @@ def format_of(data: memoryview, name: str) -> str:
         return "ONNX"
     if bytes(data[:1]) == b"\x0a":  # the same of MindIR, a text
         return "MINDIR"
-    raise FormatError(f"{name}: its bytes begin as no file of {', '.join(FORMATS)}")
+    if bytes(data[:1]) in (b"\x3a", b"\x5a"):  # AIR's graph, or an attribute of the model
+        return "AIR"
+    raise FormatError(f"{name}: its bytes do not begin as a file of {', '.join(FORMATS)}")

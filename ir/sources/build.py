@@ -185,6 +185,8 @@ class Builder:
     def counted(self, size: int, dtype: np.dtype = INT64) -> Node:
         """0, 1, 2, ... to before ``size``."""
         if is_known(size):
+            if size * dtype.itemsize > MOST_BYTES:
+                raise Refusal(f"it counts to {size}, which is larger than {MOST_BYTES} bytes")
             return Constant(np.arange(size).astype(dtype))
         return self("Range", size=size, dtype=dtype)
 

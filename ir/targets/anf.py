@@ -60,9 +60,9 @@ def summarize(path: AnyPath) -> Summary:
     try:
         model = anf.ModelProto.FromString(content_of(path, "a graph.meta"))
     except DecodeError:
-        raise FormatError(f"{path}: no anf_ir ModelProto, its bytes are no such message") from None
+        raise FormatError(f"{path}: not an anf_ir ModelProto (wrong bytes)") from None
     if not model.HasField("graph"):
-        raise FormatError(f"{path}: no anf_ir ModelProto, it holds no graph")
+        raise FormatError(f"{path}: not an anf_ir ModelProto, it holds no graph")
     check_texts(path, model)
     graph = model.graph
     summary = Summary(

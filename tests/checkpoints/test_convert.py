@@ -160,7 +160,7 @@ def test_an_unknown_suffix_and_a_directory_in_the_way_are_told(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(FileExistsError, match="exists"):
         convert(origin, tmp_path / "there")
-    with pytest.raises(FormatError, match="no Orbax PyTree checkpoint"):
+    with pytest.raises(FormatError, match="not an Orbax PyTree checkpoint"):
         convert(tmp_path / "there", tmp_path / "b.ckpt")
 
 
@@ -176,9 +176,9 @@ W = {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}
     [
         (b"", "has at least 8 bytes"),
         (bytes([255] * 8), "the header claims 18446744073709551615 bytes, 0 are left"),
-        (header(b"nonsense"), "the header is no JSON"),
-        (header(b"[" * 100_000), "the header is no JSON"),
-        (header(b"[]"), "the header is no JSON object"),
+        (header(b"nonsense"), "the header is not JSON"),
+        (header(b"[" * 100_000), "the header is not JSON"),
+        (header(b"[]"), "the header is not a JSON object"),
         (header(b'{"w":1}'), "tensor 'w': an entry has dtype, shape and data_offsets, found 1"),
         (header(json.dumps({"w": W | {"dtype": "Q8"}}).encode()), "the dtype Q8 is unknown"),
         (header(json.dumps({"w": W | {"shape": [-2]}}).encode()), "the shape [-2] is impossible"),

@@ -208,5 +208,5 @@ def test_an_array_of_texts_is_refused_by_name(target: str, tmp_path: Path):
 
 
 def test_the_name_of_the_formats_own_entry_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="__metadata__ is no name for an array"):
+    with pytest.raises(ValueError, match="__metadata__ cannot be the name of an array"):
         safetensors.write({"__metadata__": np.ones(2)}, tmp_path / "a.safetensors")

@@ -97,7 +97,7 @@ def test_run_names_the_inputs_that_do_not_fit(
         (["no_such_module:f", "--input", "f32[1]"], "No module named 'no_such_module'"),
         (["nets_of_a_test:fly", "--input", "f32[1]"], "has no function fly"),
         (["nets_of_a_test:apply", "--input", "f32"], "give dtype and shape like f32"),
-        (["nets_of_a_test:apply", "--input", "f31[2]"], "float31 is no dtype"),
+        (["nets_of_a_test:apply", "--input", "f31[2]"], "float31 is not a dtype"),
         (["nets_of_a_test:apply", "--input", "f32[b,+]"], "syntax error in symbolic shape"),
         (["nets_of_a_test:apply", "--input", "f32[1]", "--part", "x"], "have no x there"),
     ],
@@ -187,6 +187,6 @@ def test_shells_complete_every_command(shell: str) -> None:
 def test_an_array_with_the_name_of_a_part_is_refused(names: tuple[str, ...]) -> None:
     from fnckpt.cli.exports import nested
 
-    with pytest.raises(ValueError, match=r"names that no nested dict holds both: a(\.b)? and a\.b"):
+    with pytest.raises(ValueError, match=r"a nested dict cannot hold both names: a(\.b)? and a\.b"):
         nested(dict.fromkeys(names, 1))
     assert nested({"a.b": 1, "a.c": 2, "ab": 3}) == {"a": {"b": 1, "c": 2}, "ab": 3}

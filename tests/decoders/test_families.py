@@ -1,5 +1,6 @@
 """Greedy tokens of exported decoders are those of jitted JAX, in two runtimes."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 import fnckpt
 from fnckpt.decoders.call import Decoder, decoder
 from fnckpt.decoders.transformers_flax import FlaxModel, function_of
-from tests.decoders.families import FAMILIES, LONGEST, VOCABULARY, Family
+from tests.decoders.families import FAMILIES, LAYERS, LONGEST, VOCABULARY, Family
 
 NEW, PROMPTS = 64, 10
+LEFT_ALONE = ("NNX with ALiBi",)
 RNG = np.random.default_rng(0)
 PROMPT_IDS = [RNG.integers(1, VOCABULARY, RNG.integers(3, 9)).tolist() for _ in range(PROMPTS)]
 
@@ -91,6 +93,8 @@ def test_greedy_tokens_are_those_of_jax(name: str, tmp_path: Path) -> None:
         family.params, family.apply, tmp_path / "model", cache=family.cache,
         config={"context_length": LONGEST, "pad_token_id": 0, "eos_token_id": end},
     )  # fmt: skip
+    fused = Counter(node.op for node in result.model.graph.cnodes())["CachedAttention"]
+    assert fused == (0 if name in LEFT_ALONE else LAYERS)
     for size in (1, 4):
         for rows in batches(size):
             prompts = [PROMPT_IDS[i] for i in rows]

@@ -184,7 +184,7 @@ def test_symbolic_sizes_are_named_with_their_input_where_the_format_wants_number
 ) -> None:
     message = refusal(symbolic("b, n"), "AIR", tmp_path)
     assert "input: x" in message
-    assert "its size b is symbolic, and AIR wants numbers" in message
+    assert "its size b is symbolic, and AIR needs numbers" in message
     assert "its size n is symbolic" in message
     assert "give a number" in message
 

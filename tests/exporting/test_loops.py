@@ -134,10 +134,10 @@ def with_a_value_of_another_function(model: ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (without_an_argument, "are missing"),
-        (without_a_function, "no function of the file"),
+        (without_an_argument, "arguments, expected"),
+        (without_a_function, "not a function of the file"),
         (with_one_closure, "a Switch has a condition and two closures"),
-        (with_a_value_of_another_function, "its output nowhere is no value of it"),
+        (with_a_value_of_another_function, "its output nowhere is not a value of it"),
     ],
 )
 def test_functions_that_do_not_fit_together_are_found(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
@@ -97,7 +98,7 @@ def test_names_are_chosen_for_each_input(tmp_path: Path) -> None:
     ("names", "said"),
     [
         ({"input_names": ["a"]}, r"input_names: 1 names for 2 arrays \(x, y\)"),
-        ({"input_names": ["a", "a"]}, "input_names: a stands twice"),
+        ({"input_names": ["a", "a"]}, "input_names: a is given twice"),
         ({"input_names": ["a", ""]}, "input_names: a name is a text that is not empty, got ''"),
         ({"output_names": ["a", "b"]}, r"output_names: 2 names for 1 arrays \(output\)"),
         ({"output_names": "x"}, "output_names: x is the name of an input"),
@@ -133,3 +134,15 @@ def test_int64_ids_stay_int64_in_the_file(tmp_path: Path) -> None:
         )
         assert str(result.inputs[0]) == "ids: int64[1,3]"
         np.testing.assert_array_equal(fnckpt.run(result, ids)[0], table[ids])
+
+
+def test_several_results_of_one_operator_have_the_names_of_the_outputs(tmp_path: Path) -> None:
+    def halves(params: object, x: jax.Array) -> dict[str, jax.Array]:
+        first, other = jnp.split(jnp.sin(x), 2)
+        return {"low": first, "high": other, "again": first}
+
+    result = fnckpt.export(
+        {}, halves, np.ones((4, 3), np.float32), "ONNX", file_name=tmp_path / "net", verify=True
+    )
+    names = [value.name for value in onnx.load(str(result)).graph.output]
+    assert names == [value.name for value in result.outputs] == ["again", "high", "low"]

@@ -147,12 +147,16 @@ def test_integers_go_beside_the_graph_where_that_is_asked(tmp_path: Path) -> Non
 
 REFUSED = {
     "a word": ({"quantize": "int3"}, ValueError, "quantize must be one of int4, int8, a Quant"),
-    "with dtype": ({"quantize": "int4", "dtype": "float16"}, ValueError, "give one of the two"),
+    "with dtype": (
+        {"quantize": "int4", "dtype": "float16"},
+        ValueError,
+        "give only one of the two",
+    ),
     "an old opset": ({"quantize": "int4", "opset": 20}, ValueError, "needs opset 21, got 20"),
     "a pattern of no weight": (
         {"quantize": fnckpt.Quantization(skip=("*dense_0*",))},
         ValueError,
-        r"skip='\*dense_0\*' is the pattern of no weight; there are params.Dense",
+        r"skip='\*dense_0\*' matches no weight; the weights are params.Dense",
     ),
     "nothing left": (
         {"quantize": fnckpt.Quantization(skip=("*Dense*",))},

@@ -51,7 +51,7 @@ def test_an_emitter_that_writes_another_operator_is_found_at_its_node(
     monkeypatch.setitem(EMITTERS, "Tanh", lambda node, w: w.node("Sin", node, *node.inputs))
     message = refused(net, tmp_path)
     line = net.__code__.co_firstlineno + 2
-    assert "net: onnxruntime computes another result of the ONNX file than JAX" in message
+    assert "net: onnxruntime computes a different result for the ONNX file than JAX" in message
     assert "the first node that differs" in message
     assert f"is Encoder/Tanh: {__file__}:{line} in net: y = jnp.tanh(" in message
 

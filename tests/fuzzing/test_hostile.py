@@ -1,5 +1,6 @@
 """Small files that would grow, hang, or lie: each is refused, or read in linear time."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 import onnx
+import orbax.checkpoint as ocp
 import pytest
 from onnx import TensorProto, helper
 
@@ -150,6 +152,23 @@ def test_a_damaged_orbax_directory_is_refused(tmp_path: Path) -> None:
             convert(path, tmp_path / "b.ckpt")
 
 
+@pytest.mark.parametrize(("shape", "chunks"), [(1 << 40, 3), (1 << 40, 1 << 40), (3, 1 << 40)])
+def test_an_orbax_array_that_claims_more_than_its_directory_is_refused(
+    shape: int, chunks: int, tmp_path: Path
+) -> None:
+    """TensorStore would end this process."""
+    path = tmp_path / "claims"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(path, {"a": np.arange(3.0)})
+    header = path / "a" / ".zarray"
+    claims = json.loads(header.read_text()) | {"shape": [shape], "chunks": [chunks]}
+    header.write_text(json.dumps(claims))
+    with pytest.raises(
+        FormatError, match=r"claims: a damaged Orbax checkpoint: .* claim to unpack"
+    ):
+        convert(path, tmp_path / "b.ckpt")
+
+
 # ----- graphs
 
 
@@ -214,7 +233,7 @@ LIES = {
     "a negative offset": ({"location": "w.bin", "offset": "-4"}, "the offset of its data is no"),
     "no number": ({"location": "w.bin", "length": "8 "}, "the length of its data is no"),
     "a huge number": ({"location": "w.bin", "offset": "9" * 5000}, "the offset of its data is no"),
-    "no location": ({"length": "8"}, "which is not named"),
+    "no location": ({"length": "8"}, "which has no name"),
     "outside": ({"location": "../w.bin"}, "outside the graph's directory"),
     "absolute": ({"location": "/dev/zero"}, "outside the graph's directory"),
     "a link": ({"location": "link.bin"}, "no such file in the directory"),
@@ -273,7 +292,7 @@ def test_a_shape_whose_product_has_thousands_of_digits_is_refused(tmp_path: Path
     path = saved(made, tmp_path)
     with pytest.raises(FormatError, match="the shape of 'w' is impossible"):
         inspect_file(path)
-    assert "which no tensor has" in check_file(path)[0]
+    assert "which is impossible for a tensor" in check_file(path)[0]
     assert elements((2**62,) * 1000) is None
 
 
@@ -286,7 +305,7 @@ def test_a_node_of_mindir_without_a_tensor_in_its_shape_is_not_good(tmp_path: Pa
     shape.type = AttributeProto.TENSORS
     del shape.tensors[:], shape.values[:]
     path.write_bytes(made.SerializeToString())
-    assert any("it is TENSORS, and no tensor is there" in each for each in check_file(path))
+    assert any("its type is TENSORS, but it has no tensor" in each for each in check_file(path))
 
 
 # ----- files that change
@@ -335,9 +354,12 @@ CUT = """
 import os, sys, threading
 from pathlib import Path
 import numpy as np
+from fnckpt.checkpoints.convert import convert
 from fnckpt.checkpoints.formats import safetensors
 from fnckpt.checkpoints.pytree import load_checkpoint
 from fnckpt.errors import FormatError
+from fnckpt.showing.diff import differences
+from fnckpt.showing.inspect import check_file, inspect_file, statistics
 path = Path(sys.argv[1])
 whole, stop = path.read_bytes(), threading.Event()
 def change():
@@ -348,11 +370,17 @@ def change():
             file.write(whole)
 thread = threading.Thread(target=change)
 thread.start()
-read = load_checkpoint if path.suffix == ".ckpt" else safetensors.read
-for _ in range(60):
+def read(path):
+    for array in load_checkpoint(path).values():
+        array.sum()
+readers = [safetensors.read]
+if path.suffix == ".ckpt":
+    converted = lambda path: convert(path, path.with_suffix(".npz"))
+    both = lambda path: differences(path, path)
+    readers = [read, converted, both, inspect_file, check_file, statistics]
+for round in range(60):
     try:
-        for array in read(path).values():
-            array.sum()
+        readers[round % len(readers)](path)
     except FormatError:
         pass
 stop.set()
@@ -437,7 +465,7 @@ def test_the_server_answers_its_own_address_alone_and_errors_with_a_page(tmp_pat
             path.write_bytes(b"\xff")
             status, text = asked(port, "localhost")
             assert status == 500
-            assert "no ONNX file" in text
+            assert "not an ONNX file" in text
         finally:
             serving.shutdown()
             thread.join()
@@ -452,3 +480,14 @@ def test_the_server_answers_its_own_address_alone_and_errors_with_a_page(tmp_pat
 )  # fmt: skip
 def test_a_host_is_this_machine_or_not(host: str, own: bool) -> None:
     assert is_loopback(host) == own
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".onnx", "ONNX"), (".mindir", "MindIR"), (".air", "AIR")]
+)
+def test_a_text_file_is_not_a_graph(suffix: str, kind: str, tmp_path: Path) -> None:
+    path = (tmp_path / "a").with_suffix(suffix)
+    path.write_text("hello, world")
+    for read in (fnckpt.load_graph, inspect_file, lambda path: fnckpt.run(path, [])):
+        with pytest.raises(FormatError, match=f"a{suffix}: not an? {kind} file"):
+            read(path)

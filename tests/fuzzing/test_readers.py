@@ -23,6 +23,7 @@ from fnckpt.checkpoints.convert import convert
 from fnckpt.checkpoints.pytree import load_checkpoint, save_checkpoint
 from fnckpt.errors import FnckptError
 from fnckpt.exporting.run import run_named
+from fnckpt.importing.load import load_graph
 from fnckpt.showing.diff import differences
 from fnckpt.showing.inspect import check_file, inspect_file, statistics, tree
 from fnckpt.showing.page import page
@@ -87,6 +88,11 @@ def run(path: Path) -> object:
     return run_named(path, {"x": X})
 
 
+def imported(path: Path) -> object:
+    """Read, and every operator imported; what cannot be is said when it is asked for."""
+    return load_graph(path).graph
+
+
 def converted(suffix: str) -> Command:
     return lambda path: convert(path, path.with_name(f"other{suffix}"))
 
@@ -107,7 +113,7 @@ class Fuzzed:
 READERS = {
     "onnx": Fuzzed(graph("ONNX"), mutations.message, (*SHOWING, run)),
     "mindir": Fuzzed(graph("MINDIR"), mutations.message, SHOWING),
-    "air": Fuzzed(graph("AIR"), mutations.message, (*SHOWING, run)),
+    "air": Fuzzed(graph("AIR"), mutations.message, (*SHOWING, run, imported)),
     "meta": Fuzzed(meta, mutations.message, SHOWING),
     "npz": Fuzzed(
         checkpoint(".npz"), mutations.archive, (converted(".ckpt"), converted(".safetensors"))

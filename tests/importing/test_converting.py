@@ -19,6 +19,13 @@ def test_an_onnx_file_is_converted_and_computes_the_same(suffix: str, tmp_path: 
     np.testing.assert_allclose(found, net(weights(), X), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".mindir"])
+def test_an_air_file_is_converted_and_computes_the_same(suffix: str, tmp_path: Path) -> None:
+    file = fnckpt.export(weights(), net, X, "AIR", file_name=tmp_path / "net")
+    target = fnckpt.convert(file.path, tmp_path / f"other{suffix}")
+    np.testing.assert_allclose(fnckpt.run(target, X)[0], net(weights(), X), rtol=1e-4, atol=1e-5)
+
+
 def test_two_formats_are_compared_by_running_both(tmp_path: Path) -> None:
     file, same = exported(tmp_path), tmp_path / "same.air"
     fnckpt.convert(file, same)
@@ -46,5 +53,5 @@ def test_options_of_the_format_are_passed_on(tmp_path: Path) -> None:
 
 
 def test_what_is_no_graph_is_not_converted_to_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"graphs are converted from \.mindir, \.onnx"):
+    with pytest.raises(ValueError, match=r"graphs are converted from \.air, \.mindir, \.onnx"):
         fnckpt.convert(tmp_path / "a.npz", tmp_path / "b.onnx")

@@ -82,7 +82,8 @@ def test_what_uses_no_weight_is_in_the_module_around_it():
     }
 
 
-def test_layers_of_equinox_are_told_apart():
+@pytest.mark.parametrize("batched", [False, True])
+def test_layers_of_equinox_are_told_apart(batched: bool):
     keys = jax.random.split(jax.random.key(0), 2)
     model = eqx.nn.Sequential(
         [
@@ -92,9 +93,12 @@ def test_layers_of_equinox_are_told_apart():
         ]
     )
     params, static = eqx.partition(model, eqx.is_array)
-    found = scopes(
-        params, lambda params, x: eqx.combine(params, static)(x), np.zeros(3, np.float32)
-    )
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        combined = eqx.combine(params, static)
+        return jax.vmap(combined)(x) if batched else combined(x)
+
+    found = scopes(params, apply, np.zeros((5, 3) if batched else 3, np.float32))
     products = {scope for op, scope in found if op == "MatMul"}
     assert products == {"layers/0", *(f"layers/2/layers/{at}" for at in range(3))}
 

@@ -91,7 +91,7 @@ def decrypted(data: memoryview, key: bytes, source: str) -> memoryview:
             plain += cipher.decrypt(nonce[:_USED], bytes(data[start:stop]) + tag, None)
         except InvalidTag:
             raise FormatError(
-                f"{source}: byte {at}: the block does not authenticate; the key is another one or "
+                f"{source}: byte {at}: the block does not authenticate; the key is wrong or "
                 "the file is damaged"
             ) from None
         at = stop

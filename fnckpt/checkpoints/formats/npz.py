@@ -140,11 +140,11 @@ def _restored(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     text = arrays.pop(_DTYPES, None)
     foreign = {} if text is None else json.loads(str(text))
     if not isinstance(foreign, dict):
-        raise ValueError(f"{_DTYPES} is no JSON object")
+        raise ValueError(f"{_DTYPES} is not a JSON object")
     for name, dtype in foreign.items():
         known = _BY_NAME.get(dtype) if isinstance(dtype, str) else None
         if known is None or name not in arrays:
-            raise ValueError(f"{_DTYPES}: {name!r} is no array here, or no dtype {dtype!r}")
+            raise ValueError(f"{_DTYPES}: no array {name!r} here, or no dtype {dtype!r}")
         if arrays[name].dtype != _BITS.get(known.itemsize):
             raise ValueError(f"{name!r}: the bits of {dtype} are not {arrays[name].dtype}")
         arrays[name] = arrays[name].view(known)

@@ -1,6 +1,7 @@
 """Orbax's directories, read and written."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fnckpt.checkpoints.leaf_names import leaves
 from fnckpt.errors import FormatError
 from fnckpt.visible import visible
 
+_UNPACKED, _RATIO = 1 << 30, 2000  # bytes that any directory may claim; times its size for a large
 _LONGEST = 300  # characters of a message that quotes the file
 _DAMAGED = (  # what Orbax and TensorStore raise of a damaged directory
     ArithmeticError,
@@ -82,7 +84,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         return _read(path)
     except FileNotFoundError:
-        raise FormatError(f"{path}: no Orbax PyTree checkpoint") from None
+        raise FormatError(f"{path}: not an Orbax PyTree checkpoint") from None
     except _DAMAGED as error:
         told = visible(" ".join(str(error).split()))[:_LONGEST]
         raise FormatError(
@@ -94,16 +96,38 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.metadata(path.absolute()).item_metadata
         if tree is None:
-            raise FormatError(f"{path}: no Orbax PyTree checkpoint")
+            raise FormatError(f"{path}: not an Orbax PyTree checkpoint")
+        _check_sizes(jax.tree.leaves(dict(tree), is_leaf=_is_leaf), path)
         kinds = jax.tree.map(_as_numpy, dict(tree), is_leaf=_is_leaf)
         restored = checkpointer.restore(path.absolute(), restore_args=kinds)
     found: dict[str, np.ndarray] = {}
     for name, leaf in leaves(restored):
         array = np.asarray(leaf)
         if array.dtype.hasobject:
-            raise FormatError(f"{path}: {name!r} is a {type(leaf).__name__}, no array or text")
+            raise FormatError(f"{path}: {name!r} is a {type(leaf).__name__}, not an array or text")
         found[name] = array
     return found
+
+
+def _check_sizes(items: Sequence[Any], path: Path) -> None:
+    """Compare what the arrays claim with the directory, before TensorStore allocates it.
+
+    TensorStore ends the process (``std::bad_alloc``) where there is not so much memory.
+    """
+    claimed = sum(_claimed(item) for item in items if isinstance(item, metadata.ArrayMetadata))
+    size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    if claimed > max(_UNPACKED, _RATIO * size):
+        raise FormatError(
+            f"{path}: a damaged Orbax checkpoint: its {size} bytes claim to unpack to {claimed}; "
+            "Orbax reads it, if you trust it"
+        )
+
+
+def _claimed(item: metadata.ArrayMetadata) -> int:
+    """The bytes that an array and one of its chunks take in memory, as its metadata says."""
+    itemsize = np.dtype(item.dtype).itemsize if item.dtype is not None else 1
+    chunk = item.storage.chunk_shape if item.storage is not None else None
+    return itemsize * (math.prod(item.shape) + math.prod(chunk or ()))
 
 
 def _is_leaf(item: Any) -> bool:

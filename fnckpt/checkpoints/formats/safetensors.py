@@ -64,7 +64,7 @@ def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """
     if _METADATA in arrays:
         raise ValueError(
-            f"{path}: {_METADATA} is no name for an array in a .safetensors; rename it"
+            f"{path}: {_METADATA} cannot be the name of an array in a .safetensors file; rename it"
         )
     tensors = {name: array for name, array in arrays.items() if array.dtype.kind != "U"}
     texts = {_TEXT + name: str(array) for name, array in arrays.items() if name not in tensors}
@@ -132,9 +132,9 @@ def _header(text: bytes, path: Path) -> dict[str, Any]:
     except _Twice as error:
         raise FormatError(f"{path}: byte 8: the name {error.args[0]!r} is given twice") from None
     except (ValueError, RecursionError):
-        raise FormatError(f"{path}: byte 8: the header is no JSON") from None
+        raise FormatError(f"{path}: byte 8: the header is not JSON") from None
     if not isinstance(header, dict):
-        raise FormatError(f"{path}: byte 8: the header is no JSON object")
+        raise FormatError(f"{path}: byte 8: the header is not a JSON object")
     for name in header:
         _check_text(name, path)
     return header
@@ -159,7 +159,7 @@ def _check_text(text: str, path: Path) -> None:
 
 def _texts(metadata: Any, arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     if not isinstance(metadata, dict):
-        raise FormatError(f"{path}: {_METADATA} is no JSON object")
+        raise FormatError(f"{path}: {_METADATA} is not a JSON object")
     for text in (str(each) for pair in metadata.items() for each in pair):
         _check_text(text, path)
     texts = {

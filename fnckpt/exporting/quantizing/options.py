@@ -113,8 +113,8 @@ def asked(
         )
     if dtype is not None:
         raise ValueError(
-            f"quantize={quantize.name!r} wants float32 around its integers, and dtype={dtype!r} "
-            "leaves none; give one of the two"
+            f"quantize={quantize.name!r} needs float32 around its integers, and dtype={dtype!r} "
+            "leaves no float32; give only one of the two"
         )
     return quantize
 

@@ -112,7 +112,7 @@ def skipped(names: Iterable[str], patterns: Sequence[str], what: str) -> set[str
     if lost:
         near = get_close_matches(lost[0], every, 3, 0.3) or every[:3]
         raise ValueError(
-            f"{what}: skip={lost[0]!r} is the pattern of no weight; there are {', '.join(near)}"
+            f"{what}: skip={lost[0]!r} matches no weight; the weights are {', '.join(near)}"
         )
     return {name for name in every if any(fnmatchcase(name, p) for p in patterns)}
 

@@ -4,6 +4,14 @@ import numpy as np
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.build import BOOL, INT32, INT64, Builder, axis_of
+from fnckpt.ir.sources.composed import (
+    combined,
+    floor_div,
+    floor_mod,
+    prelu,
+    shrunk,
+    smooth_l1,
+)
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
 from fnckpt.ir.sources.mindir.values import OF_ID
 from fnckpt.ir.targets.mindir.emit import SAME
@@ -90,23 +98,12 @@ def import_truncate_div(site: Site, x: Value, y: Value) -> Node:
 
 @imports("FloorDiv", "ScalarFloorDiv")
 def import_floor_div(site: Site, x: Value, y: Value) -> Node:
-    b = site.build
-    left, right = together(b, x, y)
-    if left.aval.dtype.kind not in "iu":
-        return b("Floor", b("Div", left, right))
-    return b("Div", b.sub(left, floor_mod(b, left, right)), right)
+    return floor_div(site.build, *together(site.build, x, y))
 
 
 @imports("Mod", "FloorMod", "ScalarMod")
 def import_mod(site: Site, x: Value, y: Value) -> Node:
     return floor_mod(site.build, *together(site.build, x, y))
-
-
-def floor_mod(b: Builder, x: Node, y: Node) -> Node:
-    """The remainder with the sign of ``y``."""
-    rest, zero = b("Rem", x, y), b.number(0, x)
-    other = b("LogicalXor", b("Less", rest, zero), b("Less", y, zero))
-    return b.where(b("LogicalAnd", other, b("NotEqual", rest, zero)), b.add(rest, y), rest)
 
 
 @imports("Cast")
@@ -149,10 +146,7 @@ def import_selu(site: Site, x: Node) -> Node:
 
 @imports("PReLU")
 def import_prelu(site: Site, x: Node, slope: Node) -> Node:
-    b, rank = site.build, len(x.aval.shape)
-    if slope.aval.size > 1 and rank > 1:
-        slope = b.reshape(slope, (slope.aval.size, *(1,) * (rank - 2)))
-    return b.where(b.compare("Less", x, 0), b.mul(x, slope), x)
+    return prelu(site.build, x, slope)
 
 
 @imports("LeakyReLU", "LeakyRelu")
@@ -173,10 +167,8 @@ def import_softplus(site: Site, x: Node) -> Node:
 
 @imports("HShrink", "SoftShrink")
 def import_shrink(site: Site, x: Node, *rest: Value) -> Node:
-    b, limit = site.build, float(rest[0] if rest else site.attributes.get("lambd", 0.5))
-    move = limit if site.op == "SoftShrink" else 0.0
-    above = b.where(b.compare("Greater", x, limit), b.sub(x, move), b.number(0, x))
-    return b.where(b.compare("Less", x, -limit), b.add(x, move), above)
+    limit = float(rest[0] if rest else site.attributes.get("lambd", 0.5))
+    return shrunk(site.build, x, limit, limit if site.op == "SoftShrink" else 0.0)
 
 
 @imports("Softmax", "LogSoftmax")
@@ -261,10 +253,7 @@ def import_smooth_l1(
     b = site.build
     limit = float(site.attributes.get("beta", 1.0) if beta is None else beta)
     how = site.attributes.get("reduction", "none") if reduction is None else reduction
-    size = b("Abs", b.sub(x, y))
-    near = b.mul(b("Square", size), 0.5 / limit)
-    found = b.where(b.compare("Less", size, limit), near, b.sub(size, 0.5 * limit))
-    return combined(b, found, how)
+    return combined(b, smooth_l1(b, x, y, limit), reduction_of(how))
 
 
 @imports("BCEWithLogitsLoss")
@@ -279,13 +268,9 @@ def import_bce(
         of_one = b.mul(of_one, positive)
     rest = b.mul(b.sub(b.number(1, y), y), b("Softplus", x))
     found = b.add(b.mul(y, of_one), rest)
-    return combined(b, found if weight is None else b.mul(found, weight), how)
+    return combined(b, found if weight is None else b.mul(found, weight), reduction_of(how))
 
 
-def combined(b: Builder, x: Node, how: Value) -> Node:
-    """A loss of each element as it is, its sum or its mean; by name, or by number in this order."""
-    name = how if isinstance(how, str) else ("sum", "mean", "none")[int(how)]
-    if name == "none":
-        return x
-    axes = tuple(range(len(x.aval.shape)))
-    return b("ReduceSum" if name == "sum" else "ReduceMean", x, axes=axes, keepdims=False)
+def reduction_of(how: Value) -> str:
+    """How losses are combined: by name, or by number in this order."""
+    return how if isinstance(how, str) else ("sum", "mean", "none")[int(how)]

@@ -16,12 +16,12 @@ from fnckpt.ir.sources.build import BOOL, INT32, Builder
 from fnckpt.ir.sources.mindir.registry import RULES, Site
 from fnckpt.ir.sources.mindir.values import decoded
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
+from fnckpt.ir.targets.foreign import BAD_NUMBERS
 from fnckpt.ir.targets.mindir.view import REFERENCE
 from fnckpt.proto.mind_ir_pb2 import GraphProto, ModelProto, NodeProto
 
 MOST_CALLS = 200  # of functions inside each other
 MOST_NODES = 1_000_000
-BAD_NUMBERS = (ArithmeticError, AssertionError, LookupError, MemoryError, TypeError, ValueError)
 PASSED_ON = ("Load", "Depend")  # whose first input is their value
 EFFECTS = ("UpdateState",)
 
@@ -141,7 +141,7 @@ class Walk:
         if isinstance(value, bool | int | float | np.ndarray):
             dtype = np.float32 if isinstance(value, float) else None
             return Constant(np.asarray(value, dtype))
-        raise Refusal(f"a tensor is wanted, found {value!r}")
+        raise Refusal(f"expected a tensor, found {value!r}")
 
     def outputs(self, graph: GraphProto, given: Sequence[Any], force: str = "") -> Any:
         """What a function gives for its arguments; of a choice that leads on or out, ``force``."""
@@ -164,7 +164,7 @@ class Walk:
             return Constant(value) if isinstance(value, np.ndarray) else value
         if name in self.functions:
             return Closure(name)
-        raise FormatError(f"{self.name}: {user}: {name!r} is used, and nothing before computes it")
+        raise FormatError(f"{self.name}: {user}: {name!r} is used before it is computed")
 
     def _step(self, node: NodeProto, values: dict[str, Any], force: str) -> None:
         self._count += 1
@@ -272,7 +272,7 @@ class Walk:
             graphs.append(FuncGraph(closure.name, tuple(own.values()), outputs, labels))
         again = [isinstance(each, Again) for each in likes]
         if len(set(again)) > 1:
-            raise Refusal("a loop is left from inside its body, which no loop of JAX can")
+            raise Refusal("a loop is left from inside its body, which a loop of JAX cannot do")
         index = b.cast(b.reshape(self.node(choice.condition), ()), INT32)
         results = list(b.items("Cond", index, *operands, branches=tuple(graphs)))
         if again[0]:
@@ -291,7 +291,7 @@ class Walk:
         found = self.outputs(header, unflat(given, list(inner[1])), force=name)
         self._loops = taken
         if not isinstance(found, Again):
-            raise Refusal("a loop that JAX cannot say: its body does not end by beginning it again")
+            raise Refusal("a loop that JAX cannot express: its body does not end by calling it")
         following = [self.node(each) for each in flat(found.values)]
         labels = tuple(f"state{i}" for i in range(len(following)))
         cond = FuncGraph(f"{name}/cond", inner[0], (condition,), ("goes_on",))

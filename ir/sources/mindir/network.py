@@ -3,7 +3,8 @@
 import numpy as np
 
 from fnckpt.ir.graph import FuncGraph, Node, Parameter
-from fnckpt.ir.sources.build import INT64, axis_of
+from fnckpt.ir.sources.build import axis_of
+from fnckpt.ir.sources.composed import convolved_back, layer_norm, resized, same_padding
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
 from fnckpt.ir.sources.mindir.shape import sizes
 from fnckpt.ir.sources.source import Refusal
@@ -42,12 +43,6 @@ def mode_of(value: Value) -> str:
     return value.upper() if isinstance(value, str) else MODES[int(value)]
 
 
-def same(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Padding so that every stride has a window."""
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2
-
-
 def pads_of(
     site: Site, mode: str, shape: tuple[int, ...], window: tuple[int, ...],
     strides: tuple[int, ...], dilation: tuple[int, ...],
@@ -56,7 +51,7 @@ def pads_of(
         return ((0, 0),) * len(window)
     if mode == "SAME":
         reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
-        return tuple(map(same, shape, reach, strides))
+        return tuple(map(same_padding, shape, reach, strides))
     flat = whole(site.attributes.get("pad_list") or site.attributes["pad"])
     flat = flat if len(flat) == 2 * len(window) else flat * (2 * len(window))
     return tuple(zip(flat[::2], flat[1::2], strict=True))
@@ -83,14 +78,8 @@ def import_conv_transpose(site: Site, x: Node, w: Node, size: Value) -> Node:
     window = w.aval.shape[2:]
     mode = mode_of(held.get("pad_mode", "VALID"))
     cut = pads_of(site, mode, wanted, window, strides, dilation)
-    full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in
-            zip(x.aval.shape[2:], strides, window, dilation, strict=True)]  # fmt: skip
-    pads = tuple((-low, goal - all_ + low) for (low, _), goal, all_ in
-                 zip(cut, wanted, full, strict=True))  # fmt: skip
     groups = int(held.get("group", 1))
-    return site.build(
-        "ConvTranspose", x, w, strides=strides, pads=pads, dilation=dilation, groups=groups
-    )
+    return convolved_back(site.build, x, w, wanted, cut, strides, dilation, groups)
 
 
 @imports("MaxPool", "MaxPool3D", "AvgPool", "AvgPool3D")
@@ -142,14 +131,11 @@ def import_batch_norm(
 def import_layer_norm(
     site: Site, x: Node, scale: Node, bias: Node, *_: Value
 ) -> tuple[Node, None, None]:
-    b, rank = site.build, len(x.aval.shape)
+    rank = len(x.aval.shape)
     begin, first = (int(site.get(n, -1)) for n in ("begin_norm_axis", "begin_params_axis"))
     epsilon = float(np.float32(site.get("epsilon", 1e-7)).astype(str))
-    if axis_of(begin, rank) == axis_of(first, rank) == rank - 1:
-        return b("LayerNorm", x, scale, bias, epsilon=epsilon), None, None
-    axes = tuple(range(axis_of(begin, rank), rank))
-    normal = b("Standardize", x, axes=axes, epsilon=epsilon)
-    return b.add(b.mul(normal, scale), bias), None, None
+    ends = axis_of(begin, rank), axis_of(first, rank)
+    return layer_norm(site.build, x, scale, bias, *ends, epsilon), None, None
 
 
 @imports("GroupNorm")
@@ -168,28 +154,9 @@ def import_group_norm(
 def import_resize(
     site: Site, x: Node, size: Value, corners: Value = False, centers: Value = False
 ) -> Node:
-    """By the nearest elements, or by a matrix of weights, axis by axis."""
-    b, rank = site.build, len(x.aval.shape)
-    for axis, new in zip((rank - 2, rank - 1), sizes(site, size, "its size"), strict=True):
-        old = x.aval.shape[axis]
-        at = np.arange(new, dtype=np.float64)
-        if corners:
-            places = at * (old - 1) / max(new - 1, 1)
-        else:
-            places = (at + 0.5) * old / new - 0.5 if centers else at * old / new
-        if site.op.startswith("ResizeNearest"):
-            nearest = np.floor(places + 0.5) if corners else np.floor(places + 0.5 * bool(centers))
-            index = np.clip(nearest, 0, old - 1).astype(np.int64)
-            x = b("Gather", x, b.constant(index, INT64), axis=axis)
-            continue
-        places = np.clip(places, 0, old - 1)
-        below = np.floor(places).astype(np.int64)
-        matrix = np.zeros((old, new))
-        np.add.at(matrix, (below, np.arange(new)), 1 - (places - below))
-        np.add.at(matrix, (np.minimum(below + 1, old - 1), np.arange(new)), places - below)
-        part = b.constant(matrix.astype(x.aval.dtype))
-        x = b.moved(b.matmul(b.moved(x, axis, rank - 1), part), rank - 1, axis)
-    return x
+    nearest, wanted = site.op.startswith("ResizeNearest"), sizes(site, size, "its size")
+    ends = {"corners": bool(corners), "centers": bool(centers)}
+    return resized(site.build, x, wanted, nearest=nearest, **ends)
 
 
 @imports("LSTM")

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.sources.mapping import mapped
+from fnckpt.ir.sources.mapping import mapped_beside
 from fnckpt.ir.sources.mindir.importer import EFFECTS, PASSED_ON, imported
 from fnckpt.ir.sources.mindir.registry import RULES
 from fnckpt.ir.sources.mindir.values import array_of, dtype_of
@@ -55,9 +55,9 @@ def _model(data: memoryview, name: str) -> ModelProto:
     try:
         model = ModelProto.FromString(bytes(data))
     except DecodeError:
-        raise FormatError(f"{name}: no MindIR file, its bytes are no ModelProto") from None
+        raise FormatError(f"{name}: not a MindIR file, its bytes are not a ModelProto") from None
     if not model.HasField("graph"):
-        raise FormatError(f"{name}: no MindIR file, its ModelProto holds no graph")
+        raise FormatError(f"{name}: not a MindIR file, its ModelProto holds no graph")
     return model
 
 
@@ -98,18 +98,11 @@ def names_of(model: ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, str]
 def _array(tensor: TensorProto, name: str, folder: Path | None) -> np.ndarray:
     if not tensor.HasField("external_data"):
         return array_of(tensor, name)
-    place, told = tensor.external_data, f"{name}: {tensor.name!r}: its data is in"
-    if folder is None:
-        raise FormatError(f"{told} {place.location!r}; give the path of the model")
-    parts = PurePath(place.location)
-    path = (folder / place.location).resolve()
-    inside = not parts.is_absolute() and ".." not in parts.parts
-    if not inside or not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise FormatError(f"{told} {place.location!r}, which is no file beside the model")
-    end, size = place.offset + place.length, path.stat().st_size
-    if place.offset < 0 or place.length < 0 or end > size:
+    place, who = tensor.external_data, f"{name}: {tensor.name!r}"
+    content = mapped_beside(who, place.location, folder)
+    told, end, size = f"{who}: its data is in", place.offset + place.length, len(content)
+    if place.offset < 0 or place.length < 0 or end > size or not size:
         raise FormatError(f"{told} {place.location!r} to byte {end}, which has {size}")
-    content = mapped(path)
     if content[0] != LITTLE_ENDIAN:
         raise FormatError(f"{told} {place.location!r}, whose numbers are big-endian")
     return array_of(tensor, name, content[place.offset : end])
@@ -125,7 +118,7 @@ def inputs_of(model: ModelProto, name: str) -> Sequence[Input]:
     infos = [each for each in model.graph.input if each.name not in weights]
     odd = [each for each in infos if len(each.tensor) != 1]
     if odd:
-        raise NotImported([Place("input", each.name, "it is no tensor") for each in odd])
+        raise NotImported([Place("input", each.name, "it is not a tensor") for each in odd])
     before = f"{model.graph.name}:"
     labels = [each.name.removeprefix(before) for each in infos]
     texts = {

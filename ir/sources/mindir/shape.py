@@ -1,12 +1,14 @@
 """Primitives that move elements, and those that read or write at places."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sizes import is_known
-from fnckpt.ir.sources.build import INT64, axis_of, clipped
+from fnckpt.ir.sources.build import INT64, axis_of
+from fnckpt.ir.sources.composed import Masks, mirrored, reshaped, strided, tiled
 from fnckpt.ir.sources.mindir.elementwise import tensor
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
 from fnckpt.ir.sources.mindir.values import OF_ID
@@ -27,12 +29,7 @@ def sizes(site: Site, value: Value, what: str) -> tuple[int, ...]:
 @imports("Reshape")
 def import_reshape(site: Site, x: Value, *_: Value) -> Node:
     node = tensor(site.build, x)
-    wanted = list(sizes(site, site.get("shape"), "the shape of its result"))
-    open_ = [i for i, size in enumerate(wanted) if is_known(size) and size == -1]
-    if len(open_) == 1:
-        rest = math.prod(size for i, size in enumerate(wanted) if i != open_[0])
-        wanted[open_[0]] = node.aval.size // rest
-    return site.build.reshape(node, wanted)
+    return reshaped(site.build, node, sizes(site, site.get("shape"), "the shape of its result"))
 
 
 @imports("Flatten")
@@ -71,13 +68,7 @@ def import_broadcast(site: Site, x: Node, *_: Value) -> Node:
 
 @imports("Tile")
 def import_tile(site: Site, x: Node, *_: Value) -> Node:
-    b = site.build
-    times = sizes(site, site.get("multiples"), "how often it repeats")
-    shape = (1,) * (len(times) - len(x.aval.shape)) + x.aval.shape
-    apart = [each for size in shape for each in (1, size)]
-    grown = [each for pair in zip(times, shape, strict=True) for each in pair]
-    whole_ = [n * size for n, size in zip(times, shape, strict=True)]
-    return b.reshape(b.broadcast(b.reshape(x, apart), grown), whole_)
+    return tiled(site.build, x, sizes(site, site.get("multiples"), "how often it repeats"))
 
 
 @imports("Concat")
@@ -108,33 +99,10 @@ def import_split(site: Site, x: Node, *_: Value) -> tuple[Node, ...]:
 
 @imports("StridedSlice")
 def import_strided_slice(site: Site, x: Value, *_: Value) -> Node:
-    """The bits of the masks are axes: to their ends, taken whole, new, or gone."""
-    b, node = site.build, tensor(site.build, x)
     begin, end = (sizes(site, site.get(each), f"where it {each}s") for each in ("begin", "end"))
     steps = sizes(site, site.get("strides"), "its steps")
-    masks = {each: int(site.get(f"{each}_mask", 0)) for each in
-             ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}  # fmt: skip
-    if masks["ellipsis"] or masks["new_axis"]:
-        raise Refusal("it has new axes, or an ellipsis; write them as a reshape")
-    shrunk: list[int] = []
-    for axis, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
-        size, bit = node.aval.shape[axis], 1 << axis
-        if masks["shrink_axis"] & bit:
-            at = first + size if first < 0 else first
-            node = b.slice(node, axis, at, at + 1)
-            shrunk.append(axis)
-            continue
-        if step < 0:
-            low = None if masks["begin"] & bit else first
-            high = None if masks["end"] & bit else last
-            places = range(*slice(low, high, step).indices(size))
-            node = b("Gather", node, b.constant(list(places), INT64), axis=axis)
-            continue
-        start = 0 if masks["begin"] & bit else clipped(first, size)
-        stop = size if masks["end"] & bit else clipped(last, size)
-        node = b.slice(node, axis, start, stop, step)
-    kept = [n for axis, n in enumerate(node.aval.shape) if axis not in shrunk]
-    return b.reshape(node, kept)
+    masks = Masks(*(int(site.get(f"{each.name}_mask", 0)) for each in fields(Masks)))
+    return strided(site.build, tensor(site.build, x), begin, end, steps, masks)
 
 
 @imports("PadV3")
@@ -168,15 +136,7 @@ def padded(site: Site, x: Node, low: list[int], high: list[int], mode: str, fill
     b = site.build
     if mode == "constant":
         return b.pad(x, low, high, fill)
-    for axis, ends in enumerate(zip(low, high, strict=True)):
-        if any(ends):
-            own = np.arange(x.aval.shape[axis])
-            at = {"reflect": lambda o, e: np.pad(o, e, mode="reflect"),
-                  "symmetric": lambda o, e: np.pad(o, e, mode="symmetric"),
-                  "edge": lambda o, e: np.pad(o, e, mode="edge"),
-                  "circular": lambda o, e: np.pad(o, e, mode="wrap")}[mode](own, ends)  # fmt: skip
-            x = b("Gather", x, b.constant(at, INT64), axis=axis)
-    return x
+    return mirrored(b, x, low, high, "wrap" if mode == "circular" else mode)
 
 
 @imports("ReverseV2")

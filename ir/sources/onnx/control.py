@@ -91,7 +91,7 @@ def goes_on_for_ever(condition: Node, given: Node) -> bool:
 
 def _no_trip(site: Site, body: onnx.GraphProto, carried: Sequence[Value]) -> Sequence[Value]:
     if len(body.output) > 1 + len(carried):
-        raise Refusal("it makes no trip, so that the shapes of what it stacks are unknown")
+        raise Refusal("it has no iterations, so the shapes of what it stacks are unknown")
     return carried
 
 

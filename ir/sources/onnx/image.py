@@ -47,7 +47,7 @@ def import_resize(
         wanted = b.sizes(sizes, "its sizes")
         new, factors = aspect(site.text("keep_aspect_ratio_policy", "stretch"), old, wanted)
     else:
-        raise Refusal("it has neither scales nor sizes; the file is no valid one")
+        raise Refusal("it has neither scales nor sizes; the file is not valid")
     crop = site.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
     ends = floats(site, roi if crop else None, "its region") or [0.0] * len(axes) + [1.0] * len(
         axes

@@ -15,12 +15,12 @@ from fnckpt.ir.sources.onnx.functions import Definitions
 from fnckpt.ir.sources.onnx.model import Model
 from fnckpt.ir.sources.onnx.registry import CANNOT, Site, Value, rule_of
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
+from fnckpt.ir.targets.foreign import BAD_NUMBERS
 
 MOST_NODES = 200_000  # of functions, which a small file can double again and again
 MOST_CALLS = 64  # of functions inside each other
 
 # What Python and NumPy raise where a node's attributes and inputs do not go together.
-BAD_NUMBERS = (ArithmeticError, AssertionError, LookupError, MemoryError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def imported(
         raise NotImported(walk.places)
     outputs = tuple(each for each in found if isinstance(each, Parameter | Constant | CNode))
     if len(outputs) < len(found):
-        raise NotImported([Place("output", graph.name, "it is no array but a sequence of them")])
+        reason = "it is not an array but a sequence of arrays"
+        raise NotImported([Place("output", graph.name, reason)])
     names = tuple(value.name for value in graph.output)
     whole = FuncGraph(graph.name or "model", parameters, outputs, names)
     return Imported(whole, frozenset(build.fixed))
@@ -193,7 +194,7 @@ class Walk:
         if function is not None:
             return self._called(function, node, inputs)
         if domain not in opsets:
-            raise Refusal(f"the file does not say which version of the domain {domain!r} it is of")
+            raise Refusal(f"the file does not give the version of its domain {domain!r}")
         opset = opsets[domain]
         rule = rule_of(*key, opset)
         attributes = {each.name: each for each in node.attribute}
@@ -266,7 +267,7 @@ class Inside:
         outputs = self._outputs(body, scope, own)
         nodes = [each for each in outputs if isinstance(each, Node)]
         if len(nodes) < len(outputs):
-            raise Refusal("a graph inside gives a sequence, which no loop of JAX carries")
+            raise Refusal("a graph inside it returns a sequence, which a loop of JAX cannot carry")
         outer = [value for value, _ in captured]
         inputs = (*(inner for _, inner in captured), *own)
         labels = tuple(value.name for value in body.output)

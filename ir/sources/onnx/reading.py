@@ -112,7 +112,7 @@ def inputs_of(model: Model, arrays: dict[str, np.ndarray]) -> list[Input]:
     texts = [v for v in infos if v not in odd
              and v.type.tensor_type.elem_type == onnx.TensorProto.STRING]  # fmt: skip
     if odd or texts:
-        reason = "it is no array of numbers but a sequence, an optional value or texts"
+        reason = "it is not an array of numbers but a sequence, an optional value or texts"
         raise NotImported([Place("input", value.name, reason) for value in (*odd, *texts)])
     shapes = shapes_of({value.name: _sizes(value) for value in infos})
     return [

@@ -133,7 +133,7 @@ class Site:
         if name in self.attributes:
             return getattr(self.attributes[name], field)
         if default is None:
-            raise Refusal(f"its attribute {name} is missing; the file is no valid one")
+            raise Refusal(f"its attribute {name} is missing; the file is not valid")
         return default
 
 

@@ -25,7 +25,7 @@ def _place(site: Site, position: Node | None, size: int, default: int) -> int:
         return default
     at = site.build.size(position, "its position")
     if not -size <= at <= size:
-        raise ValueError(f"there is no place {at} of {size}")
+        raise ValueError(f"there is no element {at} of {size}")
     return at + size if at < 0 else at
 
 

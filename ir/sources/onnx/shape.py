@@ -26,7 +26,7 @@ def import_constant(site: Site) -> Node:
         return b.constant(site.numbers("value_floats"), np.dtype(np.float32))
     if site.has("value_ints"):
         return b.constant(site.integers("value_ints"), INT64)
-    raise Refusal("it is a text or a sparse array, which JAX has not")
+    raise Refusal("it is a text or a sparse array, which JAX does not have")
 
 
 @imports("ConstantOfShape")
@@ -274,7 +274,7 @@ def import_range(site: Site, start: Node, limit: Node, delta: Node) -> Node:
     first, last, step = (b.asked(each, what).reshape(()) for each in (start, limit, delta))
     if first.dtype == object or last.dtype == object:
         if step.item() != 1:
-            raise Refusal("it counts by other steps than 1 to a symbolic size")
+            raise Refusal("it counts to a symbolic size in steps other than 1")
         count = b("Range", size=last.item() - first.item(), dtype=dtype)
         return b("Add", count, start) if first.dtype == object or first.item() else count
     count = max(math.ceil((last.item() - first.item()) / step.item()), 0)

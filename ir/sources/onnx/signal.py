@@ -89,7 +89,7 @@ def import_stft(
     elif window is not None:
         size = window.aval.shape[0]
     else:
-        raise Refusal("it has neither a window nor a length; the file is no valid one")
+        raise Refusal("it has neither a window nor a length; the file is not valid")
     whole = x if len(x.aval.shape) == 3 else b.unsqueeze(x, 2)
     count = (whole.aval.shape[1] - size) // hop + 1
     places = np.arange(count)[:, None] * hop + np.arange(size)[None, :]

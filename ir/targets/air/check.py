@@ -178,7 +178,7 @@ def order_problems(context: Context) -> Iterator[Problem]:
             if not waiting[user]:
                 ready.append(user)
     if waiting:
-        yield Problem(min(waiting), f"stands on or behind a cycle, with {len(waiting) - 1} others")
+        yield Problem(min(waiting), f"is on a cycle or after one, with {len(waiting) - 1} others")
 
 
 def producers(context: Context, op: OpDef) -> Iterator[str]:
@@ -220,8 +220,9 @@ def op_problems(context: Context, op: OpDef) -> list[Problem]:
 
 def unknown_type(op: OpDef) -> Problem:
     if op.type in types_of(NEWER):
-        return Problem(op.name, f"the type {op.type} is newer than {RELEASE}; compose it of others")
-    return Problem(op.name, f"the type {op.type!r} is no GE operator")
+        fault = f"the type {op.type} is newer than {RELEASE}; compose it from other operators"
+        return Problem(op.name, fault)
+    return Problem(op.name, f"the type {op.type!r} is not a GE operator")
 
 
 def frame_problems(op: OpDef) -> Iterator[Problem]:
@@ -234,12 +235,12 @@ def frame_problems(op: OpDef) -> Iterator[Problem]:
             if not desc.has_out_attr:
                 yield Problem(op.name, f"{where}: has_out_attr of its type is false", warning=True)
             if desc.layout not in LAYOUTS | {UNCONNECTED}:
-                yield Problem(op.name, f"{where}: the layout {desc.layout!r} is none of GE's")
+                yield Problem(op.name, f"{where}: GE has no layout {desc.layout!r}")
             if min(desc.shape.dim, default=0) < 0:
                 yield Problem(op.name, f"{where}: the shape {list(desc.shape.dim)} is not static")
             elif elements(desc.shape.dim) is None:
                 shape = told(tuple(desc.shape.dim))
-                yield Problem(op.name, f"{where}: the shape {shape} is one that no tensor has")
+                yield Problem(op.name, f"{where}: the shape {shape} is impossible for a tensor")
             if 0 in desc.shape.dim:
                 yield Problem(op.name, f"{where}: has no elements; GE may refuse it", warning=True)
 
@@ -268,7 +269,7 @@ def link_problems(context: Context, op: OpDef, proto: Prototype) -> Iterator[Pro
     for (name, port), link, desc in zip(members(op, proto), links(op), op.input_desc, strict=False):
         if not link:
             if port.kind != "opt" and op.type != "Data":
-                yield Problem(op.name, f"the input {name} is required, nothing is connected")
+                yield Problem(op.name, f"the input {name} is required, but it is not connected")
             continue
         source = context.source(link)
         if isinstance(source, str):
@@ -278,7 +279,7 @@ def link_problems(context: Context, op: OpDef, proto: Prototype) -> Iterator[Pro
             yield Problem(op.name, f"the input {name}: {both}")
     for link in op.input:
         if link.endswith(":-1") and link.removesuffix(":-1") not in context.ops:
-            yield Problem(op.name, f"the control edge {link!r} names no operator")
+            yield Problem(op.name, f"the control edge {link!r} does not name an operator")
 
 
 def dtype_problems(op: OpDef, proto: Prototype) -> Iterator[Problem]:
@@ -333,7 +334,7 @@ def const_problems(op: OpDef) -> Iterator[Problem]:
         count = elements(held.shape)
         if count is None:
             shape = told(held.shape)
-            yield Problem(op.name, f"its value has the shape {shape}, which no tensor has")
+            yield Problem(op.name, f"the shape {shape} of its value is impossible")
             return
         size = known.dtype.itemsize * count
         if len(tensor.data) != size:
@@ -358,7 +359,7 @@ def inference_problems(context: Context, op: OpDef) -> Iterator[Problem]:
         yield Problem(op.name, f"{op.type}: {mismatch}")
         return
     except BAD_NUMBERS as error:
-        fault = f"{op.type} does not go with these inputs and attributes"
+        fault = f"{op.type} does not accept these inputs and attributes"
         yield Problem(op.name, f"{fault} ({type(error).__name__}: {error})")
         return
     declared = [desc_of(desc) for desc in op.output_desc]

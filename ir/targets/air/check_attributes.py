@@ -45,7 +45,8 @@ def value_problems(op: OpDef, expected: Attribute, value: AttrDef) -> Iterator[P
             fault = f"the attribute {expected.name} is {expected.kind}, found the field {held!r}"
             yield Problem(op.name, fault)
         elif expected.kind == "Type" and value.dt not in OF_ENGINE_CODE:
-            yield Problem(op.name, f"the attribute {expected.name}: {value.dt} is no engine code")
+            fault = f"the attribute {expected.name}: {value.dt} is not an engine code"
+            yield Problem(op.name, fault)
         return
     if held != "list":
         fault = f"the attribute {expected.name} is {expected.kind}, found the field {held!r}"

@@ -20,7 +20,7 @@ Emitter = Callable[[CNode, Writer], None]
 EMITTERS: dict[str, Emitter] = {}
 CANNOT: Mapping[str, str] = {
     **dict.fromkeys(
-        ("Range", "Sizes"), "AIR wants sizes that are numbers; export once for each that is needed"
+        ("Range", "Sizes"), "AIR needs sizes that are numbers; export one file for each size"
     ),
     **dict.fromkeys(
         ("Cond", "Scan", "While"),
@@ -30,6 +30,8 @@ CANNOT: Mapping[str, str] = {
     **dict.fromkeys(
         ("Gru", "Lstm"), "it is made for ONNX alone; its steps written out are the same"
     ),
+    "CachedAttention": "it is made for ONNX alone; an Attention and a Concat are the same",
+    "Rotary": "it is made for ONNX alone; products and a Concat are the same",
     "SkipRmsNorm": "it is made for ONNX Runtime alone; a sum and an RmsNorm are the same",
 }
 

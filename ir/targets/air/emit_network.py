@@ -85,7 +85,7 @@ def _limited(node: CNode, **limits: tuple[tuple[int, ...], int]) -> None:
     for name, (values, most) in limits.items():
         if values and max(values) > most:
             raise Refusal(
-                f"GE takes {name} up to {most}, found {values}; use smaller ones in this layer"
+                f"GE takes {name} up to {most}, found {values}; use smaller values in this layer"
             )
 
 

@@ -72,7 +72,7 @@ def ordered(graph: GraphDef, path: str) -> list[OpView]:
             if not missing[user] and user in waiting and waiting[user].type != "Data":
                 ready.append(user)
     if waiting:
-        raise FormatError(f"{path}: {min(waiting)!r} waits for inputs that nothing computes")
+        raise FormatError(f"{path}: {min(waiting)!r} needs inputs that no operator computes")
     return order
 
 

@@ -115,7 +115,7 @@ def known_type(site: Site, name: str) -> np.dtype:
     """The type in an attribute, which numpy must have."""
     value = site.op.attrs.get(name)
     if not isinstance(value, np.dtype):
-        raise Mismatch(f"{name} is a type that the files that we know do not hold")
+        raise Mismatch(f"{name} is a type that fnckpt does not know")
     return value
 
 
@@ -162,7 +162,7 @@ def population_count(site: Site) -> Sequence[Desc]:
 @infers("Cast")
 def cast(site: Site) -> Sequence[Desc]:
     code = site.op.integer("dst_type")
-    require(code in OF_ENGINE_CODE, f"dst_type {code} is no engine code")
+    require(code in OF_ENGINE_CODE, f"dst_type {code} is not an engine code")
     return [Desc(OF_ENGINE_CODE[code].name, site[0].shape)]
 
 

@@ -10,7 +10,7 @@ from fnckpt.ir.targets.air.view import desc_of, links, output_names, split, unpa
 from fnckpt.ir.targets.brief import MOST_ITEMS, brief
 from fnckpt.ir.targets.foreign import AnyPath, refusing, sound
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
-from fnckpt.proto.ge_ir_pb2 import OpDef, TensorDescriptor
+from fnckpt.proto.ge_ir_pb2 import ModelDef, OpDef, TensorDescriptor
 
 CONSTS = ("Const", "Constant")
 WEIGHT = "_const"  # the end of a weight's name, as MindSpore writes it; literals have others
@@ -25,7 +25,11 @@ def summarize(path: AnyPath) -> Summary:
     Raises:
       FormatError: the file is no ``ModelDef`` with a graph.
     """
-    model = read_model(path)
+    return summary_of(read_model(path), path)
+
+
+def summary_of(model: ModelDef, path: AnyPath) -> Summary:
+    """That of a message, which errors call ``path``."""
     graph = model.graph[0]
     ops = {op.name: op for op in graph.op}
     inputs = [op for op in graph.op if op.type == "Data"]

@@ -139,7 +139,7 @@ def model_problems(context: Context) -> Iterator[str]:
     if model.mind_ir_version > NEWEST:
         yield f"model: mind_ir_version is {model.mind_ir_version}, MindSpore 2.10 reads {NEWEST}"
     if model.HasField("little_endian") and not model.little_endian:
-        yield "model: little_endian is false, no machine that MindSpore runs on writes that"
+        yield "model: little_endian is false, but MindSpore runs only on little-endian machines"
     if not model.graph.name:
         yield "graph: it has no name"
     for name, count in Counter(p.name for p in model.primitives).items():
@@ -182,11 +182,11 @@ def tensor_problems(context: Context) -> Iterator[str]:
 def type_problems(where: str, tensor: TensorProto) -> Iterator[str]:
     """A dtype that there is, and sizes of at least -1."""
     if tensor.data_type not in DTYPES:
-        yield f"{where}: data_type is {tensor.data_type}, which is no dtype of MindIR"
+        yield f"{where}: data_type is {tensor.data_type}, which is not a dtype of MindIR"
     if any(size < -1 for size in tensor.dims):
         yield f"{where}: dims are {list(tensor.dims)}, a size is at least 0, or -1 for unknown"
     elif elements(tensor.dims) is None:
-        yield f"{where}: dims are {told(tuple(tensor.dims))}, which no tensor has"
+        yield f"{where}: dims are {told(tuple(tensor.dims))}, which is impossible for a tensor"
 
 
 def data_problems(where: str, tensor: TensorProto) -> Iterator[str]:
@@ -236,7 +236,7 @@ def node_problems(context: Context, node: NodeProto) -> Iterator[str]:
     for name in node.input:
         if not context.knows(name):
             late = name in context.types
-            fault = "stands after it" if late else "is nowhere in the file"
+            fault = "comes after it" if late else "is nowhere in the file"
             yield f"{where}: its input {name} {fault}"
     context.own.update(node.output)
     if node.op_type == "Constant":
@@ -255,7 +255,7 @@ def node_problems(context: Context, node: NodeProto) -> Iterator[str]:
 def empty_problems(where: str, value: AttributeProto, depth: int = 0) -> Iterator[str]:
     """Where a type should be a tensor's there is one; without, the loader ends the process."""
     if value.type == Kind.TENSORS and not value.tensors:
-        yield f"{where}: it is TENSORS, and no tensor is there"
+        yield f"{where}: its type is TENSORS, but it has no tensor"
     for inner in value.values if depth < MOST_DEPTH else ():
         yield from empty_problems(where, inner, depth + 1)
 
@@ -264,7 +264,7 @@ def constant_problems(where: str, node: NodeProto) -> Iterator[str]:
     """A constant holds one whole value."""
     value = attribute_of(node, "value")
     if value is None:
-        yield f"{where}: a Constant has no attribute value"
+        yield f"{where}: a Constant without the attribute value"
         return
     if node.input:
         yield f"{where}: a Constant has {len(node.input)} inputs"
@@ -283,9 +283,9 @@ def value_problems(where: str, value: AttributeProto, depth: int = 0) -> Iterato
         inside = depth > 0
         count = len(list(_repeated(value, repeated)))
         if inside and (count != 1 or value.HasField(alone)):
-            yield f"{where}: a number in a tuple stands in {repeated}, alone"
+            yield f"{where}: a number in a tuple must be alone in the field {repeated}"
         if not inside and not value.HasField(alone):
-            yield f"{where}: it is {Kind.Name(value.type)}, and {alone} is not there"
+            yield f"{where}: its type is {Kind.Name(value.type)}, but the field {alone} is missing"
     elif value.type in (Kind.UNDEFINED, Kind.GRAPH):
         yield f"{where}: its type is {Kind.Name(value.type)}"
     for inner in value.values if depth < MOST_DEPTH else ():
@@ -307,7 +307,7 @@ def operator_problems(context: Context, where: str, node: NodeProto) -> Iterator
         return
     if not node.op_type.startswith(REFERENCE):
         if context.model.mind_ir_version >= 2:
-            yield f"{where}: op_type is {node.op_type}, this version refers to primitives by REF::"
+            yield f"{where}: op_type is {node.op_type}, this version needs a reference, REF::"
         return
     if node.op_type not in context.whole.primitives:
         yield f"{where}: op_type is {node.op_type}, there is no such primitive"
@@ -343,7 +343,7 @@ def result_problems(context: Context) -> Iterator[str]:
     """The result of a function is a value that it has."""
     for output in context.graph.output:
         if not context.knows(output.name):
-            yield f"function {context.graph.name}: its output {output.name} is no value of it"
+            yield f"function {context.graph.name}: its output {output.name} is not a value of it"
 
 
 def _type_differences(context: Context, output: ValueInfoProto) -> Iterator[str]:

@@ -94,13 +94,13 @@ def control_problems(closures: Closures, where: str, node: NodeProto, op: str) -
         called = node.op_type.removeprefix(REFERENCE)
         wanted, given = closures.missing[called], len(node.input)
         if wanted != given:
-            yield f"{where}: it calls {called} with {given} arguments, {wanted} are missing"
+            yield f"{where}: it calls {called} with {given} arguments, expected {wanted}"
     elif op == PARTIAL:
         name = node.input[0] if node.input else "nothing"
         if name not in closures.missing:
-            yield f"{where}: it closes over {name}, which is no function of the file"
+            yield f"{where}: it closes over {name}, which is not a function of the file"
         elif closures.missing[node.output[0]] < 0:
-            yield f"{where}: it gives {name} more arguments than it takes"
+            yield f"{where}: it gives {name} too many arguments"
     elif op == SWITCH:
         if len(node.input) != 3:
             yield f"{where}: a Switch has a condition and two closures, {len(node.input)} inputs"
@@ -113,6 +113,6 @@ def _choice_problems(closures: Closures, where: str, chosen: tuple[str, ...]) ->
     missing = {closures.missing[each] for each in chosen if each in closures.missing}
     strange = [each for each in chosen if each not in closures.missing]
     if strange or not chosen:
-        yield f"{where}: it chooses among {', '.join(strange) or 'nothing'}; closures are wanted"
+        yield f"{where}: it chooses among {', '.join(strange) or 'nothing'}; expected closures"
     if len(missing) > 1:
-        yield f"{where}: what it chooses among wants {sorted(missing)} arguments, not as many each"
+        yield f"{where}: its branches take different numbers of arguments: {sorted(missing)}"

@@ -21,8 +21,8 @@ class SizeNodes:
     def __init__(self, w: Writer) -> None:
         if not w.dialect.arguments:
             raise Refusal(
-                "it takes a size that is computed from symbolic ones, which MindSpore before 2.3 "
-                'has no file for; give a number for that size, or mindspore="2.3"'
+                "it takes a size that is computed from symbolic sizes, which MindSpore before 2.3 "
+                'cannot read from a file; give a number for that size, or mindspore="2.3"'
             )
         self.w = w
         self.places = places_of([parameter.aval.shape for parameter in w.inputs])

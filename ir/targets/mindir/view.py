@@ -30,7 +30,7 @@ def read_model(path: AnyPath) -> ModelProto:
     try:
         model = ModelProto.FromString(content)
     except DecodeError:
-        found = f"its {len(content)} bytes are no such message"
+        found = f"its {len(content)} bytes are not such a message"
         raise FormatError(f"{path}: not a MindIR file (a ModelProto), {found}") from None
     if not model.HasField("graph"):
         raise FormatError(f"{path}: not a MindIR file, its ModelProto holds no graph")

@@ -328,7 +328,7 @@ def attribute(name: str, content: Argument) -> _Attribute:
             message.type = _Attribute.TUPLE
             message.values.extend(map(_item, content))
         case _:
-            raise InconclusiveDimensionOperation(f"{name} is {content}, and no number")
+            raise InconclusiveDimensionOperation(f"{name} is {content}, not a number")
     return message
 
 

@@ -1,20 +1,27 @@
 """ONNX: the files that ONNX Runtime and every other ONNX runtime reads."""
 
+from functools import partial
+
 from fnckpt.ir.passes import (
     activations,
     arithmetic,
     attention,
+    cached_attention,
     instances,
     lookups,
     parts,
+    planes,
     products,
     recurrent,
     reshape,
+    rotary,
+    rows,
     skips,
 )
-from fnckpt.ir.targets.onnx import control, emit_recurrent
+from fnckpt.ir.passes.rewrite import rewrite
+from fnckpt.ir.targets.onnx import control, emit_recurrent, legalize_order
 from fnckpt.ir.targets.onnx.check import check
-from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
 from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import summarize
@@ -22,10 +29,14 @@ from fnckpt.ir.targets.target import Target
 
 __all__ = ["TARGET", "check", "control", "emit_recurrent"]
 
+TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
+UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
+
 TARGET = Target(
     name="ONNX",
     suffix=".onnx",
     legalize=LEGALIZE,
+    guards=legalize_order.GUARDS,
     fused_first=(recurrent.recurrent,),
     fused=(
         *products.FUSE,
@@ -33,14 +44,23 @@ TARGET = Target(
         *instances.FUSE,
         *lookups.FUSE,
         *parts.FUSE,
+        arithmetic.add_where_zero,
         *arithmetic.LATER,
         arithmetic.drop_dimensions,  # of a mean, in front of a product that wants rows
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},
-    fused_for={"onnxruntime": (skips.skip_norms,)},
+    fused_for={
+        "onnxruntime": (TURNED, skips.skip_norms),
+        "onnxruntime-genai": (
+            TURNED,
+            cached_attention.cached_attention,
+            UNFLATTENED,
+            skips.skip_norms,
+        ),
+    },
     version=("opset", DEFAULT_OPSET),
-    fused_parts=(parts.split_slices, parts.split_rows),
+    fused_parts=(planes.planes, parts.split_slices, parts.split_rows),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,

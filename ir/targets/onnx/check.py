@@ -95,11 +95,11 @@ def tensor_problems(where: str, tensor: onnx.TensorProto, folder: Path) -> Itera
     """A type that there is, a possible shape, and as many bytes as both say."""
     types = onnx.TensorProto.DataType
     if tensor.data_type not in types.values() or tensor.data_type == onnx.TensorProto.UNDEFINED:
-        yield f"{where}: its data_type {tensor.data_type} is none of ONNX"
+        yield f"{where}: ONNX has no data_type {tensor.data_type}"
         return
     count = elements(tensor.dims)
     if count is None or min(tensor.dims, default=0) < 0:
-        yield f"{where}: its dims are {told(tuple(tensor.dims))}, which no tensor has"
+        yield f"{where}: its dims are {told(tuple(tensor.dims))}, which is impossible for a tensor"
         return
     kind = types.Name(tensor.data_type)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -124,9 +124,9 @@ def inline_problems(where: str, tensor: onnx.TensorProto, kind: str, count: int)
     own = "raw_data" if held == ["raw_data"] else helper.tensor_dtype_to_field(tensor.data_type)
     wanted = bytes_of(kind, count) if own == "raw_data" else _items_of(kind, count)
     if len(held) > 1:
-        yield f"{where}: its data stands in {' and '.join(held)}"
+        yield f"{where}: its data is in more than one field: {' and '.join(held)}"
     elif own == "raw_data" and kind == "STRING":
-        yield f"{where}: texts stand in raw_data, where only numbers can"
+        yield f"{where}: strings cannot be stored in raw_data, only numbers can"
     elif lengths[own] != wanted:
         unit = "bytes" if own == "raw_data" else "items"
         shape = told(tuple(tensor.dims))
@@ -160,9 +160,9 @@ def external_problems(
     held = {entry.key: entry.value for entry in tensor.external_data}
     location = held.get("location", "")
     if kind == "STRING":
-        yield f"{where}: texts stand in another file, where only numbers can"
+        yield f"{where}: strings cannot be stored in another file, only numbers can"
     if not location:
-        yield f"{where}: its data is in another file, which is not named"
+        yield f"{where}: its data is in another file, which has no name"
         return
     if PurePath(location).is_absolute() or ".." in PurePath(location).parts:
         yield f"{where}: its data is in {location}, outside the graph's directory"
@@ -175,7 +175,7 @@ def external_problems(
     wrong = [n for n, v in numbers.items() if not (v.isascii() and v.isdecimal())]
     wrong += [n for n, v in numbers.items() if len(v) > MOST_DIGITS]
     if wrong:
-        yield f"{where}: the {wrong[0]} of its data is no number of bytes"
+        yield f"{where}: the {wrong[0]} of its data is not a number of bytes"
         return
     wanted, offset = bytes_of(kind, count), int(numbers["offset"])
     if "length" in held and int(held["length"]) != wanted:

@@ -8,9 +8,11 @@ from onnx import helper
 
 from fnckpt.ir.border import KEY
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
+from fnckpt.ir.passes.cached_attention import caches_of
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
-from fnckpt.ir.targets.onnx.emit_network import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.sizes import readable
 from fnckpt.ir.targets.onnx.writer import Writer, element_type, value_info
 from fnckpt.ir.targets.target import Encoded, emit_all
 from fnckpt.wire import Part, field
@@ -44,7 +46,11 @@ def encode(
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
-    writer = Writer(value_names(graph), graph.inputs, opset, metadata=metadata)
+    names = value_names(graph)
+    writer = Writer(
+        names, graph.inputs, opset,
+        metadata=metadata, outputs=graph.outputs, measured=_measured(graph),
+    )  # fmt: skip
     nodes = [node for node in graph.cnodes() if node.op != "TupleGetItem"]
     emit_all(nodes, EMITTERS, CANNOT, writer)
     outputs = _outputs(graph, writer)
@@ -67,6 +73,14 @@ def encode(
         for name, value in arrays.items()
     ]
     return Encoded(_parts(model, tensors), writer.count, data)
+
+
+def _measured(graph: FuncGraph) -> Sequence[Parameter]:
+    """The inputs that sizes are read off: a cache may be longer than what it holds."""
+    caches = {id(each) for each in caches_of(graph)}
+    others = [each for each in graph.inputs if id(each) not in caches]
+    every, some = (readable([p.aval.shape for p in each]) for each in (graph.inputs, others))
+    return others if some == every else graph.inputs
 
 
 def _parts(model: onnx.ModelProto, tensors: Sequence[list[Part]]) -> list[Part]:
@@ -99,12 +113,13 @@ def _outputs(graph: FuncGraph, writer: Writer) -> list[tuple[str, Aval]]:
 def _model(
     graph: FuncGraph, writer: Writer, outputs: Sequence[tuple[str, Aval]], opset: int
 ) -> onnx.ModelProto:
-    known = {id(node) for node in (*graph.inputs, *graph.outputs)}
+    known = {name for name, _ in outputs}
     between = [
         value_info(name, aval)
         for node in graph.cnodes()
-        if id(node) not in known and node.op != "TupleGetItem"
+        if node.op != "TupleGetItem"
         for name, aval in zip(writer.results(node), node.results, strict=True)
+        if name not in known
     ]
     body = helper.make_graph(
         writer.nodes,

@@ -5,7 +5,7 @@ import numpy as np
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes import activations, attention, instances, norms, special
-from fnckpt.ir.passes.build import FLOAT64, through
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, through
 from fnckpt.ir.passes.control import (
     CAPTURE_AS_FLOAT32,
     condition_in_body,
@@ -19,6 +19,7 @@ from fnckpt.ir.targets.onnx import (
     legalize_float,
     legalize_integer,
     legalize_moves,
+    legalize_order,
 )
 from fnckpt.ir.targets.onnx.kernels import BY_VALUE, DTYPES, INSTEAD, kernel_dtypes, value_dtype
 
@@ -43,6 +44,11 @@ def _of_double(compose: Rule) -> Rule:
     return Rule(compose.pattern, rewrite)
 
 
+def _in_double(root: CNode) -> Node | None:
+    """A formula that loses the last digits of float32."""
+    return through(root, FLOAT64) if root.aval.dtype == FLOAT32 else None
+
+
 def _rms_norm_by_parts(root: CNode) -> Node | None:
     """ONNX has it along the last axis; its epsilon is a float32."""
     last = root.attrs["axis"] == len(root.aval.shape) - 1
@@ -54,11 +60,13 @@ LEGALIZE: tuple[Rule, ...] = (
     rows_to_turn,
     condition_in_body,
     *CAPTURE_AS_FLOAT32,
+    *legalize_order.GUARDS,
     *legalize_activations.RULES,
     *legalize_double.RULES,
     *legalize_float.RULES,
     *legalize_integer.RULES,
     *legalize_moves.RULES,
+    Rule(Op("Lgamma"), _in_double),
     *special.RULES,
     *map(_of_double, (instances.compose_instance_norm, *attention.COMPOSE, *activations.COMPOSE)),
     norms.compose_standardize,

@@ -167,9 +167,9 @@ def load(path: AnyPath) -> onnx.ModelProto:
     try:
         model = onnx.ModelProto.FromString(content_of(path, "an ONNX file"))
     except DecodeError:
-        raise FormatError(f"{path}: no ONNX file, its bytes are no ModelProto") from None
+        raise FormatError(f"{path}: not an ONNX file, its bytes are not a ModelProto") from None
     if not model.HasField("graph"):
-        raise FormatError(f"{path}: no ONNX file, it holds no graph")
+        raise FormatError(f"{path}: not an ONNX file, it holds no graph")
     check_texts(path, model)
     return model
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import onnx
@@ -20,11 +21,25 @@ SOURCE = re.compile(r"(?P<file>.+?):(?P<place>\d+ in [^:]+):")
 MOST_COMPARED = 1024  # bytes of an array that are looked at to find an equal one
 
 
+def _is_item(node: Node) -> TypeGuard[CNode]:
+    return isinstance(node, CNode) and node.op == "TupleGetItem"
+
+
+def _index(item: CNode) -> int:
+    return int(str(item.attrs["index"]))
+
+
+def _items(item: CNode, names: dict[int, str]) -> tuple[tuple[int, int], str]:
+    """Which result of which operator an output is, and what it is called."""
+    return (id(item.inputs[0]), _index(item)), names[id(item)]
+
+
 class Writer:
     """Collects what emitters write.
 
     Attributes:
-      inputs: of the graph; symbolic sizes are read off them.
+      inputs: of the graph.
+      measured: those that symbolic sizes are read off.
       opset: the version of ONNX's operators.
       metadata: whether nodes tell where they come from.
       nodes: what was written, in order.
@@ -41,6 +56,8 @@ class Writer:
         opset: int,
         *,
         metadata: bool = True,
+        outputs: Sequence[Node] = (),
+        measured: Sequence[Parameter] | None = None,
     ) -> None:
         self.names, self.inputs, self.opset, self.metadata = names, inputs, opset, metadata
         self.nodes: list[onnx.NodeProto] = []
@@ -49,6 +66,8 @@ class Writer:
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._once: dict[tuple[str, ...], str] = {}
         self._root = self
+        self.measured = inputs if measured is None else measured
+        self._given = dict(_items(each, names) for each in outputs[::-1] if _is_item(each))
         self.count = 0
         self.infos: list[onnx.ValueInfoProto] = []
         self.alive: list[FuncGraph] = []
@@ -65,16 +84,16 @@ class Writer:
             return value
         if isinstance(value, Constant):
             return self.array(value.value, self.names[id(value)])
-        if isinstance(value, CNode) and value.op == "TupleGetItem":
-            index = int(str(value.attrs["index"]))
-            return self.results(value.inputs[0])[index]
+        if _is_item(value):
+            return self.results(value.inputs[0])[_index(value)]
         return self.names[id(value)]
 
     def results(self, node: Node) -> list[str]:
         """The names of a node's results."""
         name = self.names[id(node)]
         if isinstance(node, CNode) and len(node.results) > 1:
-            return [f"{name}:{i}" for i in range(len(node.results))]
+            numbers = range(len(node.results))
+            return [self._given.get((id(node), i), f"{name}:{i}") for i in numbers]
         return [name]
 
     def array(self, value: np.ndarray, name: str) -> str:

@@ -50,7 +50,7 @@ def _problem(harness: Harness, run: Callable[[FuncGraph, Arrays], Arrays]) -> st
         return f"refused: {refused}"
     except (Fail, InvalidGraph, NotImplemented) as error:
         return f"ONNX Runtime: {error}"
-    return difference(graph, found, harness.expected())
+    return difference(harness, graph, found)
 
 
 def _in_file(file_format: str, run: Callable[[Path, Arrays], Arrays]):
@@ -100,4 +100,4 @@ def _judged(harness: Harness, graph: FuncGraph, judged: Judged) -> str | None:
         return f"MindSpore: {judged.error[:300]}"
     dtypes = [node.aval.dtype for node in graph.outputs]
     found = [x.astype(d) for x, d in zip(judged.outputs, dtypes, strict=True)]
-    return difference(graph, found, harness.expected())
+    return difference(harness, graph, found)

@@ -16,11 +16,15 @@ from fnckpt.ir.lowering import NotLowered, Problem
 
 
 def by_svd(x):
-    return jnp.linalg.svd(x)[1]
+    return jnp.linalg.svd(jnp.tile(x, (65, 65)))[1][:2]
 
 
 def by_eigh(x):
-    return jnp.linalg.eigh(x)[0]
+    return jnp.linalg.eigh(jnp.tile(x, (65, 65)))[0]
+
+
+def by_schur(x):
+    return jax.scipy.linalg.schur(x)[0]
 
 
 def by_callback(x):
@@ -48,8 +52,9 @@ def by_pallas(x):
 
 # The primitive, the text of the line that the message must show, and a part of the reason.
 FUNCTIONS: dict[Callable[..., object], tuple[str, str, str]] = {
-    by_svd: ("svd", "return jnp.linalg.svd(x)[1]", "up to their sign"),
-    by_eigh: ("eigh", "return jnp.linalg.eigh(x)[0]", "up to their sign"),
+    by_svd: ("svd", "return jnp.linalg.svd(jnp.tile(x, (65, 65)))[1][:2]", "this one has 130"),
+    by_eigh: ("eigh", "return jnp.linalg.eigh(jnp.tile(x, (65, 65)))[0]", "this one has 130"),
+    by_schur: ("schur", "return jax.scipy.linalg.schur(x)[0]", "up to their sign"),
     by_callback: ("pure_callback", "return jax.pure_callback(np.sin, x, x)", "Python code"),
     by_io_callback: ("io_callback", "return io_callback(np.sin, x, x)", "Python code"),
     by_while: ("while", "return lax.while_loop(", "fori_loop"),

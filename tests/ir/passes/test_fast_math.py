@@ -155,6 +155,24 @@ def test_mindspore_loses_the_guards_of_a_maximum_and_of_a_cast(tmp_path: Path) -
     np.testing.assert_array_equal(kept, np.asarray(greater({}, jnp.asarray(unknown))))
 
 
+@pytest.mark.parametrize("choose", [jnp.argmax, jnp.argmin, lambda x: jax.lax.top_k(x, 2)])
+def test_onnx_loses_the_guards_of_what_is_greatest(
+    choose: Callable[[jax.Array], Any], tmp_path: Path
+) -> None:
+    x, unknown = np.array([1.5, -2.0, 3.25], np.float32), np.array([np.inf, np.nan, 2], np.float32)
+    results = [
+        fnckpt.export(
+            {}, lambda w, x: choose(x), x, "ONNX", file_name=tmp_path / name, fast_math=fast
+        )
+        for name, fast in (("strict", False), ("fast", True))
+    ]
+    assert results[1].nodes < results[0].nodes - 3
+    for result, given in ((results[0], x), (results[1], x), (results[0], unknown)):
+        wanted = jax.tree.leaves(choose(jnp.asarray(given)))
+        for found, each in zip(fnckpt.run(result, given), wanted, strict=True):
+            np.testing.assert_array_equal(found, np.asarray(each))
+
+
 def test_the_passes_of_fast_math_are_asked_for() -> None:
     assert set(chosen(True, fast_math=True)) - set(chosen(True)) == {"fast_reads", "fast_weights"}
     assert chosen(False, fast_math=True) == ()

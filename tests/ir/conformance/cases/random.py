@@ -1,6 +1,7 @@
 """Random numbers of keys that are inputs: bit for bit, in both layouts, and all that is above."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,32 @@ DRAWS: dict[str, Draw] = {
     "choice by weights": lambda k: random.choice(k, 3, (3,), p=jnp.array([0.2, 0.5, 0.3])),
 }
 
+# XLA's own generators: a state of two numbers of 64 bits, whose counter is about to overflow.
+STATE = np.array([4294967295, 1, 4294967294, 4294967295], np.uint32)
+DEFAULT, THREE_FRY, PHILOX = lax.RandomAlgorithm
+GENERATED = {
+    "by default": (DEFAULT, (5, 3), "uint32"),
+    "philox, one number": (PHILOX, (), "uint32"),
+    "philox, nothing": (PHILOX, (0, 3), "uint32"),
+    "philox, bits of 8": (PHILOX, (9,), "uint8"),
+    "philox, bits of 64": (PHILOX, (2, 3), "uint64"),
+    "threefry, one number": (THREE_FRY, (), "uint32"),
+    "threefry, nothing": (THREE_FRY, (0, 3), "uint32"),
+    "threefry, an even axis": (THREE_FRY, (3, 4, 2), "uint32"),
+    "threefry, odd axes": (THREE_FRY, (3, 5), "uint32"),
+    "threefry, bits of 16": (THREE_FRY, (5, 3), "uint16"),
+    "threefry, bits of 64": (THREE_FRY, (3,), "uint64"),
+}
+
+# Keys of these generators: what of JAX differs for them.
+OTHER_KEYS: dict[str, Draw] = {
+    "normal": lambda k: random.normal(k, (3, 4)),
+    "bits of 16": lambda k: random.bits(k, (3,), "uint16"),
+    "split": lambda k: random.key_data(random.split(k, 3)),
+    "fold_in": lambda k: random.key_data(random.fold_in(k, 5)),
+    "each draws": lambda k: jax.vmap(random.bits)(random.split(k, 3)),
+}
+
 # Drawn until one is accepted, a loop on data.
 REJECTED: dict[str, Draw] = {
     "gamma": lambda k: random.gamma(k, jnp.array([0.3, 1.0, 7.5])),
@@ -108,6 +135,14 @@ def cases() -> Iterator[Case]:
         yield Case(f"draw: {name}", typed(draw), (KEY,))
     for name, draw in REJECTED.items():
         yield Case(f"draw: {name}", typed(draw), (KEY,), alike=False, cannot=NO_LOOPS)
+    for name, (algorithm, shape, dtype) in GENERATED.items():
+        draw = partial(lax.rng_bit_generator, shape=shape, dtype=dtype, algorithm=algorithm)
+        yield Case(f"rng_bit_generator: {name}", draw, (STATE,), x64=dtype == "uint64")
+    whole = lambda state: lax.rng_bit_generator(state, (3,))  # noqa: E731
+    yield Case("rng_bit_generator: of uint64", whole, (STATE.view(np.uint64),))
+    for impl in ("rbg", "unsafe_rbg"):
+        for name, draw in OTHER_KEYS.items():
+            yield Case(f"{impl} keys: {name}", typed(draw, impl), (STATE,))
     for name, move in MOVES.items():
         yield Case(f"keys: {name}", typed(lambda k, f=move: random.key_data(f(k))), (KEYS,))
     yield Case("keys: equal", typed(lambda k: (k == k[::-1], k != k[1])), (KEYS,))

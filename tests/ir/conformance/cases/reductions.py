@@ -264,6 +264,12 @@ def sorting() -> Iterator[Case]:
         most = float(ml_dtypes.finfo(dtype).max)
         x = np.array([np.nan, 1, np.inf, -0.0, 0.0, np.inf, np.nan, -np.inf, most], dtype)
         yield Case(f"argsort: NaN is above infinity, {dtype}", jnp.argsort, (x,))
+        yield Case(f"top_k: NaN is above infinity, {dtype}", lambda x: lax.top_k(x, 6), (x,))
+        yield Case(
+            f"sort: two keys with NaN, {dtype}",
+            lambda x: lax.sort((-x, x, x > 0), num_keys=2),
+            (x,),
+        )
 
 
 CASES = [*reductions(), *by_functions(), *places(), *scans(), *sorting()]

@@ -190,7 +190,7 @@ REJECTED: dict[str, tuple[Mutation, str]] = {
     "attr wrong type": (conv_attr("groups", AttrDef(f=1.0)), "Conv: .*groups is Int, .*'f'"),
     "bad layout": (
         set_(lambda m: setattr(of_type(m, "Conv2D").input_desc[0], "layout", "NCWH")),
-        "Conv: input 0: the layout 'NCWH' is none of GE's",
+        "Conv: input 0: GE has no layout 'NCWH'",
     ),
     "const bytes short": (const_bytes_short, "kernel_const: .*432 bytes, found 428"),
     "const desc differs": (const_desc_differs, r"bias_const: its value is FLOAT\[2\], its output"),
@@ -198,7 +198,7 @@ REJECTED: dict[str, tuple[Mutation, str]] = {
         set_(lambda m: op(m, "params.Conv_0.bias_const").attr.pop("value")),
         "bias_const: a Const needs the attribute value",
     ),
-    "cycle": (cycle, "stands on or behind a cycle"),
+    "cycle": (cycle, "is on a cycle or after one"),
     "dangling input": (relu_input("nowhere:0"), "Relu: the input x: .*'nowhere', which is not"),
     "data order differs": (swapped_data, "scale: index is 1, but it is Data number 0"),
     "data without index": (
@@ -251,7 +251,7 @@ REJECTED: dict[str, tuple[Mutation, str]] = {
     "too many inputs": (too_many_inputs, "Relu: Relu takes 1 inputs, found 2"),
     "unknown op": (
         set_(lambda m: setattr(of_type(m, "Relu"),
-        "type", "Reluu")), "Relu: the type 'Reluu' is no GE"
+        "type", "Reluu")), "Relu: the type 'Reluu' is not a GE"
     ),
     # and what the table of the loader's faults does not have
     "output shape is not what GE infers": (
@@ -287,7 +287,7 @@ REJECTED: dict[str, tuple[Mutation, str]] = {
     ),
     "cast to an unknown type": (
         set_(lambda m: setattr(of_type(m, "Cast").attr["dst_type"], "i", 77)),
-        "dst_type 77 is no engine"
+        "dst_type 77 is not an engine"
     ),
     "cast to the file's code": (
         set_(lambda m: setattr(of_type(m, "Cast").attr["dst_type"], "i", DataType.DT_FLOAT)),

@@ -1,0 +1,72 @@
+"""NaN where ONNX Runtime orders numbers: JAX has it first, the runtime passes over it.
+
+Nothing but a NaN, or an infinity beside it, comes out otherwise without these rules, so that
+``fast_math`` leaves them out. The sign of a NaN is not told: each is greatest, as a positive one
+in JAX.
+"""
+
+import ml_dtypes
+import numpy as np
+
+from fnckpt.ir.attributes import integer
+from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.operators import apply, item
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+
+KEEPS = frozenset({"Abs", "Cast", "GatherElements", "Neg", "Reshape", "Slice", "Transpose"})
+
+
+def is_number(node: Node) -> bool:
+    """Whether a value is never NaN, as far as the nodes in front of it tell."""
+    if node.aval.dtype.kind in "biu":
+        return True
+    if isinstance(node, Constant):
+        return not bool(np.isnan(node.value).any())
+    if not isinstance(node, CNode):
+        return False
+    if node.op == "Select":
+        test, instead, _ = node.inputs
+        return isinstance(test, CNode) and test.op == "IsNan" and is_number(instead)
+    return node.op in KEEPS and is_number(node.inputs[0])
+
+
+def order_key(build: Build, x: Node, sign: int) -> Node:
+    """Numbers in the order of ``x``, with NaN beyond all: it gets the place of infinity.
+
+    Infinity itself gets a number that is greater than all of the narrower dtype of ``x``; of
+    float64 there is none, and it becomes equal to the greatest one.
+    """
+    dtype = FLOAT32 if x.aval.dtype.itemsize == 2 else FLOAT64
+    wide = build.cast(x, dtype)
+    most = build.number(sign * float(ml_dtypes.finfo(dtype).max), wide)
+    finite = build("Minimum" if sign > 0 else "Maximum", wide, most)
+    return build("Select", build("IsNan", x), build.number(sign * np.inf, wide), finite)
+
+
+def _first_of(root: CNode, sign: int) -> Node | None:
+    (x,), build = root.inputs, Build(root)
+    if is_number(x):
+        return None
+    return build(root.op, order_key(build, x, sign), **root.attrs)
+
+
+@rewrites("TupleGetItem")
+def top_k_of_numbers(root: CNode) -> Node | None:
+    """The places by a key without NaN, and what is there."""
+    (source,), build = root.inputs, Build(root)
+    if not isinstance(source, CNode) or source.op != "TopK" or is_number(source.inputs[0]):
+        return None
+    (x,) = source.inputs
+    keyed = apply("TopK", order_key(build, x, 1), origin=source.origin, **source.attrs)
+    places = item(keyed, 1)
+    if integer(root, "index"):
+        return places
+    return build("GatherElements", x, places, axis=len(x.aval.shape) - 1)
+
+
+GUARDS: tuple[Rule, ...] = (
+    Rule(Op("ArgMax"), lambda root: _first_of(root, 1)),
+    Rule(Op("ArgMin"), lambda root: _first_of(root, -1)),
+    top_k_of_numbers,
+)
