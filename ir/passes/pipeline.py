@@ -19,6 +19,7 @@ from fnckpt.ir.passes import (
     symbolic,
     weights,
 )
+from fnckpt.ir.passes.at_once import at_once
 from fnckpt.ir.passes.channels import channels_first
 from fnckpt.ir.passes.hoist import hoist
 from fnckpt.ir.passes.parts import join_parts
@@ -89,6 +90,7 @@ PASSES: dict[str, Pass] = {
         _rules(*weights.SPREAD),
     ),
     "hoist": _in_turn(hoist, trim),
+    "at_once": _in_turn(at_once, trim),
     "finish": _rules(
         *reshape.RULES,
         arithmetic.drop_dimensions,
