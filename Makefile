@@ -1,5 +1,6 @@
 # make demo   train, export and check the digits network, from a bare Python
 # make test   everything that must hold before a change goes in
+# make quick  the quick checks and a part of the tests, for the work between two commits
 # make docs   the pages as a site in site/
 # make dist   sdist and wheel in dist/, checked
 # make test-lite   files with mindspore="2.0" in MindSpore 2.0.0 and Lite 2.0.0; EVERY=20 takes a part
@@ -10,9 +11,15 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 # setuptools warns of what every editable install is
 INSTALL = PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet
 EVERY ?= 1
+# What make quick runs: a file or two of each room, and each 200th case in every runtime.
+QUICK = tests/test_architecture.py tests/test_public_api.py tests/checkpoints/test_pytree.py \
+	tests/checkpoints/formats tests/training/policy/test_policy.py tests/training/test_history.py \
+	tests/training/test_arguments.py tests/exporting/test_names.py tests/exporting/test_calls.py \
+	tests/showing/test_inspect.py tests/cli/test_options.py tests/ir/passes/test_rewrites.py \
+	tests/ir/targets/mindir/test_check.py tests/ir/conformance/test_cases.py --each 200
 PROTOS = checkpoint mind_ir anf_ir ge_ir
 
-.PHONY: demo test test-lite test-matrix proto bench docs dist clean
+.PHONY: demo test quick test-lite test-matrix proto bench docs dist clean
 
 demo: .venv/.demo
 	.venv/bin/fnckpt demo
@@ -23,6 +30,13 @@ test: .venv/.test
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 	.venv/bin/pytest -n 2 --dist loadfile
+
+quick: .venv/.test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+	.venv/bin/pytest -n 2 $(QUICK)
 
 bench: .venv/.test
 	for script in benchmarks/*.py; do .venv/bin/python $$script || exit 1; done

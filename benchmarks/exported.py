@@ -13,8 +13,9 @@ counted; the sessions of a network take turns in one process. Both files have th
 jax2onnx writes by itself, or ``--opset``, so that the same runtimes read them. A network that
 jax2onnx cannot export, or whose file ONNX Runtime does not load, is shown as such and has no ratio
 of latency. ``--quick`` takes the small ones in one process, without memory and without sessions
-that do not optimize, in 3 minutes of an idle machine. The last lines are rows for the table of
-docs/benchmarks.md.
+that do not optimize, in 3 minutes of an idle machine. With ``--processor`` it counts processor
+time, of which a busy machine takes less away, and ONNX Runtime has one thread. The last lines are
+rows for the table of docs/benchmarks.md.
 
 Run: pip install -e '.[bench]'; python -m benchmarks.exported [--quick] [--networks UNet LSTM]
 """
@@ -92,9 +93,9 @@ def export_alone(who: str, name: str, path: Path, opset: int) -> dict[str, float
     return {"seconds": seconds, "mib": after / 1024, "grown": grown}
 
 
-def options(optimized: bool) -> ort.SessionOptions:
+def options(optimized: bool, threads: int = THREADS) -> ort.SessionOptions:
     chosen = ort.SessionOptions()
-    chosen.intra_op_num_threads, chosen.inter_op_num_threads = THREADS, 1
+    chosen.intra_op_num_threads, chosen.inter_op_num_threads = threads, 1
     chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen.log_severity_level = 3
     if not optimized:
@@ -102,33 +103,41 @@ def options(optimized: bool) -> ort.SessionOptions:
     return chosen
 
 
-def session(path: Path, optimized: bool) -> ort.InferenceSession:
-    return ort.InferenceSession(path, options(optimized), providers=["CPUExecutionProvider"])
+def session(path: Path, optimized: bool, threads: int = THREADS) -> ort.InferenceSession:
+    chosen = options(optimized, threads)
+    return ort.InferenceSession(path, chosen, providers=["CPUExecutionProvider"])
 
 
-def runner(path: Path, inputs: Sequence[np.ndarray], optimized: bool) -> Callable[[], Any]:
-    ready = session(path, optimized)
+def runner(
+    path: Path, inputs: Sequence[np.ndarray], optimized: bool, threads: int = THREADS
+) -> Callable[[], Any]:
+    ready = session(path, optimized, threads)
     feed = {node.name: x for node, x in zip(ready.get_inputs(), inputs, strict=True)}
     return lambda: ready.run(None, feed)
 
 
-def seconds_of(run: Callable[[], Any], least: float = LEAST_SECONDS) -> float:
-    """The mean of as many runs as fill a turn of ``least`` seconds."""
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < least:
+Clock = Callable[[], float]
+
+
+def seconds_of(run: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
+    """The mean of as many runs as fill a turn, by ``clock``."""
+    start, before, count = time.perf_counter(), clock(), 0
+    while not count or time.perf_counter() - start < LEAST_SECONDS:
         run()
         count += 1
-    return (time.perf_counter() - start) / count
+    return (clock() - before) / count
 
 
-def latencies(contestants: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
+def latencies(
+    contestants: dict[str, Callable[[], Any]], turns: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds a run, a list of turns each, in an order drawn anew; the first is not counted."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
     order = list(contestants)
     for _ in range(turns + 1):
         random.shuffle(order)
         for name in order:
-            found[name].append(seconds_of(contestants[name]))
+            found[name].append(seconds_of(contestants[name], clock))
     return {name: seconds[1:] for name, seconds in found.items()}
 
 
@@ -169,19 +178,22 @@ def path_of(directory: Path, name: str, who: str) -> Path:
     return directory / f"{name}-{who}.onnx"
 
 
-def run_quickly(name: str, directory: Path, opset: int, theirs: dict[str, Any] | str) -> "Row":
+def run_quickly(
+    name: str, directory: Path, given: argparse.Namespace, theirs: dict[str, Any] | str
+) -> "Row":
     """Our export, and the turns of both files and of JAX, in this process."""
+    clock, threads = (time.process_time, 1) if given.processor else (time.perf_counter, THREADS)
     params, apply_fn, inputs = ZOO[name]()
     paths = [path_of(directory, name, who) for who in EXPORTERS]
     start = time.perf_counter()
-    export_ours(params, apply_fn, inputs, paths[0], opset)
+    export_ours(params, apply_fn, inputs, paths[0], given.opset)
     costs: list[dict[str, Any]] = [{"seconds": time.perf_counter() - start}]
-    contestants = {"ours": runner(paths[0], inputs, True)}
+    contestants = {"ours": runner(paths[0], inputs, True, threads)}
     failure = theirs if isinstance(theirs, str) else ""
     if not isinstance(theirs, str):
         costs.append(theirs)
         try:
-            contestants["theirs"] = runner(paths[1], inputs, True)
+            contestants["theirs"] = runner(paths[1], inputs, True, threads)
             contestants["theirs"]()
         except Exception as error:  # whatever ONNX Runtime says of it
             contestants.pop("theirs", None)
@@ -192,7 +204,7 @@ def run_quickly(name: str, directory: Path, opset: int, theirs: dict[str, Any] |
     contestants["jax"] = lambda: jax.block_until_ready(jitted(params, *inputs))
     slowest = max(seconds_of(run) for run in contestants.values())
     turns = max(5, min(25, int(MOST_SECONDS / max(slowest, LEAST_SECONDS))))
-    seconds = {who: np.array(v) for who, v in latencies(contestants, turns).items()}
+    seconds = {who: np.array(v) for who, v in latencies(contestants, turns, clock).items()}
     return row_of(name, Files(paths[: len(costs)], costs, failure), seconds, errors)
 
 
@@ -369,6 +381,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=list(ZOO))
     parser.add_argument("--quick", action="store_true", help="the small ones, in one process")
+    parser.add_argument(
+        "--processor", action="store_true", help="with --quick: 1 thread, processor time"
+    )
     parser.add_argument("--opset", type=int, default=OPSET)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--repeat", type=int, default=1, help="tables, of the same files")
@@ -405,7 +420,8 @@ def main() -> None:
     for number, rows in enumerate(tables, 1):
         print(f"\ntable {number} of {given.repeat}")
         judge(rows)
-    what = f"{'quick' if given.quick else 'all'} at opset {given.opset}"
+    clock = ", processor time" if given.processor else ""
+    what = f"{'quick' if given.quick else 'all'}{clock}, opset {given.opset}"
     print("", *(history(rows, what) for rows in tables), sep="\n")
 
 
@@ -421,7 +437,7 @@ def quick_tables(given: argparse.Namespace) -> list[list[Row]]:
         theirs = [json.loads(line) for line in done.stdout.splitlines() if line[:1] in '{"']
         for rows in tables:
             for name, cost in zip(names, theirs, strict=True):
-                rows.append(run_quickly(name, directory, given.opset, cost))
+                rows.append(run_quickly(name, directory, given, cost))
                 show(rows[-1])
     return tables
 

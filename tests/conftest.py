@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,23 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports jax; ch
 ROOT = Path(__file__).parent.parent
 
 RunPython = Callable[..., str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--each", type=int, default=1, metavar="N",
+        help="of the tests that compare cases in every runtime, only each N-th, others each day",
+    )  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take the part of the conformance tests that ``--each`` asks for."""
+    each: int = config.option.each
+    today = date.today().toordinal()
+    cases = [item for item in items if "conformance" in item.path.parts]
+    left_out = {id(item) for at, item in enumerate(cases) if at % each != today % each}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) in left_out])
+    items[:] = [item for item in items if id(item) not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs: one JSON document")
 
 
-@command("check", "tell whether a file is valid for its loader; 1 if not", _arguments)
+@command("check", "say whether a file is valid for its loader; exit code 1 if not", _arguments)
 def check(options: argparse.Namespace) -> int:
     from fnckpt.showing.inspect import check_file
 

@@ -74,7 +74,7 @@ def _format_arguments(parser: argparse.ArgumentParser) -> None:
         dest="metadata",
         action="store_false",
         default=None,
-        help="ONNX: nodes do not tell where they come from",
+        help="ONNX: leave out where the nodes come from",
     )
     parser.add_argument("--mindspore", help="MINDIR: the oldest version that reads the file: 2.0")
     parser.add_argument(

@@ -86,7 +86,7 @@ def _cost_tables(summary: Summary) -> list[FileTable]:
         return []
     title = f"{total:,} FLOPs, of the heaviest nodes"
     if unknown:
-        title = f"FLOPs of the heaviest nodes; of {unknown} nodes the file does not tell the shapes"
+        title = f"FLOPs of the heaviest nodes; the file does not have the shapes of {unknown} nodes"
     share = 0 if unknown else total  # of a total that is not known there is none
     rows = [(h.op, h.scope, h.flops, Share(h.flops / share) if share else None) for h in heavy]
     totals = {"flops": None if unknown else total, "unknown": unknown}

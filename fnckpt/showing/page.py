@@ -38,7 +38,7 @@ path.on { stroke: #e0245e; stroke-width: 2; opacity: 1 }
 """
 KEYS = (("+", "+"), ("-", "\u2212"), ("0", "whole"), ("o", "open all"), ("c", "close all"))
 HELP = (
-    "Click a box, or go to it with Tab and the arrow keys: its attributes and shapes stand here. "
+    "Click a box, or go to it with Tab and the arrow keys: you see its attributes and shapes here. "
     "Click a module or press Enter to open or close it, Escape to close the one around. Drag to "
     "move; wheel, + and - to zoom, 0 for the whole."
 )

@@ -123,7 +123,7 @@ class Feed:
         for first in batches:
             return chain([first], batches)
         raise ValueError(
-            f"data: epoch {epoch} has no batch; give data that is not empty and can be read anew "
+            f"data: epoch {epoch} has no batch; give data that is not empty and can be read again "
             "every epoch"
         )
 

@@ -1,7 +1,7 @@
 """The metrics of a training: kept on the device while it runs, numpy arrays afterwards."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnckpt.checkpoints import device_to_host, leaf_names
+from fnckpt.training.past import Past, kept_steps
 
 BARE = "loss"  # the name of a metric that is a bare scalar, not a tree with names
 
@@ -24,8 +25,9 @@ class History:
 
     Attributes:
       steps: per metric, one value a step; shape (steps,), the metric's own dtype. NaN for steps
-        that did not report it, before or after a resume with other metrics; a metric of integers
-        is float64 then.
+        that did not report it, before or after a resume with other metrics, and after a resume for
+        steps that the checkpoint did not keep (``history_steps``); a metric of integers is float64
+        then.
       epochs: per metric, the mean over each whole epoch, and the last that ``eval_fn`` gave in it,
         named ``eval.<metric>``; shape (epochs,), float64. NaN where no evaluation was due.
       ends: the number of steps trained at the end of each whole epoch; shape (epochs,), int64.
@@ -74,8 +76,10 @@ def _in_words(values: np.ndarray) -> str:
     """
     numbers = values.astype(np.float64)
     known = numbers[~np.isnan(numbers)]
-    between = f", from {known.min():.4g} to {known.max():.4g}" if len(known) else ""
-    return f"first {numbers[0]:.4g}, last {numbers[-1]:.4g}{between}"
+    if not len(known):
+        return f"last {numbers[-1]:.4g}"
+    between = f"from {known.min():.4g} to {known.max():.4g}"
+    return f"first {known[0]:.4g}, last {numbers[-1]:.4g}, {between}"
 
 
 def scalars(metrics: Any) -> dict[str, Any]:
@@ -125,19 +129,35 @@ class Recorded:
     Attributes:
       blocks: the metrics of all steps.
       evaluations, evaluated, ends: as in ``History``.
+      past: per metric, what is known of steps that were not kept.
     """
 
     blocks: Sequence[Block]
     evaluations: Mapping[str, np.ndarray]
     evaluated: Sequence[int]
     ends: Sequence[int]
+    past: Mapping[str, Past] = field(default_factory=dict)
 
-    def entries(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps of it; empty arrays are left out. Waits for the device."""
-        entries = {f"steps.{name}": values for name, values in _joined(self.blocks).items()}
-        entries |= {f"evaluations.{name}": values for name, values in self.evaluations.items()}
+    def entries(self, most: int | None = None, room: int | None = None) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps of it; empty arrays are left out. Waits for the device.
+
+        Args:
+          most: the number of newest steps whose metrics are kept.
+          room: the bytes that all of it may take, instead of ``most``; a few steps are kept anyhow.
+        """
+        steps, ends = dict(_joined(self.blocks)), np.array(self.ends, np.int64)
         numbers = {"ends": self.ends, "evaluated": self.evaluated}
-        return entries | {name: np.array(n, np.int64) for name, n in numbers.items() if n}
+        entries = {f"evaluations.{name}": values for name, values in self.evaluations.items()}
+        entries |= {name: np.array(n, np.int64) for name, n in numbers.items() if n}
+        others = sum(values.nbytes for values in entries.values())
+        kept = kept_steps(steps, others, len(ends), most, room)
+        for name, values in steps.items():
+            if kept is not None and len(values) > kept:
+                cut = len(values) - kept
+                past = self.past.get(name, Past()).moved(values, ends, cut)
+                entries |= past.entries(name)
+                steps[name] = values[cut:]
+        return {f"steps.{name}": values for name, values in steps.items()} | entries
 
 
 @dataclass
@@ -145,7 +165,8 @@ class Recorder:
     """Collects metrics without waiting for the device, but to fetch many at once.
 
     ``pending`` are the steps after those of ``blocks``, ``recent`` the newest of all; ``reported``
-    are the names of the metrics of the last step in ``blocks``.
+    are the names of the metrics of the last step in ``blocks``; ``past`` is of the steps that the
+    checkpoint did not keep from which the training goes on.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -155,6 +176,7 @@ class Recorder:
     evaluated: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     reported: tuple[str, ...] = ()
+    past: dict[str, Past] = field(default_factory=dict)
 
     def add(self, metrics: Any) -> None:
         """Take the metrics of the next step."""
@@ -209,7 +231,10 @@ class Recorder:
         self._close()
         self.blocks = [_merged(self.blocks)]
         steps, ends = self.blocks[0].values(), np.array(self.ends, np.int64)
-        means = {name: _means(values, ends) for name, values in steps.items()}
+        means = {
+            name: self.past.get(name, Past()).means_of(values, ends)
+            for name, values in steps.items()
+        }
         evaluated = np.array(self.evaluated, np.int64)
         last = _last_in_epochs(evaluated, ends)
         for name, values in sorted(self.evaluations.items()):
@@ -236,6 +261,7 @@ class Recorder:
             evaluations=dict(self.evaluations),
             evaluated=tuple(self.evaluated),
             ends=tuple(self.ends),
+            past=dict(self.past),
         )
 
     @classmethod
@@ -245,16 +271,24 @@ class Recorder:
         Args:
           trained: the number of steps; None is that of the longest metric.
         """
-        recorder, steps = cls(), {}
+        recorder, steps, totals, means = cls(), {}, {}, {}
         for key, values in entries.items():
             kind, _, name = key.partition(".")
             if kind == "steps":
                 steps[name] = values
             elif kind == "evaluations":
                 recorder.evaluations[name] = values
+            elif kind == "open":
+                totals[name] = float(values)
+            elif kind == "epochs":
+                means[name] = values
         recorder.ends = [int(end) for end in entries.get("ends", ())]
         recorder.evaluated = [int(step) for step in entries.get("evaluated", ())]
         count = max(map(len, steps.values()), default=0) if trained is None else trained
+        recorder.past = {
+            name: Past(count - len(steps[name]), means.get(name, np.empty(0)), total)
+            for name, total in totals.items()
+        }
         steps = {name: _at_the_end(values, count) for name, values in steps.items()}
         recorder.blocks = [Block(count, values=steps)]
         last = [name for name, values in steps.items() if count and not np.isnan(values[-1])]
@@ -318,18 +352,6 @@ def _fetched(pending: Sequence[Any]) -> dict[str, np.ndarray]:
         return {name: device_to_host.received(parts, len(pending)) for name, parts in sent.items()}
     leaves[-1].block_until_ready()  # one wait, not one for each step
     return {name: np.array([np.asarray(x) for x in values]) for name, values in series.items()}
-
-
-def _means(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The mean of ``values`` over each epoch, float64."""
-    return np.array([part.astype(np.float64).mean() for part in _epochs(values, ends)])
-
-
-def _epochs(values: np.ndarray, ends: np.ndarray) -> Iterator[np.ndarray]:
-    start = 0
-    for end in ends:
-        yield values[start:end]
-        start = end
 
 
 def _last_in_epochs(evaluated: np.ndarray, ends: np.ndarray) -> np.ndarray:

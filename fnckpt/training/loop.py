@@ -14,7 +14,15 @@ import jax
 from fnckpt.training import interrupts
 from fnckpt.training.batches import Data, Feed
 from fnckpt.training.history import Recorder, scalars
-from fnckpt.training.options import Callbacks, Evaluation, OnCheckpoint, OnEpoch, OnStep, Saving
+from fnckpt.training.options import (
+    Callbacks,
+    Evaluation,
+    HistorySteps,
+    OnCheckpoint,
+    OnEpoch,
+    OnStep,
+    Saving,
+)
 from fnckpt.training.policy import CheckpointPolicy
 from fnckpt.training.progress import Bar, Progress, chosen, make_bar, say
 from fnckpt.training.result import Best, TrainResult
@@ -46,6 +54,7 @@ def train(
     portable: bool = True,
     gather: bool = False,
     checkpoint_format: Literal["ckpt", "safetensors"] = "ckpt",
+    history_steps: HistorySteps = "auto",
     checkpointer: "ocp.CheckpointManager | None" = None,
     save_on_error: bool = False,
     eval_fn: Callable[[State], object] | None = None,
@@ -93,6 +102,10 @@ def train(
         read it.
       checkpoint_format: ``"safetensors"`` writes ``<prefix>-<epoch>_<step>.safetensors`` instead of
         ``.ckpt``; ``resume`` continues from either.
+      history_steps: of how many steps, the newest, a checkpoint keeps the metrics. ``"auto"``: as
+        many as fit into 1 % of the state's bytes, or into 4 KiB; None: all. Means of epochs and
+        evaluations are always kept. After a resume, the history has NaN for steps that were not
+        kept.
       checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
         ``policy`` decides when to save; if it is None, the manager decides. The manager always
         decides what to keep, and where. The options of our own files are not allowed. Without
@@ -139,6 +152,7 @@ def train(
         portable=portable,
         gather=gather,
         format=checkpoint_format,
+        history_steps=history_steps,
     )
     evaluation = Evaluation(measure=eval_fn, every=eval_every, best=best, mode=best_mode)
     noted = Noted(on_checkpoint) if on_checkpoint is not None else None
@@ -190,8 +204,9 @@ def _engine(
 ) -> Engine | None:
     """What keeps the checkpoints; None if there are none."""
     if manager is not None:
-        from fnckpt.training.saving.orbax_engine import OrbaxEngine, refuse_used
+        from fnckpt.training.saving.orbax_engine import OrbaxEngine, check_manager, refuse_used
 
+        check_manager(manager)
         if saving.of_files():
             raise ValueError(
                 f"checkpointer: the Orbax manager says where and how, but {saving.of_files()} of "
@@ -199,7 +214,7 @@ def _engine(
             )
         if not resume:
             refuse_used(manager)
-        return OrbaxEngine(manager, saving.policy, on_checkpoint)
+        return OrbaxEngine(manager, saving.policy, saving.history_steps, on_checkpoint)
     if saving.policy is None and not resume:
         return None
     return FileEngine(saving, on_checkpoint)
@@ -261,6 +276,9 @@ class _Training:
         self.zero = self.clock() - found.place.seconds
         if len(self.recorder.ends) == self.epoch:  # saved after the end of the epoch
             self.epoch, self.step, self.position = self.epoch + 1, 0, None
+        if self.epoch > self.epochs and jax.process_index() == 0:
+            text = "were trained before, nothing is left; give more epochs to go on"
+            say(f"epochs={self.epochs} {text}", progress)
         if isinstance(self.callbacks.on_epoch, Resumable):
             self.callbacks.on_epoch.resume(self.recorder.history())
 

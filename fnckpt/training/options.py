@@ -13,6 +13,7 @@ Metrics = TypeVar("Metrics")
 OnStep = Callable[[int, State, Metrics], object]
 OnEpoch = Callable[[int, State, Mapping[str, float]], object]
 OnCheckpoint = Callable[[Path], object]
+HistorySteps = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Saving:
     portable: bool = True
     gather: bool = False
     format: Literal["ckpt", "safetensors"] = "ckpt"
+    history_steps: HistorySteps = "auto"
 
     def __post_init__(self) -> None:
         if not (self.policy is None or isinstance(self.policy, CheckpointPolicy)):
@@ -71,6 +73,14 @@ class Saving:
                 f"{type(self.policy).__qualname__}"
             )
         self._check_format()
+        self._check_history()
+
+    def _check_history(self) -> None:
+        steps = self.history_steps
+        if steps not in ("auto", None) and (type(steps) is not int or steps < 1):
+            raise ValueError(
+                f'history_steps: must be a number of steps from 1, "auto" or None, got {steps!r}'
+            )
 
     def _check_format(self) -> None:
         if self.format not in ("ckpt", "safetensors"):
@@ -103,7 +113,7 @@ class Saving:
         lines = [f"policy: {line}" for line in (self.policy.ignored() if self.policy else ())]
         if self.policy is None and not manager:
             read = () if resume else ("directory", "prefix")
-            given = self._given(*read, "crc", "gather", "format", "asynchronous")
+            given = self._given(*read, "crc", "gather", "format", "history_steps", "asynchronous")
             reason = "because without a policy no checkpoint is saved; give policy="
             lines += [f"{given}: ignored, {reason}fnckpt.CheckpointPolicy() too"] if given else []
         if manager:

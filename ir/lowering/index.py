@@ -38,10 +38,27 @@ def lower_dynamic_update_slice(site: Site, x: Node, update: Node, *starts: Node)
 
 def clamped(site: Site, x: Node, starts: Sequence[Node], sizes: Ints) -> Node:
     """The starts as one int32 vector, moved so that the whole slice lies inside, as JAX does."""
-    vectors = [site.reshape(as_index(site, start), (1,)) for start in starts]
-    vector = vectors[0] if len(vectors) == 1 else site.apply("Concat", *vectors, axis=0)
+    vector = elements_of(starts)
+    if vector is None:
+        vectors = [site.reshape(as_index(site, start), (1,)) for start in starts]
+        vector = vectors[0] if len(vectors) == 1 else site.apply("Concat", *vectors, axis=0)
     last = [n - size for n, size in zip(x.aval.shape, sizes, strict=True)]
     return clamp(site, vector, last)
+
+
+def elements_of(starts: Sequence[Node]) -> Node | None:
+    """The vector of int32 whose elements ``starts`` are, all of them and in order."""
+    sources: list[Node] = []
+    for place, start in enumerate(starts):
+        part = start.inputs[0] if isinstance(start, CNode) and start.op == "Reshape" else start
+        if not isinstance(part, CNode) or part.op != "Slice":
+            return None
+        if part.attrs["start"] != (place,) or part.attrs["limit"] != (place + 1,):
+            return None
+        sources.append(part.inputs[0])
+    (*others, vector) = sources
+    whole = vector.aval == Aval((len(starts),), INT32)
+    return vector if whole and all(each is vector for each in others) else None
 
 
 def as_index(site: Site, x: Node) -> Node:
@@ -64,15 +81,27 @@ def clamp(site: Site, x: Node, last: Sequence[int]) -> Node:
 
 def is_clamped(x: Node, last: Sequence[int]) -> bool:
     """Whether ``x`` is known to be between 0 and ``last``, because it was brought there before."""
+    if not all_known(last):
+        return False
+    shape = x.aval.shape
     while isinstance(x, CNode) and x.op in ("Cast", "Reshape", "BroadcastTo", "Transpose"):
         x = x.inputs[0]
-    if not isinstance(x, CNode) or x.op != "Minimum" or not all_known(last):
+    if not isinstance(x, CNode):
         return False
+    columns = shape == x.aval.shape and shape[-1:] == (len(last),)
+    if x.op == "Concat" and columns and len(x.inputs) == len(last):
+        pairs = zip(x.inputs, last, strict=True)
+        return all(n.aval.shape[-1:] == (1,) and is_clamped(n, (end,)) for n, end in pairs)
+    if x.op != "Minimum":
+        return False
+    most = np.asarray(last if columns else min(last, default=0))
     for low, end in (x.inputs, x.inputs[::-1]):
-        if isinstance(low, CNode) and low.op == "Maximum" and isinstance(end, Constant):
-            floors = [each for each in low.inputs if isinstance(each, Constant)]
-            if any((each.value >= 0).all() for each in floors):
-                return bool((end.value <= min(last, default=0)).all())
+        most_known = known_value(end)
+        if isinstance(low, CNode) and low.op == "Maximum" and most_known is not None:
+            floors = [known for each in low.inputs if (known := known_value(each)) is not None]
+            if any((each >= 0).all() for each in floors):
+                row = most_known.shape in ((len(last),), ())
+                return bool((most_known <= (most if row else min(last, default=0))).all())
     return False
 
 
@@ -265,6 +294,8 @@ def full_indices(
     """``[rows, windows, len(indexed)]``: where each element of each window is, on each axis."""
     rows = indices.aval.shape[:-1]
     shape = (*rows, *window_sizes)
+    if not windows and not batching and list(indexed) == list(start_map):
+        return indices
     columns: list[Node] = []
     for axis in indexed:
         column: Node = constant(np.zeros((1,) * len(shape), INT32))

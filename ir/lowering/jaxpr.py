@@ -167,12 +167,12 @@ def _why_not(name: str, holds_keys: bool) -> str:
         return (
             f"no lowering rule for {name}, and its own definition is none that JAX can trace; "
             "write it with other operations, move it out of apply_fn, or add a rule as "
-            "docs/adding.md tells"
+            "docs/adding.md says"
         )
     of = "PRNG keys" if holds_keys else "complex numbers"
     return (
         f"no lowering rule for {name} of {of}; write it with other operations, move it out of "
-        "apply_fn, or add a rule as docs/adding.md tells"
+        "apply_fn, or add a rule as docs/adding.md says"
     )
 
 

@@ -1,6 +1,15 @@
 """What each operator means; importing this fills the table."""
 
-from fnckpt.ir.operators import attention, control, elementwise, index, network, reduction, shape
+from fnckpt.ir.operators import (
+    attention,
+    control,
+    elementwise,
+    index,
+    network,
+    recurrent,
+    reduction,
+    shape,
+)
 from fnckpt.ir.operators.table import (
     OPERATORS,
     apply,
@@ -26,6 +35,7 @@ __all__ = [
     "items",
     "moves_elements",
     "network",
+    "recurrent",
     "reduction",
     "shape",
 ]

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import scipy.special
 
 from fnckpt.ir.graph import Aval
-from fnckpt.ir.operators.arrays import NN, is_jax, module_of, special_of, wide
+from fnckpt.ir.operators.arrays import JNP, LAX, NN, is_jax, module_of, special_of, wide
 from fnckpt.ir.operators.table import operator
 from fnckpt.ir.sizes import broadcast_shapes
 
@@ -43,32 +44,35 @@ def _widened(
 
     def compute(x: np.ndarray) -> np.ndarray:
         known = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-        return module_of(x).asarray(function(known)).astype(x.dtype)
+        return np.asarray(function(known)).astype(x.dtype)
 
     return compute
 
 
-def _special(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The special function that SciPy and JAX both call ``name``."""
-    return _widened(lambda x: vars(special_of(x))[name](x))
+def _special(
+    primitive: str, function: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of SciPy's for the dtypes that it knows; the primitive of JAX has all."""
+    widened = _widened(function)
+    return lambda x: vars(LAX)[primitive](x) if is_jax(x) else widened(x)
 
 
 def _digamma(x: np.ndarray) -> np.ndarray:
     """NaN at all poles, 0 among them, as XLA computes it."""
-    xp = module_of(x)
     with np.errstate(all="ignore"):
-        pole = (x <= 0) & (x == xp.floor(x))
-    return xp.where(pole, np.nan, special_of(x).digamma(x))
+        pole = (x <= 0) & (x == np.floor(x))
+    return np.where(pole, np.nan, scipy.special.digamma(x))
 
 
 def _lgamma(x: np.ndarray) -> np.ndarray:
     """Infinity at both ends, as XLA computes it."""
-    xp = module_of(x)
-    return xp.where(xp.isinf(x), np.inf, special_of(x).gammaln(x))
+    return np.where(np.isinf(x), np.inf, scipy.special.gammaln(x))
 
 
 def _population_count(x: np.ndarray) -> np.ndarray:
-    return module_of(x).bitwise_count(x.view(f"u{x.dtype.itemsize}")).astype(x.dtype)
+    if is_jax(x):
+        return LAX.population_count(x)
+    return np.bitwise_count(x.view(f"u{x.dtype.itemsize}")).astype(x.dtype)
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
@@ -93,15 +97,15 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Ceil": _named("ceil"),
     "Cos": _named("cos"),
     "Cosh": _named("cosh"),
-    "Digamma": _widened(_digamma),
-    "Erf": _special("erf"),
-    "ErfInv": _special("erfinv"),
-    "Erfc": _special("erfc"),
+    "Digamma": _special("digamma", _digamma),
+    "Erf": _special("erf", scipy.special.erf),
+    "ErfInv": _special("erf_inv", scipy.special.erfinv),
+    "Erfc": _special("erfc", scipy.special.erfc),
     "Exp": _named("exp"),
     "Expm1": _named("expm1"),
     "Floor": _named("floor"),
     "Identity": lambda x: x,
-    "Lgamma": _widened(_lgamma),
+    "Lgamma": _special("lgamma", _lgamma),
     "Log": _named("log"),
     "Log1p": _named("log1p"),
     "LogicalNot": _named("logical_not"),
@@ -111,7 +115,7 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Relu": _relu,
     "Round": _named("rint"),
     "Rsqrt": lambda x: (1 / module_of(x).sqrt(x)).astype(x.dtype),
-    "Sigmoid": _special("expit"),
+    "Sigmoid": _special("logistic", scipy.special.expit),
     "Sign": _named("sign"),
     "Silu": _silu,
     "Sin": _named("sin"),
@@ -124,25 +128,32 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def _in_lax(name: str, *arrays: np.ndarray) -> np.ndarray:
+    """The one primitive of JAX that an operator is, whose operands have one shape."""
+    return vars(LAX)[name](*JNP.broadcast_arrays(*arrays))
+
+
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """True division; integers truncate towards zero, and division by zero gives -1 as XLA does."""
-    xp = module_of(x, y)
     if not np.issubdtype(x.dtype, np.integer):
-        return xp.divide(x, y)
-    safe = xp.where(y == 0, np.ones((), y.dtype), y)
-    quotient = xp.floor_divide(x, safe)
+        return module_of(x, y).divide(x, y)
+    if is_jax(x, y):
+        return _in_lax("div", x, y)
+    safe = np.where(y == 0, np.ones((), y.dtype), y)
+    quotient = np.floor_divide(x, safe)
     exact = quotient * safe == x
     toward_zero = quotient + ((~exact) & ((x < 0) != (safe < 0)))
-    return xp.where(y == 0, np.full((), -1).astype(x.dtype), toward_zero).astype(x.dtype)
+    return np.where(y == 0, np.full((), -1).astype(x.dtype), toward_zero).astype(x.dtype)
 
 
 def _remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What truncated division leaves, with the sign of ``x``; ``x`` where an integer ``y`` is 0."""
-    xp = module_of(x, y)
+    if is_jax(x, y):
+        return _in_lax("rem", x, y)
     if not np.issubdtype(x.dtype, np.integer):
-        return xp.fmod(x, y)
-    safe = xp.where(y == 0, np.ones((), y.dtype), y)
-    return xp.where(y == 0, x, xp.fmod(x, safe)).astype(x.dtype)
+        return np.fmod(x, y)
+    safe = np.where(y == 0, np.ones((), y.dtype), y)
+    return np.where(y == 0, x, np.fmod(x, safe)).astype(x.dtype)
 
 
 def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -153,30 +164,33 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _shift_right_logical(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if is_jax(x, y):
+        return _in_lax("shift_right_logical", x, y)
     unsigned = np.dtype(f"u{x.dtype.name.removeprefix('u')}")
     bits = x.dtype.itemsize * 8
-    xp = module_of(x, y)
-    most = xp.minimum(y.view(unsigned), unsigned.type(bits - 1))
-    shifted = xp.right_shift(x.view(unsigned), most)
-    return xp.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
+    most = np.minimum(y.view(unsigned), unsigned.type(bits - 1))
+    shifted = np.right_shift(x.view(unsigned), most)
+    return np.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
 
 
 def _shift_left(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if is_jax(x, y):
+        return _in_lax("shift_left", x, y)
     unsigned = np.dtype(f"u{x.dtype.name.removeprefix('u')}")
     bits = x.dtype.itemsize * 8
-    xp = module_of(x, y)
-    most = xp.minimum(y.view(unsigned), unsigned.type(bits - 1))
-    shifted = xp.left_shift(x.view(unsigned), most)
-    return xp.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
+    most = np.minimum(y.view(unsigned), unsigned.type(bits - 1))
+    shifted = np.left_shift(x.view(unsigned), most)
+    return np.where(y.view(unsigned) >= bits, 0, shifted).astype(unsigned).view(x.dtype)
 
 
 def _shift_right_arithmetic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if is_jax(x, y):
+        return _in_lax("shift_right_arithmetic", x, y)
     unsigned = np.dtype(f"u{y.dtype.name.removeprefix('u')}")
-    xp = module_of(x, y)
     last = unsigned.type(x.dtype.itemsize * 8 - 1)
-    most = xp.minimum(y.view(unsigned), last).view(y.dtype)
+    most = np.minimum(y.view(unsigned), last).view(y.dtype)
     signed = x.view(np.dtype(x.dtype.name.removeprefix("u")))
-    return xp.right_shift(signed, most.view(signed.dtype)).view(x.dtype)
+    return np.right_shift(signed, most.view(signed.dtype)).view(x.dtype)
 
 
 Binary = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -1,6 +1,5 @@
 """Operators that read or write at computed places. Every index lies inside, by construction."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from fnckpt.ir.operators.table import operator
 Ints = tuple[int, ...]
 
 # What JAX is told of the indices, so that it does not compute whether they lie inside.
-INSIDE: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+INSIDE = "promise_in_bounds"
 
 
 def _gather_aval(x: Aval, indices: Aval, *, axis: int) -> Aval:
@@ -23,8 +22,25 @@ def _gather_aval(x: Aval, indices: Aval, *, axis: int) -> Aval:
 def gather(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     """The slices of ``x`` along ``axis`` at ``indices``, as ``numpy.take``."""
     if is_jax(x, indices):
-        return JNP.asarray(x).at[(slice(None),) * axis + (indices,)].get(**INSIDE)
+        whole, places = JNP.asarray(x), JNP.expand_dims(indices, -1)
+        windows = (*range(axis), *range(axis + indices.ndim, x.ndim + indices.ndim - 1))
+        numbers = LAX.GatherDimensionNumbers(windows, (axis,), (axis,))
+        sizes = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        return LAX.gather(whole, places, numbers, sizes, mode=INSIDE)
     return np.take(x, indices, axis)
+
+
+def _read_numbers(x: np.ndarray, indices: np.ndarray) -> Any:
+    """Of a gather whose rows of indices are places along the first axes."""
+    width, batch = indices.shape[-1], indices.ndim - 1
+    named = tuple(range(width))
+    return LAX.GatherDimensionNumbers(tuple(range(batch, batch + x.ndim - width)), named, named)
+
+
+def _write_numbers(x: np.ndarray, indices: np.ndarray) -> Any:
+    """The same of a scatter."""
+    d = _read_numbers(x, indices)
+    return LAX.ScatterDimensionNumbers(d.offset_dims, d.collapsed_slice_dims, d.start_index_map)
 
 
 def _rows(indices: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -40,7 +56,10 @@ def _gather_nd_aval(x: Aval, indices: Aval) -> Aval:
 def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """``x[i]`` for each row ``i`` of the last axis of ``indices``, over the first axes of ``x``."""
     if is_jax(x, indices):
-        return JNP.asarray(x).at[_rows(indices)].get(**INSIDE)
+        whole, places = JNP.asarray(x), JNP.asarray(indices)
+        sizes = (*(1 for _ in range(places.shape[-1])), *x.shape[places.shape[-1] :])
+        numbers = _read_numbers(whole, places)
+        return LAX.gather(whole, places, numbers, sizes, mode=INSIDE)
     return x[_rows(indices)]
 
 
@@ -52,7 +71,7 @@ def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def gather_elements(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     """As ``numpy.take_along_axis``."""
     if is_jax(x, indices):
-        return JNP.take_along_axis(x, indices, axis, mode="promise_in_bounds")
+        return JNP.take_along_axis(x, indices, axis, mode=INSIDE)
     return np.take_along_axis(x, indices, axis)
 
 
@@ -69,15 +88,13 @@ WRITES = {
 }
 
 
-def _written(places: Any, reduction: str) -> Callable[..., np.ndarray]:
-    """What JAX writes with; the type of ``x.at[i]`` has no public name."""
-    return {
-        "": places.set,
-        "add": places.add,
-        "mul": places.multiply,
-        "min": places.min,
-        "max": places.max,
-    }[reduction]
+PRIMITIVES = {
+    "": "scatter",
+    "add": "scatter_add",
+    "mul": "scatter_mul",
+    "min": "scatter_min",
+    "max": "scatter_max",
+}
 
 
 @operator("ScatterNd", lambda x, indices, updates, *, reduction: x)
@@ -89,8 +106,10 @@ def scatter_nd(
     ``reduction`` is ``""`` (no index twice), ``"add"``, ``"mul"``, ``"min"`` or ``"max"``.
     """
     if is_jax(x, indices, updates):
-        places = JNP.asarray(x).at[_rows(indices)]
-        return _written(places, reduction)(updates, **INSIDE)
+        whole, places, written = map(JNP.asarray, (x, indices, updates))
+        numbers = _write_numbers(whole, places)
+        write = vars(LAX)[PRIMITIVES[reduction]]
+        return write(whole, places, written, numbers, mode=INSIDE)
     result = x.copy()
     WRITES[reduction](result, _rows(indices), updates)
     return result
@@ -100,7 +119,7 @@ def scatter_nd(
 def dynamic_slice(x: np.ndarray, starts: np.ndarray, *, sizes: Ints) -> np.ndarray:
     """``sizes`` elements from ``starts``, one integer an axis; the whole lies inside."""
     if is_jax(x, starts):
-        return LAX.dynamic_slice(x, list(starts), sizes)
+        return LAX.dynamic_slice(x, list(starts), sizes, allow_negative_indices=False)
     return x[tuple(slice(s, s + n) for s, n in zip(starts.tolist(), sizes, strict=True))]
 
 
@@ -109,7 +128,7 @@ def dynamic_update_slice(x: np.ndarray, update: np.ndarray, starts: np.ndarray) 
     """``x`` with ``update`` in place of what is at ``starts``; the whole lies inside."""
     if is_jax(x, update, starts):
         whole, part = JNP.asarray(x), JNP.asarray(update)
-        return LAX.dynamic_update_slice(whole, part, list(starts))
+        return LAX.dynamic_update_slice(whole, part, list(starts), allow_negative_indices=False)
     result = x.copy()
     places = zip(starts.tolist(), update.shape, strict=True)
     result[tuple(slice(start, start + size) for start, size in places)] = update

@@ -60,6 +60,19 @@ def multiply_by_one_element(root: CNode, x: Node, factor: Node) -> Node | None:
     return reshaped(product, root.aval.shape, root)
 
 
+@rewrites("MatMul")
+def multiply_by_elements(root: CNode) -> Node | None:
+    """matmul(x[..., 1, 1], y[..., 1, m]) of many pairs is x * y; an einsum leaves such."""
+    (a, b), (*batch, rows, columns) = root.inputs, root.aval.shape
+    inner = a.aval.shape[-2 if root.attrs["transpose_a"] else -1]
+    if inner != 1 or 1 not in (rows, columns) or math.prod(batch) == 1 or _any_known(a, b):
+        return None
+    left, right = ((rows,), (1,)) if columns == 1 else ((1,), (columns,))  # the axis of one goes
+    a = reshaped(_unreshaped(a), (*a.aval.shape[:-2], *left), root)
+    b = reshaped(_unreshaped(b), (*b.aval.shape[:-2], *right), root)
+    return reshaped(apply("Mul", a, b, origin=root.origin), root.aval.shape, root)
+
+
 @rewrites(Op("Div", x, Scalar(value=1.0)))
 def drop_div(root: CNode, x: Node) -> Node | None:
     """x / 1 is x."""
@@ -132,6 +145,14 @@ def _is_zero(node: Node) -> bool:
     while isinstance(node, CNode) and node.op == "BroadcastTo":
         (node,) = node.inputs
     return scalar_of(node) == 0
+
+
+def _unreshaped(node: Node) -> Node:
+    return node.inputs[0] if isinstance(node, CNode) and node.op == "Reshape" else node
+
+
+def _any_known(*nodes: Node) -> bool:
+    return any(known(node) is not None for node in nodes)
 
 
 def _is_finite(node: Node) -> bool:
@@ -293,26 +314,24 @@ def _reduce_before_reshape(root: CNode) -> Node | None:
 
 
 def _reshape_earlier(root: CNode, inner: CNode, shape: Ints) -> Node | None:
-    """reshape(f(x, c)) is f(reshape(x), c) where x comes from a reduction that it then merges with.
+    """reshape(f(x, y, c)) is f(reshape(x), reshape(y), c) where x and y come from reductions.
 
-    What ``_reshape_later`` moved for nothing goes back.
+    The reshapes merge with these: what ``_reshape_later`` moved for nothing goes back.
     """
     sources = [n for n in inner.inputs if scalar_of(n) is None]
-    if len(sources) != 1 or not _reduces_to(sources[0], shape):
+    if not _reduces_to(inner, shape):
         return None
-    inputs = tuple(reshaped(n, shape, root) if n is sources[0] else n for n in inner.inputs)
+    inputs = tuple(reshaped(n, shape, root) if n in sources else n for n in inner.inputs)
     if broadcast_shapes(*(n.aval.shape for n in inputs)) != shape:
         return None
     return replace(inner, inputs=inputs, results=(replace(inner.aval, shape=shape),))
 
 
 def _reduces_to(node: Node, shape: Ints) -> bool:
-    """Whether a chain of elementwise operators starts at a reduction that leaves ``shape``."""
-    while isinstance(node, CNode) and is_elementwise(node):
+    """Whether a tree of elementwise operators starts at reductions alone that leave ``shape``."""
+    if isinstance(node, CNode) and is_elementwise(node):
         sources = [n for n in node.inputs if scalar_of(n) is None]
-        if len(sources) != 1:
-            return False
-        (node,) = sources
+        return bool(sources) and all(_reduces_to(source, shape) for source in sources)
     if not isinstance(node, CNode) or node.op not in REDUCTIONS or not node.attrs["keepdims"]:
         return False
     axes = node.attrs["axes"]
@@ -339,6 +358,7 @@ RULES = (
     drop_minimum,
     drop_mul,
     *(Rule(Op("MatMul", *each), multiply_by_one_element) for each in ((x, _FACTOR), (_FACTOR, x))),
+    multiply_by_elements,
     drop_div,
     drop_sub,
     drop_select,

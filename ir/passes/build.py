@@ -10,6 +10,7 @@ from fnckpt.ir.attributes import Ints
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import Attr, CNode, Constant, Node, Parameter, aval_of
 from fnckpt.ir.operators import apply, constant
+from fnckpt.ir.sizes import all_known, is_known
 
 BOOL, UINT8 = np.dtype(bool), np.dtype(np.uint8)
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
@@ -92,6 +93,21 @@ class Build:
         if not any(low) and not any(high):
             return x
         return self("Pad", x, self.number(fill, x), low=low, high=high)
+
+    def coordinates(self, shape: Ints, dtype: np.dtype) -> Node:
+        """The place of each element of ``shape``, along a last axis; sizes may be symbolic."""
+        if all_known(shape):
+            return Constant(np.moveaxis(np.indices(shape), 0, -1).astype(dtype))
+        return self("Concat", *(self._along(shape, i, dtype) for i in range(len(shape))),
+                    axis=len(shape))  # fmt: skip
+
+    def _along(self, shape: Ints, axis: int, dtype: np.dtype) -> Node:
+        size = shape[axis]
+        count = self.vector(tuple(range(size)), dtype) if is_known(size) else self(
+            "Range", size=size, dtype=dtype
+        )  # fmt: skip
+        column = self.reshape(count, tuple(size if i == axis else 1 for i in range(len(shape) + 1)))
+        return self.broadcast(column, (*shape, 1))
 
     def where(self, condition: Node, x: Node, y: Node) -> Node:
         """``x`` where ``condition``, else ``y``."""

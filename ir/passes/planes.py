@@ -15,7 +15,7 @@ from math import prod
 from fnckpt.ir.attributes import Ints, integer, ints
 from fnckpt.ir.graph import CNode, FuncGraph, Node, rebuilt, with_outputs
 from fnckpt.ir.operators import is_elementwise
-from fnckpt.ir.operators.reduction import REDUCTIONS
+from fnckpt.ir.operators.reduction import REDUCTIONS, SCANS
 from fnckpt.ir.passes import reshape
 from fnckpt.ir.passes.build import Build, known
 from fnckpt.ir.passes.rewrite import rewrite
@@ -38,15 +38,15 @@ class Step:
     """How an operator is computed with the last axis in front.
 
     Attributes:
-      rank: of its values, with the axis.
+      rank: of its inputs, with the axis.
       result: makes the node of inputs that are turned.
-      leaves: whether the axis is gone in the result, so that it is as it was.
+      gives: the rank of the result; 0 where the axis is gone in it, so that it is as it was.
       gain: nanoseconds.
     """
 
     rank: int
     result: Callable[[tuple[Node, ...]], Node]
-    leaves: bool
+    gives: int
     gain: float
 
 
@@ -72,10 +72,10 @@ def planes(graph: FuncGraph) -> FuncGraph:
             continue
         step = steps[id(node)]
         result = step.result(tuple(in_front(n, step.rank, node) for n in node.inputs))
-        if step.leaves:
+        if not step.gives:
             new[id(node)] = result
             continue
-        turned[id(node), step.rank] = result
+        turned[id(node), step.gives] = result
         count, *others = result.aval.shape
         new[id(node)] = _swapped(Build(node), result, 1, (*others, count))
     return rewrite(with_outputs(graph, new), reshape.RULES)
@@ -141,7 +141,7 @@ def _elementwise(node: CNode) -> Step:
     return Step(
         rank,
         lambda inputs: build(node.op, *inputs, **node.attrs),
-        False,
+        rank,
         LOOP * prod(shape[:-1]) if loops else 0.0,
     )
 
@@ -156,7 +156,7 @@ def _entries(*names: str) -> Callable[[CNode], Step]:
         return Step(
             len(shape),
             lambda inputs: build(node.op, *inputs, **{**node.attrs, **moved}),
-            False,
+            len(shape),
             CUT * prod(shape[:-1]) if cut else 0.0,
         )
 
@@ -167,7 +167,7 @@ def _concat(node: CNode) -> Step:
     rank, build, axis = len(node.aval.shape), Build(node), integer(node, "axis")
     joined = CUT * prod(node.aval.shape[:-1]) if axis == rank - 1 else 0.0
     place = (axis + 1) % rank
-    return Step(rank, lambda inputs: build("Concat", *inputs, axis=place), False, joined)
+    return Step(rank, lambda inputs: build("Concat", *inputs, axis=place), rank, joined)
 
 
 def _reduction(node: CNode) -> Step | None:
@@ -176,10 +176,13 @@ def _reduction(node: CNode) -> Step | None:
     if not keep and rank - 1 not in axes:
         return None
     if axes == (rank - 1,) and node.op in PAIRWISE and shape[-1] <= MOST_PAIRWISE:
-        return Step(rank, partial(_pairwise, node), not keep, LOOP * prod(shape[:-1]))
+        return Step(rank, partial(_pairwise, node), rank if keep else 0, LOOP * prod(shape[:-1]))
     moved = tuple(sorted((axis + 1) % rank for axis in axes))
     return Step(
-        rank, lambda inputs: build(node.op, *inputs, axes=moved, keepdims=keep), not keep, 0.0
+        rank,
+        lambda inputs: build(node.op, *inputs, axes=moved, keepdims=keep),
+        rank if keep else 0,
+        0.0,
     )
 
 
@@ -201,15 +204,45 @@ def _gathered(node: CNode) -> Step | None:
     return Step(
         rank,
         lambda inputs: build("Gather", inputs[0], index, axis=0),
-        True,
+        0,
         CUT * node.aval.size,
     )
+
+
+def _scanned(node: CNode) -> Step | None:
+    rank, axis, build = len(node.aval.shape), integer(node, "axis"), Build(node)
+    attrs = {**node.attrs, "axis": axis + 1}
+    if axis == rank - 1:
+        return None
+    return Step(rank, lambda inputs: build(node.op, *inputs, **attrs), rank, 0.0)
+
+
+def _reshaped(node: CNode) -> Step | None:
+    """The other axes alone are joined or split."""
+    before, after, build = node.inputs[0].aval.shape, node.aval.shape, Build(node)
+    if before[-1] != after[-1] or before[-1] == 1:
+        return None
+    shape = (after[-1], *after[:-1])
+    return Step(len(before), lambda inputs: build.reshape(inputs[0], shape), len(after), 0.0)
+
+
+def _transposed(node: CNode) -> Step | None:
+    """The other axes alone change their places."""
+    perm, build = ints(node, "perm"), Build(node)
+    rank = len(perm)
+    if perm[-1] != rank - 1:
+        return None
+    moved = (0, *(axis + 1 for axis in perm[:-1]))
+    return Step(rank, lambda inputs: build.transpose(inputs[0], moved), rank, 0.0)
 
 
 MOVES: dict[str, Callable[[CNode], Step | None]] = {
     "Concat": _concat,
     "Pad": _entries("low", "high"),
+    "Reshape": _reshaped,
     "Slice": _entries("start", "limit", "strides"),
+    "Transpose": _transposed,
+    **dict.fromkeys(SCANS, _scanned),
 }
 READS: dict[str, Callable[[CNode], Step | None]] = {  # the short axis is that of the input
     "Gather": _gathered,
@@ -235,11 +268,7 @@ def _worthwhile(
 def _reads(node: CNode, steps: Mapping[int, Step]) -> list[Node]:
     """The inputs of a node of a region that it reads turned, as the region computes them."""
     rank = steps[id(node)].rank
-    return [
-        n
-        for n in node.inputs
-        if id(n) in steps and not steps[id(n)].leaves and steps[id(n)].rank == rank
-    ]
+    return [n for n in node.inputs if id(n) in steps and steps[id(n)].gives == rank]
 
 
 def _regions(here: Iterable[CNode], steps: Mapping[int, Step]) -> dict[int, int]:
@@ -268,11 +297,11 @@ def _borders(
         for each in node.inputs:
             if id(node) in steps and each not in inside:
                 costs[region[id(node)], id(each)] = _cost(each, steps[id(node)].rank)
-            if id(each) in steps and each not in inside and not steps[id(each)].leaves:
-                costs[region[id(each)], id(each)] = _cost(each, steps[id(each)].rank)
+            if id(each) in steps and each not in inside and (gives := steps[id(each)].gives):
+                costs[region[id(each)], id(each)] = _cost(each, gives)
     for node in graph.outputs:
-        if id(node) in steps and not steps[id(node)].leaves:
-            costs[region[id(node)], id(node)] = _cost(node, steps[id(node)].rank)
+        if id(node) in steps and (gives := steps[id(node)].gives):
+            costs[region[id(node)], id(node)] = _cost(node, gives)
     return costs
 
 

@@ -125,6 +125,19 @@ def merge_casts(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
     return x if x.aval.dtype == dtype else apply("Cast", x, origin=root.origin, dtype=dtype)
 
 
+@rewrites(
+    Op("Cast", Op("ReduceSum", Op("Cast", x, users=0), attrs={"axes": "axes", "keepdims": "keep"}))
+)
+def sum_in_own_dtype(root: CNode, x: Node, axes: Ints, keep: bool) -> Node | None:
+    """cast(sum(cast(x))) is sum(x), for integers and a wider type between: sums wrap."""
+    wide, own = root.inputs[0].aval.dtype, root.aval.dtype
+    if own.kind not in "iu" or wide.kind not in "iu" or wide.itemsize <= own.itemsize:
+        return None
+    if x.aval.dtype != own:
+        return None
+    return apply("ReduceSum", x, origin=root.origin, axes=axes, keepdims=keep)
+
+
 @rewrites(Op("Cast", Op("BroadcastTo", x, attrs={"shape": "shape"}), attrs={"dtype": "dtype"}))
 def cast_before_broadcast(root: CNode, x: Node, shape: Ints, dtype: np.dtype) -> Node:
     """cast(broadcast(x)) is broadcast(cast(x))."""
@@ -231,6 +244,7 @@ RULES = (
     drop_identity,
     drop_cast,
     merge_casts,
+    sum_in_own_dtype,
     cast_before_broadcast,
     cast_weight,
     reshape_weight,

@@ -38,14 +38,25 @@ def content_of(path: AnyPath, kind: str) -> bytes:
       OSError: it cannot be read.
     """
     path = Path(path)
+    size = regular_size(path, kind)
+    if size > MOST_BYTES:
+        raise FormatError(f"{path}: {kind} holds at most {MOST_BYTES} bytes, found {size}")
+    return path.read_bytes()
+
+
+def regular_size(path: Path, kind: str) -> int:
+    """The size of a file that has an end.
+
+    Raises:
+      FormatError: it is no regular file: a pipe may never end.
+      OSError: it is a directory, or not there.
+    """
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(f"{path}: is a directory; give the name of a file")
     if not stat.S_ISREG(found.st_mode):
         raise FormatError(f"{path}: is a pipe or a device; {kind} is a regular file")
-    if found.st_size > MOST_BYTES:
-        raise FormatError(f"{path}: {kind} holds at most {MOST_BYTES} bytes, found {found.st_size}")
-    return path.read_bytes()
+    return found.st_size
 
 
 def refusing(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 
 from fnckpt.ir.border import Border
@@ -26,6 +27,7 @@ class Target:
       suffix: of its files, ``.onnx``.
       legalize: rewrites that turn operators, or dtypes of them, which the target lacks into ones
         it has. They run after the common passes and before anything is emitted.
+      fused_first: passes before ``fused`` that look at loops as the common passes leave them.
       fused: rewrites into larger operators that the target's runtimes run faster. They run before
         ``legalize``, in graphs that are optimized.
       fused_since: the same for operators that came with a version of the format, by its number.
@@ -54,6 +56,7 @@ class Target:
     encode: Callable[..., "Encoded"]
     check: Callable[[Path], list[str]]
     summarize: Callable[[Path], "Summary"]
+    fused_first: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
     fused: Sequence[Rule] = ()
     fused_since: Mapping[int, Sequence[Rule]] = field(default_factory=dict[int, Sequence[Rule]])
     fused_for: Mapping[str, Sequence[Callable[[FuncGraph], FuncGraph]]] = field(
@@ -196,7 +199,8 @@ def preferred(
     rules = [*target.fused, *_newer(target, options)]
 
     def fused(each: FuncGraph) -> FuncGraph:
-        after = rewrite(each, rules)
+        first = reduce(lambda done, step: step(done), target.fused_first, each)
+        after = rewrite(first, rules)
         for step in (*target.fused_parts, *own):
             after = step(after)
         return each if after is each else share(after)

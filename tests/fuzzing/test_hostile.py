@@ -480,3 +480,14 @@ def test_the_server_answers_its_own_address_alone_and_errors_with_a_page(tmp_pat
 )  # fmt: skip
 def test_a_host_is_this_machine_or_not(host: str, own: bool) -> None:
     assert is_loopback(host) == own
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".onnx", "ONNX"), (".mindir", "MindIR"), (".air", "AIR")]
+)
+def test_a_text_file_is_not_a_graph(suffix: str, kind: str, tmp_path: Path) -> None:
+    path = (tmp_path / "a").with_suffix(suffix)
+    path.write_text("hello, world")
+    for read in (fnckpt.load_graph, inspect_file, lambda path: fnckpt.run(path, [])):
+        with pytest.raises(FormatError, match=f"a{suffix}: not an? {kind} file"):
+            read(path)

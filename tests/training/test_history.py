@@ -1,6 +1,8 @@
 """The recorder of metrics: whatever is asked of it, and when, it has all steps in order."""
 
 import threading
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnckpt.checkpoints.device_to_host import received, sent_together
+from fnckpt.checkpoints.pytree import load_checkpoint
 from fnckpt.training.history import Recorded, Recorder
+from fnckpt.training.loop import train
+from fnckpt.training.policy import CheckpointPolicy
 
 LOSS = [jax.block_until_ready(jnp.float32(number)) for number in range(400)]
 Step = tuple[str, int]
@@ -99,3 +104,63 @@ def test_scalars_that_are_sent_together_arrive_in_order_and_dtype(count: int, dt
     wanted, found = np.array([np.asarray(value) for value in values]), received(parts, count)
     assert found.dtype == wanted.dtype
     np.testing.assert_array_equal(found, wanted)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=4),
+)
+def test_the_means_of_epochs_are_those_of_all_steps_however_few_are_kept(
+    epochs: list[int], saves: list[tuple[int, int]]
+) -> None:
+    """``saves``: after which step to save and to resume, and how many steps are kept."""
+    recorder, whole, step = Recorder(), Recorder(), 0
+    for length in epochs:
+        for _ in range(length):
+            step += 1
+            for each in (recorder, whole):
+                each.add({"loss": LOSS[step % len(LOSS)]})
+            for at, most in saves:
+                if at == step:
+                    entries = recorder.recorded().entries(most)
+                    assert len(entries["steps.loss"]) == min(most, step)
+                    recorder = Recorder.restored(entries, step)
+        for each in (recorder, whole):
+            each.end_epoch(step)
+    found, wanted = recorder.history(), whole.history()
+    np.testing.assert_allclose(found.epochs["loss"], wanted.epochs["loss"], rtol=1e-12)
+    known = ~np.isnan(found["loss"])
+    assert (found["loss"][known] == wanted["loss"][known]).all()
+
+
+@pytest.mark.parametrize(("history_steps", "kept"), [("auto", 1494), (None, 3000), (100, 100)])
+def test_a_checkpoint_keeps_the_metrics_of_so_many_steps(
+    history_steps: Literal["auto"] | int | None, kept: int, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = {
+        "policy": CheckpointPolicy(step=1500),
+        "directory": tmp_path,
+        "history_steps": history_steps,
+    }
+    step = lambda s, b: (s + b, s[0])  # noqa: E731
+    state, batches = np.zeros(150_000, np.float32), [np.float32(1)] * 1500
+    first = train(step, state, batches, epochs=2, **arguments)
+    held = load_checkpoint(first.checkpoints[-1])
+    assert len(held["fnckpt.history.steps.loss"]) == kept
+    if history_steps == "auto":
+        history = [a.nbytes for name, a in held.items() if name.startswith("fnckpt.history")]
+        assert sum(history) <= 0.01 * state.nbytes
+    resumed = train(step, state, batches, epochs=3, resume=True, **arguments)
+    assert resumed.history["loss"].shape == (4500,)
+    assert np.isnan(resumed.history["loss"]).sum() == 3000 - kept
+    assert resumed.history.epochs["loss"].tolist() == [749.5, 2249.5, 3749.5]
+    assert f"loss: first {3000 - kept}, last 4499" in str(resumed.history)
+
+
+@pytest.mark.parametrize("given", [0, -1, 2.5, "all", True])
+def test_history_steps_is_a_number_auto_or_none(given: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r'history_steps: must be a number of steps from 1, "auto"'
+    ):
+        train(lambda s, b: (s, s), 0.0, [1.0], history_steps=given)

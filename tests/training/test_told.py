@@ -28,6 +28,7 @@ IGNORED = {
     "prefix": ({"prefix": "digits"}, r"prefix: .* give policy=fnckpt.CheckpointPolicy\(\) too"),
     "both": ({"prefix": "digits", "directory": "run"}, "directory, prefix: ignored"),
     "crc": ({"crc": True}, "crc: ignored"),
+    "history_steps": ({"history_steps": 9}, "history_steps: ignored, because without a policy"),
     "async_save": ({"async_save": False, "gather": True}, "gather, async_save: ignored"),
 }
 
@@ -71,6 +72,9 @@ def test_a_resume_names_the_checkpoint_and_its_place(tmp_path: Path, capsys: Any
     fit(**options, epochs=3, resume=True)
     text = "going on from digits-2_9.ckpt (epoch 2, step 9)\n"
     assert capsys.readouterr() == ("", text)
+    fit(**options, epochs=2, resume=True)
+    told = capsys.readouterr().err.splitlines()
+    assert told[1:] == ["epochs=2 were trained before, nothing is left; give more epochs to go on"]
     fit(**options, epochs=4, resume=True, progress=False)
     assert capsys.readouterr() == ("", "")
     fit(**options, epochs=5, resume=True, progress=True)

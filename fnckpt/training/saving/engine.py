@@ -1,13 +1,15 @@
 """What keeps checkpoints for the loop: ``.ckpt`` files here, Orbax in ``orbax_engine``."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 
 from fnckpt.checkpoints import pytree
 from fnckpt.training.history import Recorded
@@ -191,7 +193,7 @@ class FileEngine:
         tree = self._tree(moment)
         if self._saver is not None:
             saved = Saved(self._file(moment.place), moment.place.seconds)
-            self._saver.save(tree, saved, lambda: snapshot.history(moment.recorded))
+            self._saver.save(tree, saved, self._history(moment))
         else:
             processes.lend(tree)
         return True
@@ -202,11 +204,16 @@ class FileEngine:
         if self._saver is not None:
             state = tree if self._gathers else on_host(tree)
             self._write(
-                {**state, **snapshot.history(moment.recorded)},
+                {**state, **self._history(moment)()},
                 self._saver.run.best(self.options.suffix),
             )
         elif self.options.policy is not None:
             processes.lend(tree)
+
+    def _history(self, moment: Moment) -> Callable[[], dict[str, np.ndarray]]:
+        """What is known of the metrics at ``moment``, for a thread that may wait."""
+        size = snapshot.size_of(moment.state)
+        return partial(snapshot.history, moment.recorded, size, self.options.history_steps)
 
     def _tree(self, moment: Moment) -> dict[str, Any]:
         self.wait()  # its list of files is complete only then

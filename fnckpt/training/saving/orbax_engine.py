@@ -14,7 +14,7 @@ from jax.tree_util import all_leaves
 from fnckpt.checkpoints.pytree import RESERVED
 from fnckpt.checkpoints.restoring import is_key, wanted
 from fnckpt.errors import FormatError
-from fnckpt.training.options import OnCheckpoint
+from fnckpt.training.options import HistorySteps, OnCheckpoint
 from fnckpt.training.policy import CheckpointPolicy
 from fnckpt.training.saving import snapshot, store
 from fnckpt.training.saving.engine import Moment, going_on
@@ -22,6 +22,20 @@ from fnckpt.training.saving.snapshot import Place, Snapshot
 from fnckpt.training.step import Step
 
 _STATE, _TRAIN = "state", "train"  # the items of a step's directory
+
+
+def check_manager(manager: object) -> None:
+    """Refuse what is not a ``CheckpointManager``, such as a ``Checkpointer`` of Orbax's v1 API.
+
+    Raises:
+      TypeError: says what it is.
+    """
+    if not isinstance(manager, ocp.CheckpointManager):
+        kind = f"{type(manager).__module__}.{type(manager).__qualname__}"
+        raise TypeError(
+            f"checkpointer: must be an orbax.checkpoint.CheckpointManager, got a {kind}; the "
+            "Checkpointer of Orbax's v1 API is not supported"
+        )
 
 
 def refuse_used(manager: ocp.CheckpointManager) -> None:
@@ -49,6 +63,7 @@ class OrbaxEngine:
 
     manager: ocp.CheckpointManager
     policy: CheckpointPolicy | None
+    history_steps: HistorySteps
     on_checkpoint: OnCheckpoint | None
     _flight: Place | None = None
     _best: int = 0  # the step of the best state
@@ -106,7 +121,7 @@ class OrbaxEngine:
         place = moment.place
         entries = snapshot.entries(
             {}, place, prefix="", saved=[], position=moment.position
-        ) | snapshot.history(moment.recorded)
+        ) | snapshot.history(moment.recorded, snapshot.size_of(moment.state), self.history_steps)
         own = {name.removeprefix(RESERVED): value for name, value in entries.items()}
         del own["prefix"]
         rows = [*self._seconds, (place.epoch, place.step, place.seconds)]

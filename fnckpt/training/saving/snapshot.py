@@ -14,6 +14,8 @@ from fnckpt.checkpoints.pytree import RESERVED
 from fnckpt.errors import CheckpointMismatch, FormatError
 from fnckpt.training import batches
 from fnckpt.training.history import Recorded, Recorder
+from fnckpt.training.options import HistorySteps
+from fnckpt.training.past import SHARE
 from fnckpt.training.saving import store
 from fnckpt.training.saving.background import Saved
 
@@ -124,9 +126,20 @@ def entries(
     return named | {RESERVED + name: value for name, value in own.items()}
 
 
-def history(recorded: Recorded) -> dict[str, np.ndarray]:
-    """What a checkpoint holds of the metrics, by name. Waits for the device."""
-    entries = recorded.entries()
+def size_of(state: Any) -> int:
+    """The bytes of all leaves."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+def history(recorded: Recorded, size: int, steps: HistorySteps) -> dict[str, np.ndarray]:
+    """What a checkpoint holds of the metrics, by name. Waits for the device.
+
+    Args:
+      size: the bytes of the state.
+      steps: of how many steps; see ``train(history_steps=...)``.
+    """
+    room, most = (size // SHARE, None) if steps == "auto" else (None, steps)
+    entries = recorded.entries(most, room)
     return {f"{RESERVED}history.{name}": values for name, values in entries.items()}
 
 
@@ -220,6 +233,8 @@ def check_reserved(path: Path, own: Mapping[str, np.ndarray]) -> None:
             fits = array.ndim == 1 and array.dtype == np.uint8 and batches.is_packed(array)
         elif name in ("history.ends", "history.evaluated"):
             fits = array.ndim == 1 and array.dtype.kind == "i"
+        elif name.startswith("history.open."):
+            fits = array.shape == () and array.dtype.kind == "f"
         else:
             fits = not name.startswith("history.") or array.ndim == 1
         if not fits:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.sources.mapping import mapped
+from fnckpt.ir.sources.mapping import mapped_beside
 from fnckpt.ir.sources.mindir.importer import EFFECTS, PASSED_ON, imported
 from fnckpt.ir.sources.mindir.registry import RULES
 from fnckpt.ir.sources.mindir.values import array_of, dtype_of
@@ -98,18 +98,11 @@ def names_of(model: ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, str]
 def _array(tensor: TensorProto, name: str, folder: Path | None) -> np.ndarray:
     if not tensor.HasField("external_data"):
         return array_of(tensor, name)
-    place, told = tensor.external_data, f"{name}: {tensor.name!r}: its data is in"
-    if folder is None:
-        raise FormatError(f"{told} {place.location!r}; give the path of the model")
-    parts = PurePath(place.location)
-    path = (folder / place.location).resolve()
-    inside = not parts.is_absolute() and ".." not in parts.parts
-    if not inside or not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise FormatError(f"{told} {place.location!r}, and there is no such file beside the model")
-    end, size = place.offset + place.length, path.stat().st_size
-    if place.offset < 0 or place.length < 0 or end > size:
+    place, who = tensor.external_data, f"{name}: {tensor.name!r}"
+    content = mapped_beside(who, place.location, folder)
+    told, end, size = f"{who}: its data is in", place.offset + place.length, len(content)
+    if place.offset < 0 or place.length < 0 or end > size or not size:
         raise FormatError(f"{told} {place.location!r} to byte {end}, which has {size}")
-    content = mapped(path)
     if content[0] != LITTLE_ENDIAN:
         raise FormatError(f"{told} {place.location!r}, whose numbers are big-endian")
     return array_of(tensor, name, content[place.offset : end])

@@ -9,6 +9,7 @@ from fnckpt.ir.graph import Constant, Node
 from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sources.build import BOOL, INT32, Builder
 from fnckpt.ir.sources.onnx.registry import Site, imports
+from fnckpt.ir.sources.onnx.saturation import cast_source
 from fnckpt.ir.sources.source import Refusal
 from fnckpt.ir.targets.onnx.emit import SAME
 
@@ -92,6 +93,9 @@ def import_cast(site: Site, x: Node, like: Node | None = None) -> Node:
     dtype = site.around.dtype(site.integer("to")) if like is None else like.aval.dtype
     if dtype.kind in "OcSU" or x.aval.dtype.kind in "OcSU":
         raise Refusal(f"JAX has no cast from {x.aval.dtype} to {dtype}; do it outside the network")
+    source = cast_source(x, dtype) if site.ours else None
+    if source is not None:
+        return site.build.cast(source, dtype)
     saturate = site.flag("saturate", True)
     return cast(site.build, x, dtype, saturate=saturate)
 

@@ -1,10 +1,11 @@
 """Operators that read or write at computed places."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from fnckpt.ir.graph import Constant, Node
+from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.sources.build import INT64, Builder, axis_of
 from fnckpt.ir.sources.onnx.registry import Site, imports
 from fnckpt.ir.sources.onnx.shape import uncast
@@ -24,7 +25,41 @@ def inside(site: Site, indices: Node, size: int) -> Node:
     if indices.aval.dtype.kind == "u" or (site.ours and site.node.op_type != "Gather"):
         return uncast(indices)  # ours counts from the end in Gather alone: passes/lookups.py
     indices = uncast(indices)
+    limits = limits_of(indices) if site.ours else None
+    if limits is None or limits.low not in (0, -size):
+        return from_end(b, indices, size)
+    if limits.low == 0:
+        return indices
+    return b.minimum(b.maximum(from_end(b, limits.x, size), 0), limits.high)
+
+
+def from_end(b: Builder, indices: Node, size: int) -> Node:
+    """A negative index counts from the end."""
     return b.where(b.compare("Less", indices, 0), b.add(indices, _size(b, size, indices)), indices)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A value that was brought between two numbers."""
+
+    x: Node
+    low: int
+    high: int
+
+
+def limits_of(node: Node) -> Limits | None:
+    """The limits of ``Minimum(Maximum(x, low), high)``, where they are numbers."""
+    outer = _with_number(node, "Minimum")
+    inner = None if outer is None else _with_number(outer[0], "Maximum")
+    return None if outer is None or inner is None else Limits(inner[0], inner[1], outer[1])
+
+
+def _with_number(node: Node, op: str) -> tuple[Node, int] | None:
+    if isinstance(node, CNode) and node.op == op:
+        for x, number in (node.inputs, node.inputs[::-1]):
+            if isinstance(number, Constant) and number.value.size == 1:
+                return x, int(number.value.reshape(()))
+    return None
 
 
 def _size(b: Builder, size: int, like: Node) -> Node:

@@ -6,7 +6,7 @@ other files are mapped.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.sources.mapping import mapped
+from fnckpt.ir.sources.mapping import mapped_beside
 from fnckpt.ir.targets.external import MOST_BYTES
 from fnckpt.wire import LENGTH, Part, Reader, field
 
@@ -90,31 +90,16 @@ class Model:
         """The data of a tensor in another file, mapped."""
         held = {entry.key: entry.value for entry in tensor.external_data}
         location = held.get("location", "")
-        if self.folder is None:
-            raise self.error(
-                tensor.name, f"its data is in the file {location!r}; give the path of the model"
-            )
-        path = self._inside(tensor.name, location)
+        data = mapped_beside(f"{self.name}: {tensor.name!r}", location, self.folder)
         numbers = [held.get("offset", "0"), held.get("length", "")]
         if not all(each.isdecimal() or not each for each in numbers):
             raise self.error(tensor.name, f"its data has no place in {location!r}: {numbers}")
-        size = path.stat().st_size
+        size = len(data)
         start = int(numbers[0] or 0)
         end = start + int(numbers[1]) if numbers[1] else size
         if end > size or start > end:
             raise self.error(tensor.name, f"its data ends at byte {end} of {location!r}, {size}")
-        return mapped(path)[start:end]
-
-    def _inside(self, name: str, location: str) -> Path:
-        """A file below the folder of the model; no other is opened."""
-        assert self.folder is not None
-        parts = PurePath(location).parts
-        if not location or PurePath(location).is_absolute() or ".." in parts or "\0" in location:
-            raise self.error(name, f"its data is in {location!r}, which is not beside the model")
-        path = (self.folder / location).resolve()
-        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
-            raise self.error(name, f"its data is in {location!r}, and there is no such file")
-        return path
+        return data[start:end]
 
 
 def read(data: memoryview, name: str, folder: Path | None) -> Model:
@@ -124,7 +109,11 @@ def read(data: memoryview, name: str, folder: Path | None) -> Model:
       FormatError: it is no ONNX model.
     """
     views: dict[int, memoryview] = {}
-    light = b"".join(_light_model(Reader(data, name), views))
+    try:
+        light = b"".join(_light_model(Reader(data, name), views))
+    except FormatError as error:
+        detail = str(error).removeprefix(f"{name}: ")
+        raise FormatError(f"{name}: not an ONNX file, or a damaged one: {detail}") from None
     if len(light) > MOST_BYTES:
         raise FormatError(f"{name}: not an ONNX file, its graph is larger than {MOST_BYTES} bytes")
     try:

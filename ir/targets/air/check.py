@@ -178,7 +178,7 @@ def order_problems(context: Context) -> Iterator[Problem]:
             if not waiting[user]:
                 ready.append(user)
     if waiting:
-        yield Problem(min(waiting), f"stands on or behind a cycle, with {len(waiting) - 1} others")
+        yield Problem(min(waiting), f"is on a cycle or after one, with {len(waiting) - 1} others")
 
 
 def producers(context: Context, op: OpDef) -> Iterator[str]:

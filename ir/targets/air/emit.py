@@ -27,6 +27,9 @@ CANNOT: Mapping[str, str] = {
         "GE r1.1 loads one graph without cycles, which holds no branch and no loop; export to ONNX "
         "or MINDIR",
     ),
+    **dict.fromkeys(
+        ("Gru", "Lstm"), "it is made for ONNX alone; its steps written out are the same"
+    ),
     "CachedAttention": "it is made for ONNX alone; an Attention and a Concat are the same",
     "Rotary": "it is made for ONNX alone; products and a Concat are the same",
     "SkipRmsNorm": "it is made for ONNX Runtime alone; a sum and an RmsNorm are the same",

@@ -4,6 +4,7 @@ from fnckpt.ir.passes import arithmetic, products, reshape
 from fnckpt.ir.targets.mindir import (
     control,
     emit,
+    emit_accurate,
     emit_exact,
     legalize_elementwise,
     legalize_network,
@@ -15,7 +16,7 @@ from fnckpt.ir.targets.mindir.read import check, summarize
 from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS
 from fnckpt.ir.targets.target import Target
 
-__all__ = ["TARGET", "check", "control", "emit", "emit_exact"]
+__all__ = ["TARGET", "check", "control", "emit", "emit_accurate", "emit_exact"]
 
 TARGET = Target(
     name="MINDIR",

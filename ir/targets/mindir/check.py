@@ -236,7 +236,7 @@ def node_problems(context: Context, node: NodeProto) -> Iterator[str]:
     for name in node.input:
         if not context.knows(name):
             late = name in context.types
-            fault = "stands after it" if late else "is nowhere in the file"
+            fault = "comes after it" if late else "is nowhere in the file"
             yield f"{where}: its input {name} {fault}"
     context.own.update(node.output)
     if node.op_type == "Constant":

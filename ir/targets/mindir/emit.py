@@ -16,17 +16,17 @@ SAME = {
     "Atan": "Atan", "Atan2": "Atan2", "Atanh": "Atanh", "BitwiseAnd": "BitwiseAnd",
     "BitwiseNot": "Invert", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor", "Ceil": "Ceil",
     "Cos": "Cos", "Cosh": "Cosh", "Digamma": "Digamma", "Equal": "Equal", "Erf": "Erf",
-    "ErfInv": "Erfinv", "Erfc": "Erfc", "Exp": "Exp", "Expm1": "Expm1", "Floor": "Floor",
+    "ErfInv": "Erfinv", "Erfc": "Erfc", "Floor": "Floor",
     "GatherNd": "GatherNd", "Greater": "Greater", "GreaterEqual": "GreaterEqual",
     "IsFinite": "IsFinite", "IsInf": "IsInf", "IsNan": "IsNan", "Less": "Less",
-    "LessEqual": "LessEqual", "Lgamma": "Lgamma", "Log": "Log", "Log1p": "Log1p",
+    "LessEqual": "LessEqual", "Lgamma": "Lgamma",
     "LogicalAnd": "LogicalAnd", "LogicalNot": "LogicalNot", "LogicalOr": "LogicalOr",
     "LogicalXor": "LogicalXor", "Maximum": "Maximum", "Minimum": "Minimum", "Mul": "Mul",
     "Neg": "Neg", "NotEqual": "NotEqual", "Pow": "Pow", "Reciprocal": "Reciprocal",
     "Rem": "TruncateMod", "Round": "Rint", "Rsqrt": "Rsqrt", "Select": "Select",
     "ShiftLeft": "LeftShift", "ShiftRightArithmetic": "RightShift", "Sigmoid": "Sigmoid",
     "Silu": "SiLU", "Sin": "Sin", "Sinh": "Sinh", "Sqrt": "Sqrt", "Square": "Square", "Sub": "Sub",
-    "Tan": "Tan", "Tanh": "Tanh",
+    "Tan": "Tan",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from fnckpt.ir.attributes import flag, number
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import constant
+from fnckpt.ir.passes import special
 from fnckpt.ir.passes.build import Build, known
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
 from fnckpt.ir.targets.mindir.legalize_types import FLOAT64, through
@@ -107,6 +108,8 @@ def _gelu_slope(build: Build, x: Node) -> Node:
 def no_digamma_of_zero(node: CNode) -> Node | None:
     """NaN at 0 as at the other poles; the kernel makes it infinite."""
     (x,), build = node.inputs, Build(node)
+    if x.aval.dtype == FLOAT64:  # no kernel
+        return special.compose_digamma.rewrite(node)
     if isinstance(x, CNode) and x.op == "Select" and _equals(x.inputs[0], x.inputs[2], 0):
         return None
     at_zero = build("Equal", x, build.number(0, x))

@@ -3,10 +3,9 @@
 import numpy as np
 
 from fnckpt.ir.attributes import flag, integer, ints
-from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node
-from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.operators.reduction import REDUCTIONS
+from fnckpt.ir.passes import nothing
 from fnckpt.ir.passes.build import Build, known
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 
@@ -51,9 +50,9 @@ def update_slice_by_rows(node: CNode) -> Node:
     depth = max((i + 1 for i, n in enumerate(shape) if n != x.aval.shape[i]), default=0)
     if depth == 0:
         return update
-    grid = np.moveaxis(np.indices(shape[:depth]), 0, -1).astype(starts.aval.dtype)
+    grid = build.coordinates(shape[:depth], starts.aval.dtype)
     first = build.slice(starts, 0, 0, depth)
-    return build("ScatterNd", x, build("Add", Constant(grid), first), update, reduction="")
+    return build("ScatterNd", x, build("Add", grid, first), update, reduction="")
 
 
 @rewrites("ScatterNd")
@@ -64,16 +63,6 @@ def scatter_rows(node: CNode) -> Node | None:
         return None
     rows = (build.reshape(each, (1, *each.aval.shape)) for each in (indices, updates))
     return build("ScatterNd", x, *rows, **node.attrs)
-
-
-def compute_of_nothing(node: CNode) -> Node | None:
-    """What has no elements, or is made of such, is known; not every kernel takes it."""
-    shapes = [each.aval.shape for each in node.inputs]
-    if not all(0 in shape for shape in shapes) or not shapes:
-        return None
-    empty = [np.zeros(each.aval.shape, each.aval.dtype) for each in node.inputs]
-    result = compute(node, empty)
-    return Constant(result) if isinstance(result, np.ndarray) else None
 
 
 def _in_range(build: Build, y: Node, bits: int) -> Node:
@@ -140,7 +129,7 @@ def shift_without_sign(node: CNode) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
-    *(Rule(Op(op), compute_of_nothing) for op in OPERATORS if op != "TopK"),
+    *nothing.RULES,
     scatter_rows,
     *(Rule(Op(op), drop_reduction_of_nothing) for op in (*REDUCTIONS, "Reverse")),
     drop_concat_of_one,

@@ -7,8 +7,10 @@ import numpy as np
 
 from fnckpt.ir.attributes import Ints, ints, rank
 from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.passes import nothing
 from fnckpt.ir.passes.build import Build
 from fnckpt.ir.passes.rewrite import Rule, rewrites
+from fnckpt.ir.sizes import all_known
 
 MOST_AXES = 8  # the kernels of BroadcastTo, StridedSlice and ReverseV2 take no more
 
@@ -19,7 +21,11 @@ def slice_of_nothing(node: CNode) -> Node | None:
     (x,) = node.inputs
     if rank(x) == 0:
         return x
-    return Constant(np.zeros(node.aval.shape, node.aval.dtype)) if node.aval.size == 0 else None
+    if 0 not in node.aval.shape:
+        return None
+    if not all_known(node.aval.shape):
+        return nothing.empty_as(node)
+    return Constant(np.zeros(node.aval.shape, node.aval.dtype))
 
 
 @rewrites("Pad")

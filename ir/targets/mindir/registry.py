@@ -15,6 +15,7 @@ EMITTERS: dict[str, Emitter] = {}
 CANNOT: dict[str, str] = {
     "NextAfter": "MindSpore 2.10's NextAfter gives wrong numbers on the CPU; compute it outside "
     "apply_fn",
+    **dict.fromkeys(("Gru", "Lstm"), "it is made for ONNX alone; a Scan of its steps is the same"),
     "CachedAttention": "it is made for ONNX alone; an Attention and a Concat are the same",
     "Rotary": "it is made for ONNX alone; products and a Concat are the same",
     "SkipRmsNorm": "it is made for ONNX Runtime alone; a sum and an RmsNorm are the same",

@@ -12,13 +12,14 @@ from fnckpt.ir.passes import (
     parts,
     planes,
     products,
+    recurrent,
     reshape,
     rotary,
     rows,
     skips,
 )
 from fnckpt.ir.passes.rewrite import rewrite
-from fnckpt.ir.targets.onnx import control, legalize_order
+from fnckpt.ir.targets.onnx import control, emit_recurrent, legalize_order
 from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
@@ -26,7 +27,7 @@ from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import summarize
 from fnckpt.ir.targets.target import Target
 
-__all__ = ["TARGET", "check", "control"]
+__all__ = ["TARGET", "check", "control", "emit_recurrent"]
 
 TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
 UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
@@ -36,6 +37,7 @@ TARGET = Target(
     suffix=".onnx",
     legalize=LEGALIZE,
     guards=legalize_order.GUARDS,
+    fused_first=(recurrent.recurrent,),
     fused=(
         *products.FUSE,
         *activations.FUSE,

@@ -54,6 +54,7 @@ DTYPES: dict[str, tuple[str, ...]] = {
     "ReduceMean": FLOATS,
     "Relu": FLOATS,
     **dict.fromkeys(("CachedAttention", "RmsNorm", "Rotary", "SkipRmsNorm"), (F32,)),
+    **dict.fromkeys(("Gru", "Lstm"), (F32,)),
     "Select": (*FLOATS, "int8", "int32", "int64", "uint8", "uint32"),
     "ShiftLeft": ("uint8", "uint16", "uint32", "uint64"),
     "ShiftRightLogical": ("uint8", "uint16", "uint32", "uint64"),

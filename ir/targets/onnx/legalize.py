@@ -5,7 +5,7 @@ import numpy as np
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes import activations, attention, instances, norms, special
-from fnckpt.ir.passes.build import FLOAT64, through
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, through
 from fnckpt.ir.passes.control import (
     CAPTURE_AS_FLOAT32,
     condition_in_body,
@@ -44,6 +44,11 @@ def _of_double(compose: Rule) -> Rule:
     return Rule(compose.pattern, rewrite)
 
 
+def _in_double(root: CNode) -> Node | None:
+    """A formula that loses the last digits of float32."""
+    return through(root, FLOAT64) if root.aval.dtype == FLOAT32 else None
+
+
 def _rms_norm_by_parts(root: CNode) -> Node | None:
     """ONNX has it along the last axis; its epsilon is a float32."""
     last = root.attrs["axis"] == len(root.aval.shape) - 1
@@ -61,6 +66,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *legalize_float.RULES,
     *legalize_integer.RULES,
     *legalize_moves.RULES,
+    Rule(Op("Lgamma"), _in_double),
     *special.RULES,
     *map(_of_double, (instances.compose_instance_norm, *attention.COMPOSE, *activations.COMPOSE)),
     norms.compose_standardize,

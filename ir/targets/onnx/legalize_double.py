@@ -40,9 +40,12 @@ def _asinh(build: Build, x: Node) -> Node:
 
 
 def _acosh(build: Build, x: Node) -> Node:
-    """log(1 + t + sqrt(2 t + t^2)) with t = x - 1; where t^2 is large, log(2 x)."""
+    """log(1 + t + sqrt(2 t + t^2)) with t = x - 1; where t^2 is large, log(2 x); below 1 NaN."""
     t, large = build("Sub", x, build.number(1, x)), build("Greater", x, build.number(1e8, x))
-    near = build("Select", large, build.number(1, x), t)
+    least = build.number(-1, x)
+    near = build(
+        "Select", large, build.number(1, x), build("Select", build("Less", t, least), least, t)
+    )
     root = build("Sqrt", build("Mul", near, build("Add", near, build.number(2, x))))
     far = build("Add", build("Log", x), build.number(math.log(2), x))
     return build("Select", large, far, build("Log1p", build("Add", near, root)))

@@ -100,6 +100,8 @@ def compose_log1p(root: CNode) -> Node:
     Algorithms, section 1.14.1. Where x is large, log(u) alone.
     """
     (x,), build = root.inputs, Build(root)
+    if _is_exp_of_negative(x):
+        return _log1p_up_to_one(build, x)
     one = build.number(1, x)
     u = build("Add", x, one)
     rest, log = build("Sub", u, one), build("Log", u)
@@ -108,6 +110,23 @@ def compose_log1p(root: CNode) -> Node:
     large = build("GreaterEqual", build("Abs", x), one)
     result = build("Select", large, log, build("Mul", log, ratio))
     return build("Select", vanishes, x, result)
+
+
+def _is_exp_of_negative(node: Node) -> bool:
+    """Whether it is exp(-|x|), as in logaddexp: from 0 to 1, or NaN."""
+    for op in ("Exp", "Neg", "Abs"):
+        if not isinstance(node, CNode) or node.op != op:
+            return False
+        (node,) = node.inputs
+    return True
+
+
+def _log1p_up_to_one(build: Build, x: Node) -> Node:
+    """log(u) - ((u - 1) - x) / u with u = 1 + x: what u lost by rounding, to the first order."""
+    one = build.number(1, x)
+    u = build("Add", x, one)
+    lost = build("Sub", build("Sub", u, one), x)
+    return build("Sub", build("Log", u), build("Div", lost, u))
 
 
 @rewrites("Atan2")

@@ -5,13 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from fnckpt.ir.attributes import integer, ints, pairs
-from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators.reduction import REDUCTIONS, least_and_greatest
 from fnckpt.ir.passes.build import FLOAT64, Build
 from fnckpt.ir.passes.convolve import conv_as_product, mean_as_sum
 from fnckpt.ir.passes.reshape import empty_broadcast
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.sizes import all_known
 
 
 def doubled(root: CNode, fill: float, combine: Callable[[Node, Node], Node]) -> Node:
@@ -57,15 +56,13 @@ def drop_reverse(root: CNode) -> Node | None:
 
 
 @rewrites("DynamicUpdateSlice")
-def update_slice_by_rows(root: CNode) -> Node | None:
+def update_slice_by_rows(root: CNode) -> Node:
     """Every place of the slice, start plus offset, written by one ScatterND."""
     (x, update, starts), build = root.inputs, Build(root)
-    if not all_known(update.aval.shape):
-        return None
     if not x.aval.shape:
         return update
-    grid = np.moveaxis(np.indices(update.aval.shape, starts.aval.dtype), 0, -1)
-    return build("ScatterNd", x, build("Add", Constant(grid), starts), update, reduction="")
+    grid = build.coordinates(update.aval.shape, starts.aval.dtype)
+    return build("ScatterNd", x, build("Add", grid, starts), update, reduction="")
 
 
 @rewrites("ConvTranspose")

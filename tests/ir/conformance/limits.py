@@ -13,8 +13,6 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "MINDIR": {
         r"^(div|rem): (edges of )?uint64": "CPU kernel of Div does not compute uint64",
-        r"^digamma: float64": "CPU kernel of Digamma does not compute float64",
-        r"^igamma_grad_a: float64": "CPU kernel of Digamma does not compute float64",
     },
 }
 

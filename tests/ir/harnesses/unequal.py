@@ -35,10 +35,6 @@ UNEQUAL = (
         "a negative NaN is the least in JAX, and no operator tells the sign of a NaN", FORMATS,
     ),
     Row(
-        r"^conv_general_dilated_rhs_oob", EVERY,
-        "a window that is larger than its padded input", OURS,
-    ),
-    Row(
         r"bfloat16", ("AIR",), "GE r1.1 has no type for bfloat16", "GE's",
     ),
 )  # fmt: skip

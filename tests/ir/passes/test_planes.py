@@ -42,6 +42,11 @@ def sums(x: jax.Array) -> jax.Array:
     return x * x.sum(-1, keepdims=True) + jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0)))
 
 
+def scanned(x: jax.Array) -> jax.Array:
+    far = jnp.cumsum(x * (jnp.arange(3.0) / 64), axis=1).reshape(2, -1, 3).transpose(1, 0, 2)
+    return jnp.where(far.sum(-1, keepdims=True) > 0, far, jnp.arange(3.0))
+
+
 def doubled(x: jax.Array) -> jax.Array:
     return x * 2 + x
 
@@ -59,6 +64,10 @@ TURNED: dict[str, tuple[Function, str]] = {
     "span": (
         span,
         f"{FORTH}Split Maximum Maximum Minimum Minimum Sub Equal Cast Add Div {BACK}",
+    ),
+    "scanned": (
+        scanned,
+        f"{FORTH}Mul CumSum Reshape Transpose Split Add Add Greater Select {BACK}",
     ),
     "sums": (sums, f"{FORTH}Split Add Add Mul Slice Pad Add {BACK}"),
 }

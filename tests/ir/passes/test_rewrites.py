@@ -54,6 +54,12 @@ CASES = [
         (X,),
         "Reshape",
     ),
+    Rewritten(
+        "a sum of integers in a wider type is one in their own",
+        lambda w, x: x.astype(jnp.int32).sum(0).astype(jnp.int16),
+        ((100 * X).astype(np.int16),),
+        "ReduceSum",
+    ),
     Rewritten("reshapes merge", lambda w, x: x.reshape(6, 4).reshape(4, 6), (X,), "Reshape"),
     Rewritten(
         "a transposed weight is transposed at export",
@@ -115,6 +121,18 @@ CASES = [
         (X,),
         "Rem Less Add Select",
     ),
+    Rewritten(
+        "products over one element are no matrices",
+        lambda w, x, y: jnp.einsum("abc,abcd->abcd", x, y),
+        (X, numbers(2, 3, 4, 5)),
+        "Reshape Mul",
+    ),
+    Rewritten(
+        "columns by rows are matrices",
+        lambda w, x, y: x[..., None] @ y[..., None, :],
+        (X, Y),
+        "Reshape Reshape MatMul",
+    ),
     Rewritten("softmax", lambda w, x: jax.nn.softmax(x, 1), (X,), "Softmax"),
     Rewritten("log_softmax", lambda w, x: jax.nn.log_softmax(x), (X,), "LogSoftmax"),
     Rewritten("silu", lambda w, x: jax.nn.silu(x), (X,), "Silu"),
@@ -128,6 +146,12 @@ CASES = [
         "Maximum",
     ),
     Rewritten("mean", lambda w, x: x.mean(1), (X,), "ReduceMean"),
+    Rewritten(
+        "reductions that are joined have lost their axes",
+        lambda w, x, y: 2 * x.mean() + y.sum(),
+        (X, Y),
+        "ReduceMean Mul ReduceSum Add",
+    ),
     Rewritten(
         "a sum over another number is no mean", lambda w, x: x.sum(1) / 5, (X,), "ReduceSum Div"
     ),

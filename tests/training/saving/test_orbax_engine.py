@@ -171,3 +171,13 @@ def test_a_best_state_that_was_not_due_is_told(tmp_path: Path):
         result = fitted(best="f")
     assert result.best is not None
     assert result.best.path is None
+
+
+def test_another_kind_of_checkpointer_is_refused_by_name() -> None:
+    """Such as one of Orbax's v1 API, which has other methods."""
+    with ocp.PyTreeCheckpointer() as other:
+        wrong: Any = other
+        with pytest.raises(
+            TypeError, match=r"must be an orbax\.checkpoint\.CheckpointManager, got"
+        ):
+            train(step, 0.0, DATA, checkpointer=wrong)

@@ -248,7 +248,7 @@ def without_input(model: ModelDef) -> None:
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [(cycle, "waits for inputs"), (twice, "2 operators are called"),
+    [(cycle, "needs inputs"), (twice, "2 operators are called"),
      (without_value, "without the value"), (unknown_link, "nothing computes it"),
      (without_input, "nothing is connected to its input x")],
 )  # fmt: skip

@@ -89,3 +89,18 @@ def test_a_file_that_is_cut_off_is_a_format_error(end: int, tmp_path: Path) -> N
     path.write_bytes(file.path.read_bytes()[:end])
     with pytest.raises(fnckpt.FormatError, match=r"cut\.mindir"):
         load_graph(path)
+
+
+@pytest.mark.parametrize("location", ["../w", "/etc/passwd", "a\0b", "", "missing"])
+def test_weights_that_lie_elsewhere_are_not_read(location: str, tmp_path: Path) -> None:
+    from fnckpt.proto.mind_ir_pb2 import ModelProto
+
+    file = fnckpt.export(weights(), net, X, "MINDIR", file_name=tmp_path / "net")
+    model = ModelProto.FromString(file.path.read_bytes())
+    tensor = model.graph.parameter[0]
+    tensor.external_data.location, tensor.external_data.length = location, 4
+    file.path.unlink()
+    path = tmp_path / "other.mindir"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(fnckpt.FormatError, match=r"not beside the model|there is no such file"):
+        load_graph(path)

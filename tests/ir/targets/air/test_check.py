@@ -198,7 +198,7 @@ REJECTED: dict[str, tuple[Mutation, str]] = {
         set_(lambda m: op(m, "params.Conv_0.bias_const").attr.pop("value")),
         "bias_const: a Const needs the attribute value",
     ),
-    "cycle": (cycle, "stands on or behind a cycle"),
+    "cycle": (cycle, "is on a cycle or after one"),
     "dangling input": (relu_input("nowhere:0"), "Relu: the input x: .*'nowhere', which is not"),
     "data order differs": (swapped_data, "scale: index is 1, but it is Data number 0"),
     "data without index": (

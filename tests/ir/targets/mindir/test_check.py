@@ -118,7 +118,7 @@ MUTATIONS: dict[Callable[[ModelProto], None], str] = {
     drop_producer: "model: producer_name is missing",
     raise_version: "mind_ir_version is 4, MindSpore 2.10 reads 3",
     misname_input: "its input nothing is nowhere in the file",
-    turn_order: "stands after it",
+    turn_order: "comes after it",
     name_twice: "params.w: 2 values have this name",
     shorten_weight: "parameter params.w: raw_data has 4 bytes, float32[3,4] has 48",
     unknown_dtype: "input x: data_type is 77",
