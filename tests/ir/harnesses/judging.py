@@ -6,7 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    NotImplemented,
+    RuntimeException,
+)
 
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import FuncGraph
@@ -48,7 +54,7 @@ def _problem(harness: Harness, run: Callable[[FuncGraph, Arrays], Arrays]) -> st
         found = run(graph, harness.inputs())
     except (NotLowered, Refused) as refused:
         return f"refused: {refused}"
-    except (Fail, InvalidGraph, NotImplemented) as error:
+    except (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException) as error:
         return f"ONNX Runtime: {error}"
     return difference(harness, graph, found)
 
