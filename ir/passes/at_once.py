@@ -295,6 +295,8 @@ def _late(loop: _Loop) -> dict[int, CNode]:
             free.add(id(node))
     late: dict[int, CNode] = {}
     for node in (each for each in nodes if id(each) in free):
+        if any(isinstance(each, CNode) and len(each.results) != 1 for each in node.inputs):
+            continue  # one of several results, of a branch or a loop
         given = [outside.get(id(each)) or _any_stack(each, loop) for each in node.inputs]
         of_late = node.op == "MatMul" or any(id(each) in late for each in node.inputs)
         if of_late and _on_stacks(node, given, loop.time) is not None:

@@ -159,9 +159,12 @@ def _gates_of_cell(body: Body, cell: Source, c: int) -> tuple[Affine, Affine, Af
 
 def _gru(body: Body) -> Cell | None:
     """h' = (1 - s(z)) tanh(n) + s(z) h, in one of the forms that this is written in."""
-    if len(body.carries) != 1 or body.carries[0].aval.size != body.carries[0].aval.shape[-1]:
+    if len(body.carries) != 1:
         return None
-    last = len(body.carries[0].aval.shape) - 1
+    state = body.carries[0].aval
+    if not state.shape or state.size != state.shape[-1]:
+        return None
+    last = len(state.shape) - 1
     for z, (node, axis) in _mixed(body, body.outputs[0], last):
         new, place = through(node, axis)
         if not isinstance(new, CNode) or new.op != "Tanh":

@@ -17,6 +17,7 @@ from fnckpt.ir.sources.mindir.values import OF_ID
 from fnckpt.ir.targets.mindir.emit import SAME
 
 OURS = {theirs: ours for ours, theirs in SAME.items()}
+OURS |= {name: name for name in ("Exp", "Expm1", "Log", "Log1p", "Tanh")}  # written out by us
 OURS |= {"ReLU": "Relu", "Mish": "Mish", "HSigmoid": "HardSigmoid", "HSwish": "HardSwish"}
 BINARY = ("Add", "Sub", "Mul", "Maximum", "Minimum", "Pow", "Equal", "NotEqual", "Greater",
           "GreaterEqual", "Less", "LessEqual", "Atan2", "TruncateMod")  # fmt: skip

@@ -83,23 +83,22 @@ def compose_elu(node: CNode) -> Node:
 
 @rewrites("Gelu")
 def compose_gelu(node: CNode) -> Node:
-    """``x / 2 * (1 + erf(x / sqrt(2)))``, or the form with tanh.
+    """``x / 2 * (1 + erf(x / sqrt(2)))``, or the form with tanh as ``x * sigmoid(2 * slope)``.
 
     MindSpore's GeLU is the form with tanh, and takes two to seven times as long as its parts. With
     Erfc for ``1 + Erf``, which has more digits where x is far below 0, it takes 1.03 to 1.16.
     """
     (x,), build = node.inputs, Build(node)
-    half = build("Mul", x, build.number(0.5, x))
     if flag(node, "approximate"):
-        bell = build("Tanh", _gelu_slope(build, x))
-    else:
-        bell = build("Erf", build("Mul", x, build.number(math.sqrt(0.5), x)))
+        return build("Mul", x, build("Sigmoid", _gelu_slope(build, x)))
+    half = build("Mul", x, build.number(0.5, x))
+    bell = build("Erf", build("Mul", x, build.number(math.sqrt(0.5), x)))
     return build("Mul", half, build("Add", bell, build.number(1, x)))
 
 
 def _gelu_slope(build: Build, x: Node) -> Node:
-    """``sqrt(2 / pi) * (x + 0.044715 * x ** 3)``."""
-    factor = math.sqrt(2 / math.pi)
+    """``2 * sqrt(2 / pi) * (x + 0.044715 * x ** 3)``."""
+    factor = 2 * math.sqrt(2 / math.pi)
     square = build("Mul", build("Square", x), build.number(factor * 0.044715, x))
     return build("Mul", x, build("Add", square, build.number(factor, x)))
 

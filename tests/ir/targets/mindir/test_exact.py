@@ -121,7 +121,7 @@ def after_a_product(op: str, attrs: dict[str, Attr], *bias: float) -> list[str]:
         ("Softmax", ["Softmax"], {"axis": 1}),
         ("LogSoftmax", ["LogSoftmax"], {"axis": 1}),
         ("ReduceMax", ["ReduceMax"], {"axes": (1,), "keepdims": False}),
-        ("Gelu", ["Mul", "Square", "Add", "Tanh"], {"approximate": True}),
+        ("Gelu", ["Square", "Mul", "Add", "Sigmoid"], {"approximate": True}),
         ("Gelu", ["Mul", "Erf", "Add"], {"approximate": False}),
     ],
 )
