@@ -174,7 +174,11 @@ REFUSED = {
         fnckpt.UnsupportedError,
         "cannot be exported to AIR with quantize='static int8'.*\n.*AMCT",
     ),
-    "a runtime": ({"runtime": "tensorrt"}, ValueError, r"\('onnxruntime'\), got 'tensorrt'"),
+    "a runtime": (
+        {"runtime": "tensorrt"},
+        ValueError,
+        r"\('onnxruntime', 'onnxruntime-genai'\), got 'tensorrt'",
+    ),
 }
 
 
