@@ -61,8 +61,8 @@ class Harness:
             dtypes.append(np.dtype(self.source.dtype))
         return compat.enable_x64() if any(map(compat.is_wide, dtypes)) else nullcontext()
 
-    def graph(self) -> FuncGraph:
-        """What the harness lowers to, after all passes.
+    def graph(self, *, loops: bool = True) -> FuncGraph:
+        """What the harness lowers to, after all passes; without ``loops`` these are written out.
 
         Raises:
           NotLowered: it cannot be lowered.
@@ -70,7 +70,7 @@ class Harness:
         arguments = self.arguments()
         with self.bits():
             function = lambda _, *xs: self.source.dyn_fun(*xs)  # noqa: E731
-            return optimized(trace((), function, arguments, name="harness"))
+            return optimized(trace((), function, arguments, name="harness", loops=loops))
 
     def inputs(self) -> list[np.ndarray]:
         """The arrays as a file takes them."""
