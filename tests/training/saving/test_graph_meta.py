@@ -77,7 +77,7 @@ def test_inspect_shows_the_primitives_of_a_meta_file(meta: Path) -> None:
 def test_what_is_no_meta_file_is_told(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x-graph.meta"
     path.write_bytes(content)
-    assert check_file(path)[0].startswith("no anf_ir ModelProto, ")
+    assert check_file(path)[0].startswith("not an anf_ir ModelProto")
 
 
 def test_a_file_of_unknown_suffix_is_told_with_those_that_are_known(tmp_path: Path) -> None:
