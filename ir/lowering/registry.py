@@ -12,6 +12,7 @@ from fnckpt.ir.fold import folded
 from fnckpt.ir.graph import Attr, Aval, Node, Origin
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.sizes import all_known, is_known
+from fnckpt.ir.table import enters
 
 INT32 = np.dtype(np.int32)
 
@@ -149,12 +150,12 @@ def lowers(*primitives: str) -> Callable[[Rule], Rule]:
     It gets a ``Site``, the nodes of the inputs, and the primitive's parameters as keywords, but
     for those ``WITHOUT_MEANING`` that it does not ask for.
     """
-    return _registers(RULES, primitives)
+    return enters(RULES, *primitives)
 
 
 def lowers_complex(*primitives: str) -> Callable[[Rule], Rule]:
     """As ``lowers``, for equations with complex inputs or results; such a value is a ``Pair``."""
-    return _registers(COMPLEX_RULES, primitives)
+    return enters(COMPLEX_RULES, *primitives)
 
 
 def lowers_factorization(*primitives: str) -> Callable[[Rule], Rule]:
@@ -169,24 +170,13 @@ def lowers_factorization(*primitives: str) -> Callable[[Rule], Rule]:
 
 def lowers_keys(*primitives: str) -> Callable[[Rule], Rule]:
     """As ``lowers``, for equations with PRNG keys: ``rule(site, eqn, *inputs)``."""
-    return _registers(KEY_RULES, primitives)
+    return enters(KEY_RULES, *primitives)
 
 
 def lowers_call(*primitives: str) -> Callable[[Rule], Rule]:
     """As ``lowers``, for primitives that hold jaxprs; their inputs may be any ``Value``."""
     CALLS.update(primitives)
-    return _registers(RULES, primitives)
-
-
-def _registers(table: dict[str, Rule], primitives: Sequence[str]) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        for name in primitives:
-            if name in table:
-                raise ValueError(f"{name} is already lowered by {table[name]}")
-            table[name] = rule
-        return rule
-
-    return register
+    return enters(RULES, *primitives)
 
 
 def refuses(reason: str, *primitives: str) -> None:

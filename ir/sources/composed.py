@@ -28,6 +28,16 @@ def floor_div(b: Builder, x: Node, y: Node) -> Node:
     return b.div(b.sub(x, floor_mod(b, x, y)), y)
 
 
+def selu(b: Builder, x: Node) -> Node:
+    """The Elu with the two numbers that keep mean and variance (Klambauer et al., 2017)."""
+    return b.mul(b("Elu", x, alpha=1.67326324235), 1.05070098736)
+
+
+def softsign(b: Builder, x: Node) -> Node:
+    """``x / (1 + |x|)``."""
+    return b.div(x, b.add(b("Abs", x), 1))
+
+
 def shrunk(b: Builder, x: Node, limit: float, move: float) -> Node:
     """0 between ``-limit`` and ``limit``; what is outside comes nearer to 0 by ``move``."""
     above = b.where(b.compare("Greater", x, limit), b.sub(x, move), b.number(0, x))

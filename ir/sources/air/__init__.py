@@ -1,6 +1,6 @@
 """AIR files become graphs; importing this fills the table of imports."""
 
-from fnckpt.ir.sources.air import elementwise, image, network, pool, reduction, shape
+from fnckpt.ir.sources.air import elementwise, image, index, network, pool, reduction, shape
 from fnckpt.ir.sources.air.reading import source
 
-__all__ = ["elementwise", "image", "network", "pool", "reduction", "shape", "source"]
+__all__ = ["elementwise", "image", "index", "network", "pool", "reduction", "shape", "source"]

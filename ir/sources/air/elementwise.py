@@ -12,8 +12,10 @@ from fnckpt.ir.sources.composed import (
     floor_div,
     floor_mod,
     prelu,
+    selu,
     shrunk,
     smooth_l1,
+    softsign,
 )
 from fnckpt.ir.sources.source import Refusal
 from fnckpt.ir.targets.air.codes import OF_ENGINE_CODE
@@ -207,8 +209,7 @@ def import_elu(site: Site, x: Node) -> Node:
 
 @imports("Selu")
 def import_selu(site: Site, x: Node) -> Node:
-    b = site.build
-    return b.mul(b("Elu", x, alpha=1.67326324235), 1.05070098736)
+    return selu(site.build, x)
 
 
 @imports("PRelu")
@@ -225,7 +226,7 @@ def import_hard_sigmoid(site: Site, x: Node) -> Node:
 
 @imports("Softsign")
 def import_softsign(site: Site, x: Node) -> Node:
-    return site.build.div(x, site.build.add(site.build("Abs", x), 1))
+    return softsign(site.build, x)
 
 
 @imports("SoftplusV2")

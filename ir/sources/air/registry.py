@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.build import Builder
+from fnckpt.ir.table import enters
 from fnckpt.ir.targets.air.view import OpView
 
 Given = Node | None | list[Node]
@@ -38,12 +39,4 @@ def imports(*types: str) -> Callable[[Rule], Rule]:
 
     It gets a ``Site`` and what stands at each port of the prototype.
     """
-
-    def register(rule: Rule) -> Rule:
-        for each in types:
-            if each in RULES:
-                raise ValueError(f"{each} has a rule already")
-            RULES[each] = rule
-        return rule
-
-    return register
+    return enters(RULES, *types)

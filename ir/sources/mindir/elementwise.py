@@ -9,8 +9,10 @@ from fnckpt.ir.sources.composed import (
     floor_div,
     floor_mod,
     prelu,
+    selu,
     shrunk,
     smooth_l1,
+    softsign,
 )
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
 from fnckpt.ir.sources.mindir.values import OF_ID
@@ -141,8 +143,7 @@ def import_elu(site: Site, x: Node, *rest: Value) -> Node:
 
 @imports("SeLU")
 def import_selu(site: Site, x: Node) -> Node:
-    b = site.build
-    return b.mul(b("Elu", x, alpha=1.67326324235), 1.05070098736)
+    return selu(site.build, x)
 
 
 @imports("PReLU")
@@ -158,7 +159,7 @@ def import_leaky_relu(site: Site, x: Node, *rest: Value) -> Node:
 
 @imports("Softsign")
 def import_softsign(site: Site, x: Node) -> Node:
-    return site.build.div(x, site.build.add(site.build("Abs", x), 1))
+    return softsign(site.build, x)
 
 
 @imports("Softplus")

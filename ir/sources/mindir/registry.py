@@ -6,6 +6,7 @@ from typing import Any
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.build import Builder
+from fnckpt.ir.table import enters
 from fnckpt.ir.targets.mindir.primitives import form_of
 
 Value = Any
@@ -72,12 +73,4 @@ def imports(*ops: str) -> Callable[[Rule], Rule]:
 
     It gets a ``Site`` and the inputs: nodes for tensors, Python's values for what is none.
     """
-
-    def register(rule: Rule) -> Rule:
-        for op in ops:
-            if op in RULES:
-                raise ValueError(f"{op} has a rule already")
-            RULES[op] = rule
-        return rule
-
-    return register
+    return enters(RULES, *ops)

@@ -8,6 +8,7 @@ import numpy as np
 from fnckpt.ir.graph import Constant, Node
 from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sources.build import BOOL, INT32, Builder
+from fnckpt.ir.sources.composed import shrunk, softsign
 from fnckpt.ir.sources.onnx.registry import Site, imports
 from fnckpt.ir.sources.onnx.saturation import cast_source
 from fnckpt.ir.sources.source import Refusal
@@ -192,14 +193,12 @@ def import_thresholded_relu(site: Site, x: Node) -> Node:
 
 @imports("Shrink")
 def import_shrink(site: Site, x: Node) -> Node:
-    b, limit, bias = site.build, site.number("lambd", 0.5), site.number("bias", 0.0)
-    above = b.where(b.compare("Greater", x, limit), b.sub(x, bias), b.number(0, x))
-    return b.where(b.compare("Less", x, -limit), b.add(x, bias), above)
+    return shrunk(site.build, x, site.number("lambd", 0.5), site.number("bias", 0.0))
 
 
 @imports("Softsign")
 def import_softsign(site: Site, x: Node) -> Node:
-    return site.build.div(x, site.build.add(site.build("Abs", x), 1))
+    return softsign(site.build, x)
 
 
 @imports("Swish")
