@@ -154,9 +154,9 @@ def export(
         fields of a dataclass name them: ``logits``, ``present.0.key``; ``output`` and ``output.0``
         if there are no keys.
       runtime: ``"onnxruntime"`` allows operators that only this runtime has, if they are faster;
-        ``"onnxruntime-genai"`` also attention whose cache may lie in a longer buffer, which takes
-        several tokens behind a cache in a batch of one alone.
-        None uses only standard operators. ``docs/optimizer.md`` lists them.
+        ``"onnxruntime-genai"`` also allows ``GroupQueryAttention``, with a key-value cache that
+        may be a part of a longer buffer. After the prompt, such a file takes one new token a
+        call, or several if the batch is one. None uses only standard operators. ``docs/optimizer.md`` lists them.
       quantize: ``"int8"`` or ``"int4"`` stores the matrices of products as integers, a
         ``fnckpt.Quantization`` says in which blocks and which stay; a ``fnckpt.Calibration`` makes
         int8 of weights and what they meet, convolutions too. ONNX only; the error is in the result.
@@ -331,7 +331,7 @@ def _encoded(
         leaves = jax.tree.leaves(inputs)
         return [as_in_file(x, p.aval) for x, p in zip(leaves, graph.inputs, strict=True)]
 
-    alone = wish.runtime == "onnxruntime-genai"  # it has a cache before several rows of one token
+    alone = wish.runtime == "onnxruntime-genai"  # GroupQueryAttention: no cache, or one new token, or one row
     given, inputs = filled(call.inputs, batch=1 if alone else None)
     return quantized(
         encoded,

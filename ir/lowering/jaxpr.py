@@ -165,7 +165,7 @@ def _why_not(name: str, holds_keys: bool) -> str:
         return REFUSED[name]
     if name not in RULES:
         return (
-            f"no lowering rule for {name}, and its own definition is none that JAX can trace; "
+            f"no lowering rule for {name}, and JAX cannot trace its own definition; "
             "write it with other operations, move it out of apply_fn, or add a rule as "
             "docs/adding.md says"
         )
