@@ -331,7 +331,8 @@ def _encoded(
         leaves = jax.tree.leaves(inputs)
         return [as_in_file(x, p.aval) for x, p in zip(leaves, graph.inputs, strict=True)]
 
-    alone = wish.runtime == "onnxruntime-genai"  # GroupQueryAttention: no cache, or one new token, or one row
+    # GroupQueryAttention takes several new tokens behind a cache in a batch of one alone
+    alone = wish.runtime == "onnxruntime-genai"
     given, inputs = filled(call.inputs, batch=1 if alone else None)
     return quantized(
         encoded,
