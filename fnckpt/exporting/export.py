@@ -156,7 +156,8 @@ def export(
       runtime: ``"onnxruntime"`` allows operators that only this runtime has, if they are faster;
         ``"onnxruntime-genai"`` also allows ``GroupQueryAttention``, with a key-value cache that
         may be a part of a longer buffer. After the prompt, such a file takes one new token a
-        call, or several if the batch is one. None uses only standard operators. ``docs/optimizer.md`` lists them.
+        call, or several if the batch is one. None uses only standard operators.
+        ``docs/optimizer.md`` lists them.
       quantize: ``"int8"`` or ``"int4"`` stores the matrices of products as integers, a
         ``fnckpt.Quantization`` says in which blocks and which stay; a ``fnckpt.Calibration`` makes
         int8 of weights and what they meet, convolutions too. ONNX only; the error is in the result.

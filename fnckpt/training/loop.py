@@ -102,8 +102,8 @@ def train(
         read it.
       checkpoint_format: ``"safetensors"`` writes ``<prefix>-<epoch>_<step>.safetensors`` instead of
         ``.ckpt``; ``resume`` continues from either.
-      history_steps: of how many steps, the newest, a checkpoint keeps the metrics. ``"auto"``: as
-        many as fit into 1 % of the state's bytes, or into 4 KiB; None: all. Means of epochs and
+      history_steps: a checkpoint keeps the metrics of this many newest steps. ``"auto"``: as many
+        as fit into 1 % of the state's bytes, or into 4 KiB; None: all. Means of epochs and
         evaluations are always kept. After a resume, the history has NaN for steps that were not
         kept.
       checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
