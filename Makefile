@@ -29,7 +29,7 @@ test: .venv/.test
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
-	.venv/bin/pytest -n 2 --dist loadfile
+	.venv/bin/pytest -n 2 --dist loadfile --hypothesis-profile ci
 
 quick: .venv/.test
 	.venv/bin/ruff check .

@@ -152,10 +152,11 @@ class Recorded:
         others = sum(values.nbytes for values in entries.values())
         kept = kept_steps(steps, others, len(ends), most, room)
         for name, values in steps.items():
-            if kept is not None and len(values) > kept:
-                cut = len(values) - kept
-                past = self.past.get(name, Past()).moved(values, ends, cut)
-                entries |= past.entries(name)
+            past = self.past.get(name, Past())
+            # What an earlier checkpoint dropped stays dropped, however many steps are kept now.
+            cut = max(past.cut, 0 if kept is None else len(values) - kept)
+            if cut:
+                entries |= past.moved(values, ends, cut).entries(name)
                 steps[name] = values[cut:]
         return {f"steps.{name}": values for name, values in steps.items()} | entries
 
