@@ -176,7 +176,7 @@ def decoder(
       ValueError: a cache that changes otherwise than by growing.
     """
     between = between_of(apply_fn)
-    leaves = [Struct(np.shape(x), np.result_type(x)) for x in jax.tree.leaves(cache)]
+    leaves = list(map(_shape_of, jax.tree.leaves(cache)))
     if all(map(is_index, leaves)):
         raise CacheError(f"cache has no arrays: {', '.join(names_of(cache)) or 'it is empty'}")
     trial = _Trial(params, apply_fn, between, jax.tree.structure(cache))
@@ -189,6 +189,11 @@ def decoder(
         )
     first = None if prefill is None else _prefill(prefill, between, params, found)
     return Decoder(params, apply_fn, between, found, vocabulary, new == 1, first)
+
+
+def _shape_of(leaf: jax.Array | np.ndarray | Struct | int) -> Struct:
+    """Of an array, a shape or a number."""
+    return Struct(np.shape(leaf), np.result_type(leaf) if isinstance(leaf, int) else leaf.dtype)
 
 
 def arrays_in(params: PyTree) -> tuple[list[PyTree], Callable[[Sequence[PyTree]], PyTree]]:

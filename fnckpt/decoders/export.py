@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fnckpt.decoders.adapters import Given
+from fnckpt.decoders.adapters.forms import adapted
+from fnckpt.decoders.adapters.table import Given
 from fnckpt.decoders.call import Decoder, decoder
 from fnckpt.decoders.fixed import Fixed, Sizes
 from fnckpt.decoders.fixed_files import write_mindir
-from fnckpt.decoders.forms import adapted
 from fnckpt.decoders.genai import context_length, settings, write_tokenizer
 from fnckpt.decoders.generating import check
 from fnckpt.decoders.served import write_onnx

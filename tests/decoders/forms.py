@@ -202,10 +202,86 @@ def of_equinox() -> Family:
     return Family(None, model, [(past, past)] * LAYERS)
 
 
+def said_by_linen(family: Family, prompts: np.ndarray, new: int) -> np.ndarray:
+    """Greedy tokens as a user of linen gets them: one token a call, the cache as a collection."""
+    module, variables = family.apply, family.params
+    assert isinstance(module, nn.Module)
+    assert isinstance(variables, dict)
+    length = prompts.shape[1] + new
+    ids = jnp.zeros((len(prompts), length), jnp.int32)
+    cache = module.init(jax.random.key(0), ids, deterministic=True)["cache"]
+
+    @jax.jit
+    def step(cache: PyTree, token: jax.Array) -> PyTree:
+        given = {"params": variables["params"], "cache": cache}
+        logits, after = module.apply(given, token, deterministic=True, mutable=["cache"])
+        assert isinstance(logits, jax.Array)
+        return logits[:, -1].argmax(-1)[:, None].astype(jnp.int32), after["cache"]
+
+    return one_by_one(step, cache, prompts, new)
+
+
+def said_by_nnx(family: Family, prompts: np.ndarray, new: int) -> np.ndarray:
+    model, length = family.apply, prompts.shape[1] + new
+    assert isinstance(model, NnxSpeaker)
+    for block in model.blocks:
+        block.attention.init_cache((len(prompts), length, WIDTH))
+
+    @nnx.jit
+    def speak(model: NnxSpeaker, token: jax.Array, at: jax.Array) -> jax.Array:
+        mask = jnp.ones((token.shape[0], length), jnp.int32)
+        logits = model(token, mask, jnp.broadcast_to(at, token.shape))
+        return logits[:, -1].argmax(-1)[:, None].astype(jnp.int32)
+
+    def step(at: PyTree, token: jax.Array) -> PyTree:
+        return speak(model, token, jnp.asarray(at)), int(str(at)) + 1
+
+    return one_by_one(step, 0, prompts, new)
+
+
+def said_by_two(family: Family, prompts: np.ndarray, new: int) -> np.ndarray:
+    """The prompt's cache is put into the buffer of a step."""
+    assert isinstance(family.apply, tuple)
+    prefill, step = map(jax.jit, family.apply)
+    mask = jnp.ones((len(prompts), 40), jnp.int32)
+    logits, cache = prefill(family.params, prompts, mask[:, : prompts.shape[1]])
+    room = ((0, 0), (0, 40 - prompts.shape[1]), (0, 0), (0, 0))
+    cache = {
+        "layers": jax.tree.map(lambda x: jnp.pad(x, room), cache["layers"]),
+        "index": cache["index"],
+    }
+    found = [logits[:, -1].argmax(-1)[:, None]]
+    for _ in range(new - 1):
+        logits, cache = step(family.params, found[-1], mask, cache)
+        found.append(logits[:, -1].argmax(-1)[:, None])
+    return np.concatenate(found, 1)
+
+
+def one_by_one(
+    step: Callable[[PyTree, jax.Array], PyTree], state: PyTree, prompts: np.ndarray, new: int
+) -> np.ndarray:
+    """The tokens behind prompts that are read one token after the other."""
+    found, token = list[jax.Array](), jnp.asarray(prompts[:, :1])
+    for at in range(prompts.shape[1] + new - 1):
+        result = step(state, token)
+        assert isinstance(result, tuple)
+        token, state = result
+        if at + 1 < prompts.shape[1]:
+            token = jnp.asarray(prompts[:, at + 1 : at + 2])
+        else:
+            found.append(token)
+    return np.concatenate(found, 1)
+
+
 FORMS: dict[str, Callable[[], Family]] = {
     "a module of linen": linen,
     "a module of NNX": of_nnx,
     "two functions": of_two_functions,
     "all layers in one array": of_one_array,
     "a module of Equinox": of_equinox,
+}
+SAID = {
+    "a module of linen": said_by_linen,
+    "a module of NNX": said_by_nnx,
+    "two functions": said_by_two,
 }

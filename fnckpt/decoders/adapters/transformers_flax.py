@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 
-from fnckpt.decoders.adapters import Adapted, Given, adapts
+from fnckpt.decoders.adapters.table import Adapted, Given, adapts
 
 PyTree = object
 BUFFER = 16  # places of the cache that stands for one of any length

@@ -4,12 +4,12 @@ from importlib import import_module
 
 import jax
 
-from fnckpt.decoders.adapters import ADAPTERS, Adapted, Given, adapts
+from fnckpt.decoders.adapters.table import ADAPTERS, Adapted, Given, adapts
 from fnckpt.exporting.modules import is_module, network_of
 
 # Each enters its adapter into the table when it is imported; those of this file come last.
 for _name in ("transformers_flax", "flax_linen", "flax_nnx"):
-    import_module(f"fnckpt.decoders.{_name}")
+    import_module(f"fnckpt.decoders.adapters.{_name}")
 
 
 def adapted(given: Given) -> Adapted:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import jax
 
-from fnckpt.decoders.adapters import Adapted, Given, adapts, arguments_of, takes_cache
+from fnckpt.decoders.adapters.table import Adapted, Given, adapts, arguments_of, takes_cache
 
 PyTree = object
 
@@ -25,9 +25,9 @@ def of_nnx(given: Given) -> Adapted | None:
     graph, own, rest = nnx.split(owner, nnx.Cache, ...)
     if not jax.tree.leaves(own):
         raise ValueError(
-            f"{type(owner).__name__} has no variables nnx.Cache; make them with nnx.view(module, "
-            "decode=True, batch_size=1, max_length=16) or init_cache, or let the module take the "
-            "cache as an argument and return it"
+            f"{type(owner).__name__} has no variables nnx.Cache; make them with "
+            "init_cache((1, 16, features)) of each attention, or let the module take the cache "
+            "as an argument and return it"
         )
     arguments = arguments_of(call)
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnckpt.decoders.adapters import Adapted, Given, adapts, arguments_of, takes_cache
+from fnckpt.decoders.adapters.table import Adapted, Given, adapts, arguments_of, takes_cache
 from fnckpt.exporting.modules import applied
 
 PyTree = object
