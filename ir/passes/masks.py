@@ -79,24 +79,26 @@ def _with(seen: Seen, node: Node, names: Places, keys: int) -> Seen | None:
     return seen
 
 
-def _parts(node: Node, names: Places) -> list[tuple[Node, Places]]:
-    """What must all be true, or not 0, so that ``node`` is."""
+def _parts(node: Node, names: Places, user: CNode | None = None) -> list[tuple[Node, Places]]:
+    """What must all be true, or not 0, so that ``node`` is, which ``user`` uses."""
     if not isinstance(node, CNode):
-        return [(node, names)]
+        return [(node if user is None else Build(user).cast(node, BOOL), names)]
     inner = node.inputs
     if node.op == "LogicalAnd":
-        return [part for each in inner for part in _parts(each, _of_operand(each, names))]
+        return [part for each in inner for part in _parts(each, _of_operand(each, names), node)]
     unlike = _unlike_zero(node)
     if unlike is not None:
-        return _parts(unlike, _of_operand(unlike, names))
+        return _parts(unlike, _of_operand(unlike, names), node)
+    if node.op == "Mul" and node.aval.dtype.kind in "iu" and any(map(_is_flag, inner)):
+        return [part for each in inner for part in _parts(each, _of_operand(each, names), node)]
     if node.op == "Greater" and scalar_of(inner[1]) == 0 and _is_flag(inner[0]):
-        return _parts(inner[0], _of_operand(inner[0], names))
+        return _parts(inner[0], _of_operand(inner[0], names), node)
     if node.op == "Cast" and _keeps_zero(inner[0].aval.dtype, node.aval.dtype):
-        return _parts(inner[0], names)
+        return _parts(inner[0], names, node)
     if node.op in ("BroadcastTo", "Reshape"):
         moved = _of_operand(inner[0], names) if node.op == "BroadcastTo" else _before(node, names)
         if moved is not None:
-            return _parts(inner[0], moved)
+            return _parts(inner[0], moved, node)
     return [(Build(node).cast(node, BOOL), names)]
 
 
@@ -116,7 +118,7 @@ def _unlike_zero(node: CNode) -> Node | None:
 def _keeps_zero(source: np.dtype, dtype: np.dtype) -> bool:
     """Whether a cast makes 0 of 0 alone."""
     whole = source.kind in "iu" and dtype.kind in "iu" and source.itemsize <= dtype.itemsize
-    return source == BOOL or whole
+    return source == BOOL or whole or (source.kind in "iu" and dtype == BOOL)
 
 
 def _is_flag(node: Node) -> bool:
@@ -156,7 +158,22 @@ def _limits(node: Node, names: Places) -> list[Line] | None:
         return [(first if sign > 0 else other).plus(other if sign > 0 else first, -1).plus(
             Line({}, more), 1
         )]  # fmt: skip
-    return _of_table(node, names) if node.op == "Slice" else None
+    if node.op == "LogicalNot":
+        lines = _limits(node.inputs[0], names) or ()
+        return [Line({}, 1).plus(line, -1) for line in lines] if len(lines) == 1 else None
+    return _of_part(node, names) if node.op == "Slice" else None
+
+
+def _of_part(node: CNode, names: Places) -> list[Line] | None:
+    """The limits of a part of a constant table, or of rows and columns that are compared."""
+    if known(node.inputs[0]) is not None or set(ints(node, "strides")) != {1}:
+        return _of_table(node, names)
+    lines, starts = _limits(node.inputs[0], names), sizes(node, "start")
+    return lines and [
+        each.plus(Line({}, sum(each.factors.get(n, 0) * start for n, start in moved)), 1)
+        for moved in [list(zip(names, starts, strict=True))]
+        for each in lines
+    ]
 
 
 def _of_table(node: CNode, names: Places) -> list[Line] | None:
