@@ -17,7 +17,7 @@ from fnckpt.ir.sources.faults import FAULTS, of_sizes
 from fnckpt.ir.sources.mindir.registry import RULES, Site
 from fnckpt.ir.sources.mindir.values import decoded
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
-from fnckpt.ir.targets.mindir.view import REFERENCE
+from fnckpt.ir.targets.mindir.view import BY_SIGNATURE, REFERENCE
 from fnckpt.proto.mind_ir_pb2 import GraphProto, ModelProto, NodeProto
 
 MOST_CALLS = 200  # of functions inside each other
@@ -196,7 +196,9 @@ class Walk:
 
     def _kind(self, node: NodeProto) -> str:
         primitive = self.primitives.get(node.op_type)
-        return primitive.op_type if primitive is not None else node.op_type.removeprefix(REFERENCE)
+        if primitive is None:
+            return node.op_type.removeprefix(REFERENCE)
+        return primitive.op_type.removeprefix(BY_SIGNATURE)
 
     def _result(
         self, node: NodeProto, kind: str, inputs: list[Any], values: dict[str, Any], force: str

@@ -12,11 +12,14 @@ import pytest
 
 import fnckpt
 from fnckpt.importing.load import load_graph
+from fnckpt.ir.targets import target
+from fnckpt.picture.graph import graph as drawn
 from tests.importing.test_load import X, net, weights
 from tests.ir.sources.mindir.cells import CELLS
 
 NETWORKS = ("bert", "choosing", "lstm_net", "net_with_if", "net_with_while", "resnet", "unet")
 NAMES = (*CELLS, *NETWORKS)
+GOLDEN = Path(__file__).parents[3] / "golden"
 DAYS = 5  # until each had its turn in JAX and in MindSpore
 TURN = NAMES[date.today().toordinal() % DAYS :: DAYS]
 
@@ -109,3 +112,25 @@ def test_weights_that_lie_elsewhere_are_not_read(location: str, tmp_path: Path) 
     path.write_bytes(model.SerializeToString())
     with pytest.raises(fnckpt.FormatError, match=r"not beside the model|there is no such file"):
         load_graph(path)
+
+
+# The slopes of primitives as MindSpore 2.0 keeps them in its wheel: functions without types.
+@pytest.mark.parametrize(
+    ("name", "operators"),
+    [
+        ("GatherD", {"GatherDGradV2"}),
+        ("Sigmoid", {"SigmoidGrad"}),
+        ("Split", {"Concat", "getattr"}),
+    ],
+)
+def test_a_function_without_types_is_drawn_and_its_operators_named(
+    name: str, operators: set[str]
+) -> None:
+    path = GOLDEN / f"mindspore-2.0.0-{name}_bprop.mindir"
+    summary = target("MINDIR").summarize(path)
+    assert operators <= {node.op for node in summary.nodes}
+    assert {value.dtype for value in summary.inputs} == {"unknown"}
+    assert all(operator in drawn(summary) for operator in operators)
+    with pytest.raises(fnckpt.UnsupportedError) as caught:
+        load_graph(path)
+    assert any(f"  {operator}: '" in str(caught.value) for operator in operators)
