@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
-from fnckpt.training import interrupts
+from fnckpt.training import interrupts, metrics
 from fnckpt.training.batches import Data, Feed
-from fnckpt.training.history import Recorder, scalars
+from fnckpt.training.history import Recorder
 from fnckpt.training.options import (
     Callbacks,
     Evaluation,
@@ -160,7 +160,13 @@ def train(
     noted = Noted(on_checkpoint) if on_checkpoint is not None else None
     callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=noted)
     _check_gather(saving, save_on_error)
-    for line in saving.ignored(manager=checkpointer is not None, resume=resume):
+    beside = [
+        name
+        for name, given in (("save_on_error", save_on_error), ("on_checkpoint", noted))
+        if given
+    ]
+    ignored = saving.ignored(manager=checkpointer is not None, resume=resume, beside=beside)
+    for line in [*ignored, *evaluation.ignored()]:
         warnings.warn(line, UserWarning, stacklevel=2)
     engine = _engine(saving, checkpointer, noted, resume=resume)
     training = _Training(
@@ -390,7 +396,7 @@ class _Training:
         """Measure the state; save it where it is the best so far."""
         asked = self.evaluation
         assert asked.measure is not None
-        measured = {name: float(v) for name, v in scalars(asked.measure(self.state)).items()}
+        measured = metrics.measured(asked.measure, self.state)
         if asked.best is not None and asked.best not in measured:
             raise ValueError(
                 f"best: eval_fn gives no {asked.best!r}, it gives {', '.join(sorted(measured))}"
