@@ -41,8 +41,7 @@ def _summary(path: Path) -> Summary:
     if summary is None:
         known = ", ".join([*(f".{each.lower()}" for each in TARGETS), ".meta"])
         raise FormatError(
-            f"{path}: two checkpoints can be compared, or two graphs of {known}; these are not "
-            "two of a kind"
+            f"{path}: not a graph; give two checkpoints of any format, or two graphs of {known}"
         )
     return summary
 

@@ -206,8 +206,8 @@ def _want_checkpoint(path: Path) -> None:
     if not is_checkpoint(path):
         known = ", ".join(filter(None, FORMATS))
         raise FormatError(
-            f"{path}: not a checkpoint, which alone has tensors to look into: {known} or a "
-            "directory of Orbax"
+            f"{path}: not a checkpoint; statistics and trees are for {known} and the directories "
+            "of Orbax"
         )
 
 
