@@ -14,10 +14,12 @@ from fnckpt.ir.attributes import dtype_of, ints, sizes
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes.build import BOOL, Build, known
 from fnckpt.ir.passes.rewrite import scalar_of
+from fnckpt.ir.recursion import bounded
 from fnckpt.ir.sizes import is_known
 
 Places = tuple[str, ...]  # the name of each axis, empty where it has one element
 QUERY, KEY = "s", "t"
+MOST_PARTS = 64  # nodes that a mask is looked through
 COMPARED = {"LessEqual": (1, 0), "Less": (1, 1), "GreaterEqual": (-1, 0), "Greater": (-1, 1)}
 
 
@@ -79,27 +81,55 @@ def _with(seen: Seen, node: Node, names: Places, keys: int) -> Seen | None:
     return seen
 
 
-def _parts(node: Node, names: Places, user: CNode | None = None) -> list[tuple[Node, Places]]:
-    """What must all be true, or not 0, so that ``node`` is, which ``user`` uses."""
+def _parts(node: Node, names: Places) -> list[tuple[Node, Places]]:
+    """What must all be true, or not 0, so that ``node`` is."""
+    found: list[tuple[Node, Places]] = []
+    waiting = [Part(node, names, node)]
+    for _ in range(MOST_PARTS):
+        if not waiting:
+            return found
+        part = waiting.pop()
+        inner = _inside(part.node, part.names)
+        if inner is None:
+            found.append((part.flag(), part.names))
+        else:
+            waiting += [Part(each, places, part.node) for each, places in reversed(inner)]
+    return found + [(part.flag(), part.names) for part in reversed(waiting)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a condition, with the names of its axes, and who uses it."""
+
+    node: Node
+    names: Places
+    user: Node
+
+    def flag(self) -> Node:
+        """As a bool: 0 or not."""
+        root = self.node if isinstance(self.node, CNode) else self.user
+        return Build(root).cast(self.node, BOOL) if isinstance(root, CNode) else self.node
+
+
+def _inside(node: Node, names: Places) -> list[tuple[Node, Places]] | None:
+    """What ``node`` is computed from, where it is true if, and only if, all of that is."""
     if not isinstance(node, CNode):
-        return [(node if user is None else Build(user).cast(node, BOOL), names)]
+        return None
     inner = node.inputs
-    if node.op == "LogicalAnd":
-        return [part for each in inner for part in _parts(each, _of_operand(each, names), node)]
+    product = node.op == "Mul" and node.aval.dtype.kind in "iu" and any(map(_is_flag, inner))
+    if node.op == "LogicalAnd" or product:
+        return [(each, _of_operand(each, names)) for each in inner]
     unlike = _unlike_zero(node)
     if unlike is not None:
-        return _parts(unlike, _of_operand(unlike, names), node)
-    if node.op == "Mul" and node.aval.dtype.kind in "iu" and any(map(_is_flag, inner)):
-        return [part for each in inner for part in _parts(each, _of_operand(each, names), node)]
+        return [(unlike, _of_operand(unlike, names))]
     if node.op == "Greater" and scalar_of(inner[1]) == 0 and _is_flag(inner[0]):
-        return _parts(inner[0], _of_operand(inner[0], names), node)
+        return [(inner[0], _of_operand(inner[0], names))]
     if node.op == "Cast" and _keeps_zero(inner[0].aval.dtype, node.aval.dtype):
-        return _parts(inner[0], names, node)
-    if node.op in ("BroadcastTo", "Reshape"):
-        moved = _of_operand(inner[0], names) if node.op == "BroadcastTo" else _before(node, names)
-        if moved is not None:
-            return _parts(inner[0], moved, node)
-    return [(Build(node).cast(node, BOOL), names)]
+        return [(inner[0], names)]
+    if node.op == "BroadcastTo":
+        return [(inner[0], _of_operand(inner[0], names))]
+    before = _before(node, names) if node.op == "Reshape" else None
+    return None if before is None else [(inner[0], before)]
 
 
 def _unlike_zero(node: CNode) -> Node | None:
@@ -145,6 +175,7 @@ def _before(node: CNode, names: Places) -> Places | None:
     return tuple("" if size == 1 else next(rest) for size in shape)
 
 
+@bounded(otherwise=None)
 def _limits(node: Node, names: Places) -> list[Line] | None:
     """The lines that are at most 0 where ``node`` is true; None for another condition."""
     if not isinstance(node, CNode):
@@ -198,6 +229,7 @@ def _of_table(node: CNode, names: Places) -> list[Line] | None:
     return [ahead] if back >= len(square) else [ahead, behind]
 
 
+@bounded(otherwise=None)
 def _line(node: Node, names: Places) -> Line | None:
     """A node of whole numbers as a line in the indices of its axes."""
     number = scalar_of(node)

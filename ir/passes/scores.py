@@ -16,6 +16,7 @@ from fnckpt.ir.passes.build import BOOL, FLOAT32, Build
 from fnckpt.ir.passes.masks import Places
 from fnckpt.ir.passes.named_axes import MOVES, Axes, Names
 from fnckpt.ir.passes.rewrite import scalar_of
+from fnckpt.ir.recursion import bounded
 
 LEAST_HIDDEN = -1e8  # a smaller number beside a product has no weight
 QUERIES, KEYS, CACHED = "bsgrd", "bsgd", "bgtd"
@@ -42,6 +43,7 @@ class Scores:
     conditions: tuple[tuple[Node, Places], ...] = ()
 
 
+@bounded(otherwise=None)
 def chain_to(node: Node) -> list[CNode] | None:
     """The nodes from a product of matrices to ``node``, through masks, caps and scales."""
     if not isinstance(node, CNode):
@@ -190,6 +192,7 @@ class Chosen:
     hidden: float
 
 
+@bounded(otherwise=None)
 def _two_numbers(node: Node) -> Chosen | None:
     """A choice between two numbers: as such, or a flag times a number, as in ``(1 - m) * -1e9``."""
     if not isinstance(node, CNode):
