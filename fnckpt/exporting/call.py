@@ -73,6 +73,11 @@ def _network(given: Sequence[PyTree]) -> tuple[Network, Callable[..., PyTree], S
             f"apply_fn must be a function, got {type(second).__name__} behind "
             f"{type(first).__name__}; the order is {ORDER}"
         )
+    if isinstance(first, type):
+        raise TypeError(
+            f"apply_fn must be a function or a module, got the class {first.__name__}; give an "
+            "instance of it"
+        )
     _check_order(first, rest)
     return network_of(first), first, rest
 

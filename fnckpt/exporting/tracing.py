@@ -11,6 +11,7 @@ from jax.extend.core import ClosedJaxpr, Var
 from fnckpt.exporting.closures import Known
 from fnckpt.exporting.names import Names, names_of_inputs, names_of_outputs
 from fnckpt.exporting.signature import function_name, leaf_names
+from fnckpt.exporting.training_mode import noting_keys
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Node, Parameter, inputs_of
 from fnckpt.ir.lowering import lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var
@@ -89,7 +90,8 @@ def traced(
         return apply_fn(jax.tree.unflatten(structure, values), *args)
 
     called = names_of_inputs(apply_fn, inputs, input_names)
-    closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
+    with noting_keys():
+        closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
     if not closed.out_avals:
         raise ValueError(
             f"{function_name(apply_fn)}: has no output, there is nothing to export; it returned "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fnckpt.checkpoints.on_demand import arrays_on_demand
+from fnckpt.checkpoints.on_demand import arrays_on_demand, is_checkpoint
 from fnckpt.errors import FormatError
 from fnckpt.ir.targets import TARGETS
 from fnckpt.ir.targets.target import NodeSummary, Summary
@@ -24,7 +24,7 @@ def differences(a: Path, b: Path) -> FileTable:
     Raises:
       FormatError: a file is damaged, or they are not two checkpoints or two graphs.
     """
-    if a.suffix == b.suffix == ".ckpt":
+    if is_checkpoint(a) and is_checkpoint(b):
         with arrays_on_demand(a) as left, arrays_on_demand(b) as right:
             rows = _of_checkpoints(left, right)
         return _table(f"{len(rows)} tensors differ", rows)
@@ -41,7 +41,7 @@ def _summary(path: Path) -> Summary:
     if summary is None:
         known = ", ".join([*(f".{each.lower()}" for each in TARGETS), ".meta"])
         raise FormatError(
-            f"{path}: two .ckpt files can be compared, or two graphs of {known}; this is neither"
+            f"{path}: not a graph; give two checkpoints of any format, or two graphs of {known}"
         )
     return summary
 

@@ -7,6 +7,7 @@ import onnx
 
 from fnckpt.ir.graph import Aval, Constant, FuncGraph, Node, Parameter, rebuilt
 from fnckpt.ir.operators import apply
+from fnckpt.ir.sizes import is_known
 from fnckpt.ir.sources.build import BOOL, INT32, INT64
 from fnckpt.ir.sources.onnx.registry import DATA, Site, Value, imports
 from fnckpt.ir.sources.source import Refusal
@@ -73,7 +74,7 @@ def import_loop(
     if always and count is not None:
         return _scanned(site, count.reshape(()).item(), graph, outer, carried)
     if stacks:
-        raise Refusal(f"it stacks results, and when it ends depends on data; {DATA}")
+        raise Refusal(f"it stacks results, and its end depends on data; {DATA}")
     assert len(own) == len(outer)
     return _while(site, trips, goes_on, graph, outer, carried)
 
@@ -101,16 +102,14 @@ def _written_out(
     """Trip by trip, where the shapes that are carried change."""
     trips = None if count is None else int(count.reshape(()))
     if trips is None or trips > MOST_TRIPS:
-        raise Refusal(f"what it carries changes its shape; {DATA}")
+        raise Refusal(f"its carry changes its shape; {DATA}")
     b = site.build
     rows: list[list[Node]] = []
     for trip in range(trips):
         given = [b.constant(trip, INT64), b.constant(True, BOOL), *carried]
         goes_on, *found = site.around.inline(body, given)
         if not isinstance(goes_on, Node) or b.known(goes_on) is None:
-            raise Refusal(
-                f"what it carries changes shape, and when it ends depends on data; {DATA}"
-            )
+            raise Refusal(f"its carry changes its shape, and its end depends on data; {DATA}")
         carried = found[: len(carried)]
         rows.append([each for each in found[len(carried) :] if isinstance(each, Node)])
         if not bool(b.asked(goes_on, "whether it goes on").reshape(())):
@@ -183,6 +182,21 @@ def _while(
     found = b.items("While", *outer, *last, *first, cond=cond, body=body,
                     captured=captured + len(last))  # fmt: skip
     return list(found[2 if counts else 1 :])
+
+
+@imports("Scan", since=8)
+def import_old_scan(site: Site, lengths: Node | None, *inputs: Node) -> list[Value]:
+    """A scan for each element of a batch, one after the other."""
+    b, batch = site.build, inputs[0].aval.shape[0]
+    if lengths is not None or any(site.integers("directions", ())):
+        raise Refusal("its sequences have lengths of their own, or go backwards")
+    if not is_known(batch) or batch > MOST_TRIPS:
+        raise Refusal(f"its batch is {batch}; up to {MOST_TRIPS} are written out")
+    each = [import_scan(site, *(b.at(x, 0, i) for x in inputs)) for i in range(batch)]
+    columns = [
+        [value for value in column if isinstance(value, Node)] for column in zip(*each, strict=True)
+    ]
+    return [b.stack(column, 0) for column in columns]
 
 
 @imports("Scan", since=9)

@@ -7,7 +7,7 @@ import numpy as np
 from fnckpt.ir.attributes import integer, ints, number, sizes
 from fnckpt.ir.eight_bits import beyond, greatest_that_fits, is_eight_bits
 from fnckpt.ir.graph import CNode, Node
-from fnckpt.ir.sizes import is_known
+from fnckpt.ir.sizes import all_known, is_known
 from fnckpt.ir.targets.onnx.kernels import kernel_dtypes, value_dtype
 from fnckpt.ir.targets.onnx.sizes import vector
 from fnckpt.ir.targets.onnx.writer import Attribute, Value, Writer, element_type
@@ -221,10 +221,11 @@ def emit_with_alpha(node: CNode, w: Writer) -> None:
 
 @emits("Reshape")
 def emit_reshape(node: CNode, w: Writer) -> None:
-    """``allowzero``: a 0 is a size here, not "as before"."""
+    """``allowzero``: a 0 is a size here, not "as before". A size that is computed may be 0 too."""
     shape = sizes(node, "shape")
-    extra = {"allowzero": 1} if 0 in shape else {}
-    w.node("Reshape", node, *node.inputs, vector(w, _inferred(node, shape), "shape"), **extra)
+    short = _inferred(node, shape)
+    extra = {"allowzero": 1} if 0 in shape or not all_known(short) else {}
+    w.node("Reshape", node, *node.inputs, vector(w, short, "shape"), **extra)
 
 
 def _inferred(node: CNode, shape: Sequence[int]) -> Sequence[int]:

@@ -13,10 +13,12 @@ from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, item
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, INT32, Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.recursion import bounded
 
 KEEPS = frozenset({"Abs", "Cast", "GatherElements", "Neg", "Reshape", "Slice", "Transpose"})
 
 
+@bounded(otherwise=False)
 def is_number(node: Node) -> bool:
     """Whether a value is never NaN, as far as the nodes in front of it tell."""
     if node.aval.dtype.kind in "biu":
