@@ -83,13 +83,18 @@ def definition(eqn: JaxprEqn, known: Sequence[np.ndarray | None]) -> ClosedJaxpr
 
 
 def _written_in_jax(primitive: Primitive) -> Callable[..., object] | None:
-    """The JAX function that a primitive is for XLA, where it is one; JAX names it to nobody."""
+    """The JAX function that a primitive is for XLA, where it is one; JAX names it to nobody.
+
+    That of the CPU may be a kernel, beside a function for every platform.
+    """
     mlir = import_module("jax._src.interpreters.mlir")
-    of_cpu = mlir._platform_specific_lowerings["cpu"]
-    entry = of_cpu.get(primitive) or mlir._lowerings.get(primitive)
-    if entry is None or not isinstance(entry.rule, FunctionType):
-        return None
-    return inspect.getclosurevars(entry.rule).nonlocals.get("fun")
+    for table in (mlir._platform_specific_lowerings["cpu"], mlir._lowerings):
+        entry = table.get(primitive)
+        if entry is not None and isinstance(entry.rule, FunctionType):
+            function = inspect.getclosurevars(entry.rule).nonlocals.get("fun")
+            if function is not None:
+                return function
+    return None
 
 
 def traced(
@@ -114,6 +119,23 @@ def _primitives(jaxpr: Jaxpr) -> set[Primitive]:
     inner = (each for eqn in jaxpr.eqns for each in jaxprs_in_params(eqn.params))
     own = {eqn.primitive for eqn in jaxpr.eqns}
     return own.union(*(_primitives(each) for each in inner))
+
+
+@runtime_checkable
+class Callback(Protocol):
+    """What a callback's equation holds of the Python function."""
+
+    callback_func: Callable[..., object]
+
+
+def only_raises(branch: object) -> bool:
+    """Whether a branch is there to raise an error of Equinox: ``error_if``, a solver's result."""
+    assert isinstance(branch, ClosedJaxpr)
+    functions = [eqn.params.get("callback") for eqn in branch.jaxpr.eqns]
+    return any(
+        isinstance(each, Callback) and each.callback_func.__module__ == "equinox._errors"
+        for each in functions
+    )
 
 
 class Generator(Protocol):

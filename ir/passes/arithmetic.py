@@ -14,6 +14,7 @@ from fnckpt.ir.passes.axes import axes_before, before
 from fnckpt.ir.passes.build import known
 from fnckpt.ir.passes.reshape import reshaped, without_ones
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
+from fnckpt.ir.recursion import bounded
 from fnckpt.ir.sizes import broadcast_shapes
 
 Ints = tuple[int, ...]
@@ -327,6 +328,7 @@ def _reshape_earlier(root: CNode, inner: CNode, shape: Ints) -> Node | None:
     return replace(inner, inputs=inputs, results=(replace(inner.aval, shape=shape),))
 
 
+@bounded(otherwise=False)
 def _reduces_to(node: Node, shape: Ints) -> bool:
     """Whether a tree of elementwise operators starts at reductions alone that leave ``shape``."""
     if isinstance(node, CNode) and is_elementwise(node):

@@ -14,10 +14,12 @@ from fnckpt.ir.attributes import dtype_of, ints, sizes
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes.build import BOOL, Build, known
 from fnckpt.ir.passes.rewrite import scalar_of
+from fnckpt.ir.recursion import bounded
 from fnckpt.ir.sizes import is_known
 
 Places = tuple[str, ...]  # the name of each axis, empty where it has one element
 QUERY, KEY = "s", "t"
+MOST_PARTS = 64  # nodes that a mask is looked through
 COMPARED = {"LessEqual": (1, 0), "Less": (1, 1), "GreaterEqual": (-1, 0), "Greater": (-1, 1)}
 
 
@@ -81,23 +83,42 @@ def _with(seen: Seen, node: Node, names: Places, keys: int) -> Seen | None:
 
 def _parts(node: Node, names: Places) -> list[tuple[Node, Places]]:
     """What must all be true, or not 0, so that ``node`` is."""
+    found: list[tuple[Node, Places]] = []
+    waiting = [(node, names)]
+    for _ in range(MOST_PARTS):
+        if not waiting:
+            return found
+        each, places = waiting.pop()
+        inner = _inside(each, places)
+        if inner is None:
+            found.append((_as_bool(each), places))
+        else:
+            waiting += reversed(inner)
+    return found + [(_as_bool(each), places) for each, places in reversed(waiting)]
+
+
+def _as_bool(node: Node) -> Node:
+    return Build(node).cast(node, BOOL) if isinstance(node, CNode) else node
+
+
+def _inside(node: Node, names: Places) -> list[tuple[Node, Places]] | None:
+    """What ``node`` is computed from, where it is true if, and only if, all of that is."""
     if not isinstance(node, CNode):
-        return [(node, names)]
+        return None
     inner = node.inputs
     if node.op == "LogicalAnd":
-        return [part for each in inner for part in _parts(each, _of_operand(each, names))]
+        return [(each, _of_operand(each, names)) for each in inner]
     unlike = _unlike_zero(node)
     if unlike is not None:
-        return _parts(unlike, _of_operand(unlike, names))
+        return [(unlike, _of_operand(unlike, names))]
     if node.op == "Greater" and scalar_of(inner[1]) == 0 and _is_flag(inner[0]):
-        return _parts(inner[0], _of_operand(inner[0], names))
+        return [(inner[0], _of_operand(inner[0], names))]
     if node.op == "Cast" and _keeps_zero(inner[0].aval.dtype, node.aval.dtype):
-        return _parts(inner[0], names)
-    if node.op in ("BroadcastTo", "Reshape"):
-        moved = _of_operand(inner[0], names) if node.op == "BroadcastTo" else _before(node, names)
-        if moved is not None:
-            return _parts(inner[0], moved)
-    return [(Build(node).cast(node, BOOL), names)]
+        return [(inner[0], names)]
+    if node.op == "BroadcastTo":
+        return [(inner[0], _of_operand(inner[0], names))]
+    before = _before(node, names) if node.op == "Reshape" else None
+    return None if before is None else [(inner[0], before)]
 
 
 def _unlike_zero(node: CNode) -> Node | None:
@@ -181,6 +202,7 @@ def _of_table(node: CNode, names: Places) -> list[Line] | None:
     return [ahead] if back >= len(square) else [ahead, behind]
 
 
+@bounded(otherwise=None)
 def _line(node: Node, names: Places) -> Line | None:
     """A node of whole numbers as a line in the indices of its axes."""
     number = scalar_of(node)

@@ -14,6 +14,7 @@ from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.build import FLOAT32, Build, known
 from fnckpt.ir.passes.reshape import transposed
 from fnckpt.ir.passes.rewrite import Rule, rewrites
+from fnckpt.ir.recursion import bounded
 
 LOW, HIGH, EVEN, ODD = "low", "high", "even", "odd"
 SWAPPED = (0, 2, 1, 3)
@@ -138,6 +139,7 @@ def _turned(node: Node) -> Node | None:
     return parts[0].x if (parts[0].kind, parts[1].kind) == (HIGH, LOW) else None
 
 
+@bounded(otherwise=None)
 def half(node: Node) -> Node | None:
     """The first half of the last axis, where the second is the same."""
     if isinstance(node, Constant):

@@ -16,6 +16,7 @@ from fnckpt.ir.passes.build import FLOAT32, Build
 from fnckpt.ir.passes.masks import Places
 from fnckpt.ir.passes.named_axes import MOVES, Axes, Names
 from fnckpt.ir.passes.rewrite import scalar_of
+from fnckpt.ir.recursion import bounded
 
 LEAST_HIDDEN = -1e8  # a smaller number beside a product has no weight
 QUERIES, KEYS, CACHED = "bsgrd", "bsgd", "bgtd"
@@ -42,6 +43,7 @@ class Scores:
     conditions: tuple[tuple[Node, Places], ...] = ()
 
 
+@bounded(otherwise=None)
 def chain_to(node: Node) -> list[CNode] | None:
     """The nodes from a product of matrices to ``node``, through masks, caps and scales."""
     if not isinstance(node, CNode):

@@ -112,6 +112,10 @@ class Builder:
         dtype = infer(op, tuple(inputs), attrs)[0].dtype
         return self.sizes_node(_objects(found), dtype)
 
+    def has_symbols(self, node: Node) -> bool:
+        """Whether a size of a value is a symbol, or the value itself is made of such."""
+        return id(node) in self._sizes or not all_known(node.aval.shape)
+
     def is_closed(self, node: Node) -> bool:
         """Whether a value depends on no input, so that a graph inside may use it as it is."""
         weight = isinstance(node, Parameter) and node.value is not None

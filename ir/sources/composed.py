@@ -172,6 +172,20 @@ def layer_norm(
     return b.add(b.mul(normal, scale), bias)
 
 
+def response_normalized(
+    b: Builder, x: Node, size: int, scale: float, bias: float, beta: float
+) -> Node:
+    """Each element over a power of what ``size`` channels around it sum up to."""
+    rank, channels = len(x.aval.shape), x.aval.shape[1]
+    low, high = [0] * rank, [0] * rank
+    low[1], high[1] = (size - 1) // 2, size - 1 - (size - 1) // 2
+    square = b.pad(b("Square", x), low, high, b.number(0, x))
+    total = b.slice(square, 1, 0, channels)
+    for start in range(1, size):
+        total = b.add(total, b.slice(square, 1, start, start + channels))
+    return b.div(x, b("Pow", b.add(b.mul(total, scale), bias), b.number(beta, x)))
+
+
 def resized(
     b: Builder, x: Node, sizes: Ints, *, nearest: bool, corners: bool, centers: bool
 ) -> Node:

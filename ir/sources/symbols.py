@@ -8,7 +8,7 @@ import jax.export
 from fnckpt.ir.sizes import is_symbolic
 
 Dimension = int | str | None
-"""A size, the text of one that is open, or None for one that the file says nothing of."""
+"""A size, the text of one that is open; None, a negative number or a mere sign: unknown."""
 
 
 def shapes_of(texts: Mapping[str, Sequence[Dimension] | None]) -> dict[str, tuple[int, ...] | None]:
@@ -16,6 +16,8 @@ def shapes_of(texts: Mapping[str, Sequence[Dimension] | None]) -> dict[str, tupl
 
     >>> shapes_of({"x": ("batch", 3), "y": ("2*batch", None), "z": None})
     {'x': (batch, 3), 'y': (2*batch, y_1), 'z': None}
+    >>> shapes_of({"x": (-1, "?", "?")})
+    {'x': (x_0, x_1, x_2)}
     """
     scope = jax.export.SymbolicScope()
     found: dict[str, tuple[int, ...] | None] = {}
@@ -31,9 +33,10 @@ def shapes_of(texts: Mapping[str, Sequence[Dimension] | None]) -> dict[str, tupl
 
 
 def _size(size: Dimension, fresh: str, scope: jax.export.SymbolicScope) -> int:
-    if isinstance(size, int):
+    if isinstance(size, int) and size >= 0:
         return size
-    text = size or fresh
+    named = isinstance(size, str) and any(map(str.isalnum, size))
+    text = str(size) if named else fresh
     if not re.fullmatch(r"[\w\s*+\-(),^]{1,200}", text) or text.isdecimal():
         text = re.sub(r"\W+", "_", text)[:60]
     try:

@@ -189,6 +189,35 @@ def test_a_float_that_says_a_shape_is_no_parameter() -> None:
     assert apply_fn(params, np.ones((1, 1, 2, 2), np.float32)).shape == (1, 1, 4, 4)
 
 
+def constant(name: str, value: np.ndarray) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+
+
+def test_weights_that_a_file_keeps_in_its_nodes_train() -> None:
+    nodes = [constant("w", np.eye(3, dtype=np.float32)), constant("b", np.ones(1, np.float32)),
+             helper.make_node("MatMul", ["x", "w"], ["h"]),
+             helper.make_node("Add", ["h", "b"], ["y"])]  # fmt: skip
+    params, apply_fn = load_graph(model(nodes, inputs={"x": [1, 3]}, outputs=["y"]))
+    assert list(params) == ["w"]
+    assert jax.grad(lambda p: apply_fn(p, X[:1]).sum())(params)["w"].shape == (3, 3)
+    b = {"b": np.ones(3, np.float32)}
+    params, _ = load_graph(
+        model(nodes[:1] + nodes[2:], inputs={"x": [1, 3]}, outputs=["y"], arrays=b)
+    )
+    assert list(params) == ["b"], "a file that has initializers means its constants as constants"
+
+
+@pytest.mark.parametrize("sizes", [[-1, 3], ["?", 3], ["", 3]])
+def test_a_size_that_a_file_says_nothing_of_is_open(sizes: list[int | str]) -> None:
+    content = onnx.ModelProto.FromString(
+        model([helper.make_node("Add", ["x", "z"], ["y"])],
+              inputs={"x": sizes, "z": sizes}, outputs=["y"])
+    )  # fmt: skip
+    loaded = load_graph(content.SerializeToString())
+    assert [str(each) for each in loaded.inputs] == ["x: float32[x_0,3]", "z: float32[z_0,3]"]
+    assert loaded.apply_fn({}, X[:2], X[:1]).shape == (2, 3)
+
+
 HOSTILE = {
     "a name that does not exist": (
         [helper.make_node("Add", ["x", "nothing"], ["y"])], {}, "'nothing'.*nothing before"),

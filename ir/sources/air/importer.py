@@ -8,10 +8,10 @@ from fnckpt.errors import FormatError
 from fnckpt.ir.graph import Constant, FuncGraph, Node, Origin, Parameter, aval_of
 from fnckpt.ir.sources.air.registry import RULES, Given, Site
 from fnckpt.ir.sources.build import Builder
+from fnckpt.ir.sources.faults import FAULTS, of_sizes
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
 from fnckpt.ir.targets.air.prototypes import prototype
 from fnckpt.ir.targets.air.view import OpView
-from fnckpt.ir.targets.foreign import BAD_NUMBERS
 
 Values = Mapping[str, Node | None]
 """By ``operator:index``; None is what could not be imported."""
@@ -89,9 +89,13 @@ def results_of(
         return missing
     except FormatError:
         raise
-    except BAD_NUMBERS as error:
-        told = f"{op.name!r} ({op.type}): its attributes and inputs do not go together: {error}"
-        raise FormatError(f"{name}: {told}") from None
+    except FAULTS as error:
+        reason = of_sizes(build, error, (values[each] for each in op.sources()))
+        if reason is None:
+            told = f"{op.name!r} ({op.type}): its attributes and inputs do not go together: {error}"
+            raise FormatError(f"{name}: {told}") from None
+        places.append(Place(op.type, op.name, reason))
+        return missing
     nodes = found if isinstance(found, tuple) else (found,)
     return {f"{op.name}:{i}": node for i, node in enumerate(nodes)}
 

@@ -5,13 +5,11 @@ import numpy as np
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.build import BOOL, INT32, INT64, Builder, axis_of
 from fnckpt.ir.sources.composed import (
-    combined,
     floor_div,
     floor_mod,
     prelu,
     selu,
     shrunk,
-    smooth_l1,
     softsign,
 )
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
@@ -141,6 +139,34 @@ def import_elu(site: Site, x: Node, *rest: Value) -> Node:
     return b.mul(b("Elu", b.div(x, alpha), alpha=1.0), alpha)
 
 
+@imports("FastGeLU")
+def import_fast_gelu(site: Site, x: Node) -> Node:
+    """``x * sigmoid(1.702 x)``."""
+    return site.build.mul(x, site.build("Sigmoid", site.build.mul(x, 1.702)))
+
+
+@imports("Sign")
+def import_sign(site: Site, x: Node) -> Node:
+    return site.build("Sign", x)
+
+
+@imports("ClampScalar", "ClampTensor")
+def import_clamp(site: Site, x: Node, low: Value, high: Value) -> Node:
+    b = site.build
+    if low is not None:
+        x = b("Maximum", *together(b, x, low))
+    return x if high is None else b("Minimum", *together(b, x, high))
+
+
+@imports("ClipByNorm")
+def import_clip_by_norm(site: Site, x: Node, limit: Value) -> Node:
+    """Made shorter where the norm over its axes is longer than ``limit``."""
+    b = site.build
+    squares = reduced(b, "ReduceSum", b("Square", x), site.attributes.get("axis"), True)
+    longest = b.cast(tensor(b, limit, x), x.aval.dtype)
+    return b.div(b.mul(x, longest), b("Maximum", b("Sqrt", squares), longest))
+
+
 @imports("SeLU")
 def import_selu(site: Site, x: Node) -> Node:
     return selu(site.build, x)
@@ -217,6 +243,11 @@ def import_ext(site: Site, x: Node, axes: Value = None, keepdims: Value = False,
     return reduced(site.build, op, x, axes, bool(keepdims))
 
 
+@imports("Max", "Min")
+def import_most_of_all(site: Site, x: Node) -> Node:
+    return reduced(site.build, {"Max": "ReduceMax", "Min": "ReduceMin"}[site.op], x, None, False)
+
+
 @imports("Argmax", "Argmin")
 def import_arg(site: Site, x: Node, *_: Value) -> Node:
     (axis,) = whole(site.get("axis", -1))
@@ -246,33 +277,3 @@ def import_top_k(site: Site, x: Node, k: Value, *_: Value) -> tuple[Node, ...]:
     b = site.build
     count = b.size(k, "how many it finds") if isinstance(k, Node) else int(k)
     return b.items("TopK", x, k=count)
-
-
-@imports("SmoothL1Loss")
-def import_smooth_l1(
-    site: Site, x: Node, y: Node, beta: Value = None, reduction: Value = None
-) -> Node:
-    b = site.build
-    limit = float(site.attributes.get("beta", 1.0) if beta is None else beta)
-    how = site.attributes.get("reduction", "none") if reduction is None else reduction
-    return combined(b, smooth_l1(b, x, y, limit), reduction_of(how))
-
-
-@imports("BCEWithLogitsLoss")
-def import_bce(
-    site: Site, x: Node, y: Node, weight: Value = None, positive: Value = None,
-    reduction: Value = None,
-) -> Node:  # fmt: skip
-    b = site.build
-    how = site.attributes.get("reduction", "mean") if reduction is None else reduction
-    of_one = b("Softplus", b("Neg", x))
-    if positive is not None:
-        of_one = b.mul(of_one, positive)
-    rest = b.mul(b.sub(b.number(1, y), y), b("Softplus", x))
-    found = b.add(b.mul(y, of_one), rest)
-    return combined(b, found if weight is None else b.mul(found, weight), reduction_of(how))
-
-
-def reduction_of(how: Value) -> str:
-    """How losses are combined: by name, or by number in this order."""
-    return how if isinstance(how, str) else ("sum", "mean", "none")[int(how)]

@@ -13,11 +13,11 @@ import numpy as np
 from fnckpt.errors import FormatError
 from fnckpt.ir.graph import Constant, FuncGraph, Node, Origin, Parameter, aval_of
 from fnckpt.ir.sources.build import BOOL, INT32, Builder
+from fnckpt.ir.sources.faults import FAULTS, of_sizes
 from fnckpt.ir.sources.mindir.registry import RULES, Site
 from fnckpt.ir.sources.mindir.values import decoded
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
-from fnckpt.ir.targets.foreign import BAD_NUMBERS
-from fnckpt.ir.targets.mindir.view import REFERENCE
+from fnckpt.ir.targets.mindir.view import BY_SIGNATURE, REFERENCE
 from fnckpt.proto.mind_ir_pb2 import GraphProto, ModelProto, NodeProto
 
 MOST_CALLS = 200  # of functions inside each other
@@ -185,15 +185,20 @@ class Walk:
                 self.places.append(Place(kind, name, str(refusal)))
             except FormatError:
                 raise
-            except BAD_NUMBERS as error:
-                told = f"{name!r} ({kind}): its attributes and inputs do not go together: {error}"
-                raise FormatError(f"{self.name}: {told}") from None
+            except FAULTS as error:
+                reason = of_sizes(self.build, error, flat(tuple(inputs)))
+                if reason is None:
+                    told = f"{name!r} ({kind}): its attributes and inputs do not go together"
+                    raise FormatError(f"{self.name}: {told}: {error}") from None
+                self.places.append(Place(kind, name, reason))
         for output in node.output:
             values[output] = result
 
     def _kind(self, node: NodeProto) -> str:
         primitive = self.primitives.get(node.op_type)
-        return primitive.op_type if primitive is not None else node.op_type.removeprefix(REFERENCE)
+        if primitive is None:
+            return node.op_type.removeprefix(REFERENCE)
+        return primitive.op_type.removeprefix(BY_SIGNATURE)
 
     def _result(
         self, node: NodeProto, kind: str, inputs: list[Any], values: dict[str, Any], force: str

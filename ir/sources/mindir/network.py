@@ -2,9 +2,15 @@
 
 import numpy as np
 
-from fnckpt.ir.graph import FuncGraph, Node, Parameter
+from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.build import axis_of
-from fnckpt.ir.sources.composed import convolved_back, layer_norm, resized, same_padding
+from fnckpt.ir.sources.composed import (
+    convolved_back,
+    layer_norm,
+    resized,
+    response_normalized,
+    same_padding,
+)
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
 from fnckpt.ir.sources.mindir.shape import sizes
 from fnckpt.ir.sources.source import Refusal
@@ -69,7 +75,7 @@ def import_conv(site: Site, x: Node, w: Node) -> Node:
     return site.build("Conv", x, w, strides=strides, pads=pads, dilation=dilation, groups=groups)
 
 
-@imports("Conv2DTranspose")
+@imports("Conv2DTranspose", "Conv2DBackpropInput")
 def import_conv_transpose(site: Site, x: Node, w: Node, size: Value) -> Node:
     """The gradient of a convolution by its input, whose shape is said."""
     rank, held = len(x.aval.shape) - 2, site.attributes
@@ -80,38 +86,6 @@ def import_conv_transpose(site: Site, x: Node, w: Node, size: Value) -> Node:
     cut = pads_of(site, mode, wanted, window, strides, dilation)
     groups = int(held.get("group", 1))
     return convolved_back(site.build, x, w, wanted, cut, strides, dilation, groups)
-
-
-@imports("MaxPool", "MaxPool3D", "AvgPool", "AvgPool3D")
-def import_pool(site: Site, x: Node, *_: Value) -> Node:
-    rank = len(x.aval.shape) - 2
-    window = spatial(site.get("kernel_size"), rank)
-    strides = spatial(site.get("strides"), rank)
-    mode = mode_of(site.get("pad_mode", "VALID"))
-    pads = pads_of(site, mode, x.aval.shape[2:], window, strides, (1,) * rank)
-    if bool(site.attributes.get("ceil_mode", False)):
-        raise Refusal("its last window is cut off (ceil_mode); pad the input")
-    if site.op.startswith("Max"):
-        return site.build("MaxPool", x, window=window, strides=strides, pads=pads)
-    counted = bool(site.attributes.get("count_include_pad", False))
-    return site.build(
-        "AvgPool", x, window=window, strides=strides, pads=pads, count_padding=counted
-    )
-
-
-@imports("AdaptiveAvgPool2D")
-def import_adaptive_pool(site: Site, x: Node) -> Node:
-    """Means as products with matrices: a row holds the part of its elements."""
-    b, rank = site.build, len(x.aval.shape)
-    for axis, goal in zip((rank - 2, rank - 1), spatial(site.attributes["output_size"], 2),
-                          strict=True):  # fmt: skip
-        size = x.aval.shape[axis]
-        matrix = np.zeros((size, goal), x.aval.dtype)
-        for at in range(goal):
-            first, last = at * size // goal, -(-(at + 1) * size // goal)
-            matrix[first:last, at] = 1 / (last - first)
-        x = b.moved(b.matmul(b.moved(x, axis, rank - 1), b.constant(matrix)), rank - 1, axis)
-    return x
 
 
 @imports("BatchNorm")
@@ -159,31 +133,10 @@ def import_resize(
     return resized(site.build, x, wanted, nearest=nearest, **ends)
 
 
-@imports("LSTM")
-def import_lstm(site: Site, x: Node, h: Node, c: Node, weights: Node) -> tuple[Value, ...]:
-    """One layer in one direction: its weights are one vector, gates input, forget, cell, output."""
-    b, held = site.build, site.attributes
-    if int(held["num_layers"]) != 1 or held["bidirectional"] or int(held.get("proj_size", 0)):
-        raise Refusal("an LSTM of several layers, both directions or a projection")
-    size, hidden = int(held["input_size"]), int(held["hidden_size"])
-    flat = b.reshape(weights, (weights.aval.size,))
-    ends = np.cumsum([0, 4 * hidden * size, 4 * hidden * hidden]).tolist()
-    w, r = (b.slice(flat, 0, ends[i], ends[i + 1]) for i in range(2))
-    of_row, of_state = b.reshape(w, (4 * hidden, size)), b.reshape(r, (4 * hidden, hidden))
-    rest = b.slice(flat, 0, ends[2], flat.aval.shape[0])
-    count = rest.aval.shape[0] // (4 * hidden)
-    rows = b("MatMul", x, of_row, transpose_a=False, transpose_b=True)
-    for i in range(count):
-        rows = b.add(rows, b.slice(rest, 0, 4 * hidden * i, 4 * hidden * (i + 1)))
-    start = [b.at(each, 0, 0) for each in (h, c)]
-    own = Parameter("weight", of_state.aval)
-    state = [Parameter(name, each.aval) for name, each in zip("hc", start, strict=True)]
-    row = Parameter("row", b.at(rows, 0, 0).aval)
-    whole_ = b.add(row, b("MatMul", state[0], own, transpose_a=False, transpose_b=True))
-    i, f, g, o = (b.slice(whole_, 1, n * hidden, (n + 1) * hidden) for n in range(4))
-    after = b.add(b.mul(b("Sigmoid", f), state[1]), b.mul(b("Sigmoid", i), b("Tanh", g)))
-    out = b.mul(b("Sigmoid", o), b("Tanh", after))
-    body = FuncGraph("lstm", (own, *state, row), (out, after, out), ("h", "c", "y"))
-    h_n, c_n, y = b.items("Scan", of_state, *start, rows, body=body, captured=1, carried=2,
-                          length=rows.aval.shape[0], reverse=False)  # fmt: skip
-    return y, b.unsqueeze(h_n, 0), b.unsqueeze(c_n, 0), None, None
+@imports("LRN")
+def import_lrn(site: Site, x: Node) -> Node:
+    """The sums go over ``depth_radius`` channels on each side."""
+    held = site.attributes
+    size = 2 * int(held["depth_radius"]) + 1
+    alpha, bias, beta = (float(held[each]) for each in ("alpha", "bias", "beta"))
+    return response_normalized(site.build, x, size, alpha, bias, beta)

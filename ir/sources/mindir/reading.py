@@ -15,7 +15,7 @@ from fnckpt.ir.sources.mindir.values import array_of, dtype_of
 from fnckpt.ir.sources.source import Input, NotImported, Place, Source
 from fnckpt.ir.sources.symbols import shapes_of
 from fnckpt.ir.targets.mindir.read import summary_of
-from fnckpt.ir.targets.mindir.view import REFERENCE
+from fnckpt.ir.targets.mindir.view import BY_SIGNATURE, REFERENCE, operator_of
 from fnckpt.proto.mind_ir_pb2 import ModelProto, TensorProto
 
 STRUCTURE = {
@@ -73,12 +73,12 @@ def check(model: ModelProto) -> None:
     for graph in (model.graph, *model.functions):
         made = {output for node in graph.node for output in node.output} | functions
         for node in graph.node:
-            kind = kinds.get(node.op_type, node.op_type)
+            kind = kinds.get(node.op_type, node.op_type).removeprefix(BY_SIGNATURE)
             called = node.op_type.removeprefix(REFERENCE)
             if kind in RULES or kind in STRUCTURE or (node.op_type not in kinds and called in made):
                 continue
             reason = "no rule for this primitive; write one with @imports, or cut it off the graph"
-            places.append(Place(kind, node.name or "".join(node.output[:1]), reason))
+            places.append(Place(operator_of(kind), node.name or "".join(node.output[:1]), reason))
     if places:
         raise NotImported(places)
 
@@ -118,7 +118,9 @@ def inputs_of(model: ModelProto, name: str) -> Sequence[Input]:
     infos = [each for each in model.graph.input if each.name not in weights]
     odd = [each for each in infos if len(each.tensor) != 1]
     if odd:
-        raise NotImported([Place("input", each.name, "it is not a tensor") for each in odd])
+        reasons = {each.name: "it is not a tensor" if each.tensor or each.HasField("attr_info")
+                   else "the file does not say its type" for each in odd}  # fmt: skip
+        raise NotImported([Place("input", name, reason) for name, reason in reasons.items()])
     before = f"{model.graph.name}:"
     labels = [each.name.removeprefix(before) for each in infos]
     texts = {

@@ -160,6 +160,33 @@ def import_gather_d(site: Site, x: Node, axis: Value, indices: Node) -> Node:
     return site.build("GatherElements", x, indices, axis=axis_of(along, len(x.aval.shape)))
 
 
+@imports("EmbeddingLookup")
+def import_embedding_lookup(site: Site, table: Node, indices: Value, offset: Value) -> Node:
+    """Rows by their places counted from ``offset``; those of a place that is none are 0."""
+    b = site.build
+    at = b.cast(tensor(b, indices), INT64)
+    at = b.sub(at, int(offset)) if isinstance(offset, int) else b.sub(at, b.cast(offset, INT64))
+    count = table.aval.shape[0]
+    there = b("LogicalAnd", b.compare("GreaterEqual", at, 0), b.compare("Less", at, count))
+    rows = b("Gather", table, b("Clip", at, low=0, high=count - 1), axis=0)
+    return b.where(b.unsqueeze(there, len(at.aval.shape)), rows, b.number(0, rows))
+
+
+@imports("OneHot")
+def import_one_hot(
+    site: Site, indices: Node, depth: Value, on: Value, off: Value, axis: Value = None
+) -> Node:
+    """``on`` at each place along a new axis, ``off`` elsewhere."""
+    b, rank = site.build, len(indices.aval.shape)
+    (given,) = whole(site.attributes.get("axis", -1) if axis is None else axis)
+    (size,) = sizes(site, depth, "its depth")
+    along = axis_of(given, rank + 1)
+    places = b.cast(b.unsqueeze(indices, along), INT64)
+    numbers = b.reshape(b.counted(size), [size if i == along else 1 for i in range(rank + 1)])
+    one, zero = (b.reshape(tensor(b, each), ()) for each in (on, off))
+    return b.where(b("Equal", places, numbers), one, zero)
+
+
 WRITES = {
     "TensorScatterUpdate": "", "TensorScatterAdd": "add", "TensorScatterMul": "mul",
     "TensorScatterMax": "max", "TensorScatterMin": "min",

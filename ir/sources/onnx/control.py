@@ -7,6 +7,7 @@ import onnx
 
 from fnckpt.ir.graph import Aval, Constant, FuncGraph, Node, Parameter, rebuilt
 from fnckpt.ir.operators import apply
+from fnckpt.ir.sizes import is_known
 from fnckpt.ir.sources.build import BOOL, INT32, INT64
 from fnckpt.ir.sources.onnx.registry import DATA, Site, Value, imports
 from fnckpt.ir.sources.source import Refusal
@@ -181,6 +182,21 @@ def _while(
     found = b.items("While", *outer, *last, *first, cond=cond, body=body,
                     captured=captured + len(last))  # fmt: skip
     return list(found[2 if counts else 1 :])
+
+
+@imports("Scan", since=8)
+def import_old_scan(site: Site, lengths: Node | None, *inputs: Node) -> list[Value]:
+    """A scan for each element of a batch, one after the other."""
+    b, batch = site.build, inputs[0].aval.shape[0]
+    if lengths is not None or any(site.integers("directions", ())):
+        raise Refusal("its sequences have lengths of their own, or go backwards")
+    if not is_known(batch) or batch > MOST_TRIPS:
+        raise Refusal(f"its batch is {batch}; up to {MOST_TRIPS} are written out")
+    each = [import_scan(site, *(b.at(x, 0, i) for x in inputs)) for i in range(batch)]
+    columns = [
+        [value for value in column if isinstance(value, Node)] for column in zip(*each, strict=True)
+    ]
+    return [b.stack(column, 0) for column in columns]
 
 
 @imports("Scan", since=9)

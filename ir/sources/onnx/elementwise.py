@@ -232,3 +232,10 @@ def import_bit_cast(site: Site, x: Node) -> Node:
     if not isinstance(x, Constant):
         raise Refusal("the graph has no operator that reads the bits of a value as another type")
     return site.build.constant(x.value.view(site.around.dtype(site.integer("to"))))
+
+
+@imports("Binarizer", domain="ai.onnx.ml")
+def import_binarizer(site: Site, x: Node) -> Node:
+    """1 above a threshold, 0 elsewhere."""
+    b = site.build
+    return b.cast(b.compare("Greater", x, site.number("threshold", 0.0)), x.aval.dtype)

@@ -9,13 +9,12 @@ from google.protobuf.message import Message
 
 from fnckpt.errors import FormatError
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Origin, Parameter, aval_of
-from fnckpt.ir.sizes import InconclusiveDimensionOperation
 from fnckpt.ir.sources.build import Builder
+from fnckpt.ir.sources.faults import FAULTS, of_sizes
 from fnckpt.ir.sources.onnx.functions import Definitions
 from fnckpt.ir.sources.onnx.model import Model
 from fnckpt.ir.sources.onnx.registry import CANNOT, Site, Value, rule_of
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
-from fnckpt.ir.targets.foreign import BAD_NUMBERS
 
 MOST_NODES = 200_000  # of functions, which a small file can double again and again
 MOST_CALLS = 64  # of functions inside each other
@@ -164,14 +163,14 @@ class Walk:
                 self.places.append(Place(kind_of(node), node.name, str(refusal)))
             except NotImported as inside:
                 self.places += inside.places
-            except InconclusiveDimensionOperation as error:
-                reason = f"it depends on a symbolic size: {str(error).splitlines()[0]}"
-                self.places.append(Place(kind_of(node), node.name, reason))
             except FormatError:
                 raise
-            except BAD_NUMBERS as error:
-                told = f"{user}: its attributes and inputs do not go together: {error}"
-                raise FormatError(f"{self.model.name}: {told}") from None
+            except FAULTS as error:
+                reason = of_sizes(self.build, error, given)
+                if reason is None:
+                    told = f"{user}: its attributes and inputs do not go together: {error}"
+                    raise FormatError(f"{self.model.name}: {told}") from None
+                self.places.append(Place(kind_of(node), node.name, reason))
         for name, value in zip(node.output, results, strict=False):
             if name:
                 scope.values[name] = value

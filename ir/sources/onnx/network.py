@@ -5,6 +5,7 @@ from itertools import combinations
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.build import FLOAT32, INT32, Builder, axis_of
+from fnckpt.ir.sources.composed import response_normalized
 from fnckpt.ir.sources.onnx.reduction import flattened
 from fnckpt.ir.sources.onnx.registry import Site, imports
 from fnckpt.ir.sources.source import Refusal
@@ -227,19 +228,9 @@ def import_lp_norm(site: Site, x: Node) -> Node:
 
 @imports("LRN")
 def import_lrn(site: Site, x: Node) -> Node:
-    """Each element over a power of what the channels around it sum up to."""
-    b, size = site.build, site.integer("size")
-    alpha, beta = site.number("alpha", 1e-4), site.number("beta", 0.75)
-    rank, channels = len(x.aval.shape), x.aval.shape[1]
-    low, high = [0] * rank, [0] * rank
-    low[1], high[1] = (size - 1) // 2, size - 1 - (size - 1) // 2
-    square = b.pad(b("Square", x), low, high, b.number(0, x))
-    parts = [b.slice(square, 1, start, start + channels) for start in range(size)]
-    total = parts[0]
-    for part in parts[1:]:
-        total = b.add(total, part)
-    spread = b.add(b.mul(total, alpha / size), site.number("bias", 1.0))
-    return b.div(x, b("Pow", spread, b.number(beta, x)))
+    size, beta = site.integer("size"), site.number("beta", 0.75)
+    alpha, bias = site.number("alpha", 1e-4), site.number("bias", 1.0)
+    return response_normalized(site.build, x, size, alpha / size, bias, beta)
 
 
 @imports("Softmax", "LogSoftmax", since=13)

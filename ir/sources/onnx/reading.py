@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from fnckpt.ir.sources.onnx.constants import keep_as_weights
 from fnckpt.ir.sources.onnx.functions import Definitions
 from fnckpt.ir.sources.onnx.importer import imported, kind_of, no_rule
 from fnckpt.ir.sources.onnx.model import Model, read
@@ -30,6 +31,7 @@ def source(data: memoryview, name: str, folder: Path | None) -> Source:
       NotImported: it has operators without a rule; all of them are named.
     """
     model = read(data, name, folder)
+    keep_as_weights(model)
     check(model)
     arrays = model.initializers()
     trained = weights_of(model, arrays)
@@ -126,7 +128,9 @@ def _sizes(value: onnx.ValueInfoProto) -> Sequence[Dimension] | None:
     if not tensor.HasField("shape"):
         return None
     return [
-        each.dim_value if each.HasField("dim_value") else each.dim_param or None
+        each.dim_value
+        if each.dim_value >= 0 and each.HasField("dim_value")
+        else each.dim_param or None
         for each in tensor.shape.dim
     ]
 

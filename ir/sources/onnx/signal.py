@@ -22,6 +22,28 @@ def import_old_dft(site: Site, x: Node, length: Node | None = None) -> Node | No
     return transformed(site, x, length, site.integer("axis", 1))
 
 
+@imports("MelWeightMatrix", since=17)
+def import_mel_weights(
+    site: Site, bins: Node, length: Node, rate: Node, lowest: Node, highest: Node
+) -> Node:
+    """Triangles over the frequencies of a spectrum, at equal distances as ears hear them."""
+    b = site.build
+    count, size = b.size(bins, "the number of its bands"), b.size(length, "its length")
+    hertz = b.asked(rate, "its sample rate").item()
+    ends = [
+        2595 * np.log10(1 + b.asked(each, "its ends").item() / 700) for each in (lowest, highest)
+    ]
+    mels = ends[0] + np.arange(count + 2) * (ends[1] - ends[0]) / (count + 2)
+    edges = np.floor((size + 1) * 700 * (10 ** (mels / 2595) - 1) / hertz).astype(np.int64)
+    found = np.zeros((size // 2 + 1, count))
+    for band, (low, middle, high) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+        rising = np.arange(low, middle + 1)
+        found[rising, band] = (rising - low) / (middle - low) if middle > low else 1
+        falling = np.arange(middle, high)
+        found[falling, band] = (high - falling) / max(high - middle, 1)
+    return b.constant(found, site.around.dtype(site.integer("output_datatype", 1)))
+
+
 def transformed(site: Site, x: Node, length: Node | None, axis: int) -> Node:
     b, rank = site.build, len(x.aval.shape)
     along = axis_of(axis, rank)

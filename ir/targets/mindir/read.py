@@ -10,6 +10,7 @@ from fnckpt.ir.targets.mindir.check_control import graphs_of
 from fnckpt.ir.targets.mindir.view import (
     DTYPES,
     REFERENCE,
+    operator_of,
     primitives_of,
     read_model,
     tensors_in,
@@ -47,9 +48,10 @@ def summary_of(model: ModelProto) -> Summary:
     """The same of the message of a file."""
     graph, kinds = model.graph, primitives_of(model)
     graphs = graphs_of(model)
-    nodes = [(n, kinds.get(n.op_type, n.op_type)) for each in graphs for n in each.node]
+    every = [node for each in graphs for node in each.node]
+    nodes = [(node, operator_of(kinds.get(node.op_type, node.op_type))) for node in every]
     said = {f"{REFERENCE}{each.name}": each.attribute for each in model.primitives}
-    items = _items(node for each in graphs for node in each.node)
+    items = _items(every)
     return Summary(
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         inputs=tuple(value for given in graph.input for value in values_of(given)),
@@ -114,7 +116,9 @@ def value_of(tensor: TensorProto, name: str) -> ValueSummary:
 
 
 def values_of(info: ValueInfoProto) -> list[ValueSummary]:
-    """The tensors of an input or output."""
+    """The tensors of an input or output; of one without a type the name alone is known."""
+    if not info.tensor and not info.HasField("attr_info"):
+        return [ValueSummary(info.name, "unknown", ("?",))]
     if not info.HasField("attr_info"):
         return [value_of(tensor, info.name) for tensor in info.tensor]
     tensors = enumerate(tensors_in(info.attr_info))

@@ -43,6 +43,26 @@ def primitives_of(model: ModelProto) -> dict[str, str]:
     return {f"{REFERENCE}{primitive.name}": primitive.op_type for primitive in model.primitives}
 
 
+BY_SIGNATURE = "S-Prim-"
+"""Before a primitive whose inputs are brought to one type first."""
+
+
+def operator_of(kind: str) -> str:
+    """What people call an operator: without the prefixes of what MindSpore makes its graphs of.
+
+    >>> operator_of("REF::ClassType::mindspore.ops.operations._grad_ops.ReluGrad")
+    'ReluGrad'
+    >>> operator_of("S-Prim-MakeTuple"), operator_of("REF::MetaFuncGraph::mul")
+    ('MakeTuple', 'mul')
+    """
+    if kind.startswith(f"{REFERENCE}ClassType::"):
+        return kind.rpartition(".")[2] or kind
+    for prefix in (f"{REFERENCE}MetaFuncGraph::", REFERENCE, BY_SIGNATURE):
+        if kind.startswith(prefix) and len(kind) > len(prefix):
+            return kind.removeprefix(prefix)
+    return kind
+
+
 def attribute_of(node: NodeProto, name: str) -> AttributeProto | None:
     """The attribute of that name."""
     return next((each for each in node.attribute if each.name == name), None)

@@ -1,5 +1,8 @@
 """Each operator's own examples, in NumPy's evaluator and in JAX."""
 
+from collections import Counter
+from datetime import date
+
 import jax
 import numpy as np
 import pytest
@@ -10,14 +13,14 @@ from fnckpt.ir.lowering import compat
 from tests.ir.sources.onnx.cases import Arrays, NodeCase, names, node_case, why_not
 
 NAMES = [name for name in names() if why_not(name) is None]
-IN_JAX = NAMES[::5]
+IN_JAX = NAMES[date.today().toordinal() % 5 :: 5]  # each in turn, within five days
 
 
 def test_97_of_100_cases_with_shapes_and_arrays_alone_are_right() -> None:
-    beyond = ("texts", "sequence", "depends on data", "random", "decodes")
+    beyond = ("texts", "sequence", "depends on data")
     reasons = [why_not(name) for name in names()]
     counted = [r for r in reasons if r is None or not any(word in r for word in beyond)]
-    assert counted.count(None) / len(counted) >= 0.97
+    assert counted.count(None) / len(counted) >= 0.97, Counter(counted)
 
 
 def assert_like(case: NodeCase, found: Arrays) -> None:
