@@ -84,52 +84,45 @@ def _with(seen: Seen, node: Node, names: Places, keys: int) -> Seen | None:
 def _parts(node: Node, names: Places) -> list[tuple[Node, Places]]:
     """What must all be true, or not 0, so that ``node`` is."""
     found: list[tuple[Node, Places]] = []
-    waiting = [Part(node, names, node)]
-    for _ in range(MOST_PARTS):
-        if not waiting:
-            return found
-        part = waiting.pop()
-        inner = _inside(part.node, part.names)
-        if inner is None:
-            found.append((part.flag(), part.names))
+    waiting: list[tuple[Node, Places, CNode | None]] = [(node, names, None)]
+    while waiting:
+        each, places, user = waiting.pop()
+        inner = _inside(each, places) if len(found) + len(waiting) < MOST_PARTS else None
+        if inner is None or not isinstance(each, CNode):
+            found.append((_as_bool(each, user), places))
         else:
-            waiting += [Part(each, places, part.node) for each, places in reversed(inner)]
-    return found + [(part.flag(), part.names) for part in reversed(waiting)]
+            waiting += [(*part, each) for part in reversed(inner)]
+    return found
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of a condition, with the names of its axes, and who uses it."""
-
-    node: Node
-    names: Places
-    user: Node
-
-    def flag(self) -> Node:
-        """As a bool: 0 or not."""
-        root = self.node if isinstance(self.node, CNode) else self.user
-        return Build(root).cast(self.node, BOOL) if isinstance(root, CNode) else self.node
+def _as_bool(node: Node, user: CNode | None) -> Node:
+    """Whether ``node``, which ``user`` uses, is not 0."""
+    at = node if isinstance(node, CNode) else user
+    return node if at is None else Build(at).cast(node, BOOL)
 
 
 def _inside(node: Node, names: Places) -> list[tuple[Node, Places]] | None:
     """What ``node`` is computed from, where it is true if, and only if, all of that is."""
     if not isinstance(node, CNode):
         return None
-    inner = node.inputs
-    product = node.op == "Mul" and node.aval.dtype.kind in "iu" and any(map(_is_flag, inner))
-    if node.op == "LogicalAnd" or product:
-        return [(each, _of_operand(each, names)) for each in inner]
-    unlike = _unlike_zero(node)
+    if node.op == "Cast":
+        source = node.inputs[0]
+        return [(source, names)] if _keeps_zero(source.aval.dtype, node.aval.dtype) else None
+    if node.op == "Reshape":
+        before = _before(node, names)
+        return None if before is None else [(node.inputs[0], before)]
+    return [(each, _of_operand(each, names)) for each in _factors(node)] or None
+
+
+def _factors(node: CNode) -> Sequence[Node]:
+    """The operands that are all true, or not 0, where ``node`` is, and only there."""
+    inner, unlike = node.inputs, _unlike_zero(node)
     if unlike is not None:
-        return [(unlike, _of_operand(unlike, names))]
+        return (unlike,)
     if node.op == "Greater" and scalar_of(inner[1]) == 0 and _is_flag(inner[0]):
-        return [(inner[0], _of_operand(inner[0], names))]
-    if node.op == "Cast" and _keeps_zero(inner[0].aval.dtype, node.aval.dtype):
-        return [(inner[0], names)]
-    if node.op == "BroadcastTo":
-        return [(inner[0], _of_operand(inner[0], names))]
-    before = _before(node, names) if node.op == "Reshape" else None
-    return None if before is None else [(inner[0], before)]
+        return inner[:1]
+    is_product = node.op == "Mul" and node.aval.dtype.kind in "iu" and any(map(_is_flag, inner))
+    return inner if is_product or node.op in ("LogicalAnd", "BroadcastTo") else ()
 
 
 def _unlike_zero(node: CNode) -> Node | None:

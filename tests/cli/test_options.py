@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,26 @@ def test_an_error_of_the_users_function_is_one_line_with_its_place(
     number = [text.strip() for text in NETS.splitlines()].index(line) + 1
     place = f"{folder}/nets_with_options.py:{number} in {function}: {line}"
     assert err.startswith(f"fnckpt: nets_with_options:{function}: {place}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("os.path:join", "os.path:join: expected str"),
+        ("types:SimpleNamespace", "types:SimpleNamespace: apply_fn must be .* got the class"),
+        (
+            "builtins:repr",
+            "builtins:repr: .*returns what is not an array; .* the result: a builtins",
+        ),
+    ],
+)
+def test_what_cannot_be_called_so_is_told_in_one_line(
+    function: str, told: str, capsys: Captured
+) -> None:
+    assert main(["export", function, "--input", "f32[2]", "-o", "a.onnx"]) == 2
+    said = capsys.readouterr().err
+    assert re.match(f"fnckpt: {told}", said)
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
