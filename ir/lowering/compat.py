@@ -77,7 +77,7 @@ def definition(eqn: JaxprEqn, known: Sequence[np.ndarray | None]) -> ClosedJaxpr
             closed = traced(eqn, partial(function, **eqn.params), known)
         except NOT_TRACEABLE:
             continue
-        if eqn.primitive not in _primitives(closed.jaxpr):
+        if not _comes_back(eqn, closed.jaxpr):
             return closed
     return None
 
@@ -115,10 +115,22 @@ def traced(
         return jax.make_jaxpr(of_the_rest)(*shapes)
 
 
-def _primitives(jaxpr: Jaxpr) -> set[Primitive]:
-    inner = (each for eqn in jaxpr.eqns for each in jaxprs_in_params(eqn.params))
-    own = {eqn.primitive for eqn in jaxpr.eqns}
-    return own.union(*(_primitives(each) for each in inner))
+def _comes_back(eqn: JaxprEqn, jaxpr: Jaxpr) -> bool:
+    """Whether a definition holds the primitive again, of arrays of the same shapes.
+
+    Of others it is a part, as where GMRES solves a small system by other means.
+    """
+    for each in jaxpr.eqns:
+        if each.primitive is eqn.primitive and _shapes(each) == _shapes(eqn):
+            return True
+        if any(_comes_back(eqn, inner) for inner in jaxprs_in_params(each.params)):
+            return True
+    return False
+
+
+def _shapes(eqn: JaxprEqn) -> list[tuple[object, object]]:
+    avals = [var.aval for var in eqn.invars]
+    return [(a.shape, a.dtype) for a in avals if isinstance(a, ShapedArray)]
 
 
 @runtime_checkable
