@@ -36,7 +36,7 @@ quick: .venv/.test
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
-	.venv/bin/pytest -n 2 $(QUICK)
+	.venv/bin/pytest -n 2 --hypothesis-profile ci $(QUICK)
 
 bench: .venv/.test
 	for script in benchmarks/*.py; do \

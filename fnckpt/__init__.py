@@ -4,12 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fnckpt.checkpoints.mindspore_names import (
-        CONV_TRANSPOSE,
-        from_mindspore,
-        mindspore_names,
-        to_mindspore,
-    )
+    from fnckpt.checkpoints.mindspore_kinds import CONV_TRANSPOSE
+    from fnckpt.checkpoints.mindspore_names import from_mindspore, mindspore_names, to_mindspore
     from fnckpt.checkpoints.named_arrays import Arrays
     from fnckpt.checkpoints.orbax_handler import CkptRestore, CkptSave
     from fnckpt.checkpoints.pytree import differences, load_checkpoint, save_checkpoint
@@ -47,7 +43,7 @@ else:
 _HOMES = {
     "Arrays": "checkpoints.named_arrays",
     "Best": "training.result",
-    "CONV_TRANSPOSE": "checkpoints.mindspore_names",
+    "CONV_TRANSPOSE": "checkpoints.mindspore_kinds",
     "Calibration": "exporting.quantizing.options",
     "CheckpointMismatch": "errors",
     "CheckpointPolicy": "training.policy",

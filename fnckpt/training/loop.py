@@ -16,6 +16,7 @@ from fnckpt.training.batches import Data, Feed
 from fnckpt.training.history import Recorder
 from fnckpt.training.options import (
     Callbacks,
+    Checkpointer,
     Evaluation,
     HistorySteps,
     OnCheckpoint,
@@ -34,7 +35,6 @@ from fnckpt.training.stopping import Noted, Resumable, StopTraining, heed
 
 if TYPE_CHECKING:  # importing it takes seconds
     import orbax.checkpoint as ocp
-    from orbax.checkpoint.experimental.v1.training import Checkpointer
 
 __all__ = ["TrainResult", "train"]
 

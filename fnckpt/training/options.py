@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from fnckpt.training.policy import CheckpointPolicy
 
@@ -14,6 +14,24 @@ OnStep = Callable[[int, State, Metrics], object]
 OnEpoch = Callable[[int, State, Mapping[str, float]], object]
 OnCheckpoint = Callable[[Path], object]
 HistorySteps = int | Literal["auto"] | None
+
+
+@runtime_checkable
+class Checkpointer(Protocol):
+    """The ``training.Checkpointer`` of Orbax's v1 API, wherever a version of Orbax puts it."""
+
+    @property
+    def directory(self) -> Any: ...
+    @property
+    def checkpoints(self) -> Any: ...
+    def reload(self) -> None: ...
+    def should_save(self, step: int) -> bool: ...
+    def save_checkpointables_async(
+        self, step: int, checkpointables: dict[str, Any], *, force: bool
+    ) -> Any: ...
+    def load_checkpointables(self, step: int, abstract_checkpointables: Any) -> Any: ...
+    def is_saving_in_progress(self) -> bool: ...
+    def wait(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,8 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from fnckpt.checkpoints.mindspore_names import (
-    CONV_TRANSPOSE,
-    Kind,
-    from_mindspore,
-    mindspore_names,
-    to_mindspore,
-)
+from fnckpt.checkpoints.mindspore_kinds import CONV_TRANSPOSE, Kind
+from fnckpt.checkpoints.mindspore_names import from_mindspore, mindspore_names, to_mindspore
 from fnckpt.checkpoints.pytree import load_checkpoint, save_checkpoint
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.training.loop import train

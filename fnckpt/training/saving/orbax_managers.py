@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import orbax.checkpoint as ocp
+
+from fnckpt.training.options import Checkpointer
 
 Items = Mapping[str, Any]
 """What is in the directory of a step: name -> a tree of arrays."""
@@ -78,24 +80,6 @@ class OfV0:
 
     def wait(self) -> None:
         self.inner.wait_until_finished()
-
-
-@runtime_checkable
-class Checkpointer(Protocol):
-    """The ``training.Checkpointer`` of Orbax's v1 API, wherever a version of Orbax puts it."""
-
-    @property
-    def directory(self) -> Any: ...
-    @property
-    def checkpoints(self) -> Any: ...
-    def reload(self) -> None: ...
-    def should_save(self, step: int) -> bool: ...
-    def save_checkpointables_async(
-        self, step: int, checkpointables: dict[str, Any], *, force: bool
-    ) -> Any: ...
-    def load_checkpointables(self, step: int, abstract_checkpointables: Any) -> Any: ...
-    def is_saving_in_progress(self) -> bool: ...
-    def wait(self) -> None: ...
 
 
 @dataclass
