@@ -39,7 +39,9 @@ quick: .venv/.test
 	.venv/bin/pytest -n 2 $(QUICK)
 
 bench: .venv/.test
-	for script in benchmarks/*.py; do .venv/bin/python $$script || exit 1; done
+	for script in benchmarks/*.py; do \
+		name=$$(basename $$script .py); [ $$name = needs ] && continue; \
+		echo "== $$name"; .venv/bin/python -m benchmarks.$$name || exit 1; done
 
 # The variable silences an advertisement of the theme for its successor.
 docs: .venv/.test

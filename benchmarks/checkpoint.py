@@ -1,6 +1,6 @@
 """How fast checkpoints are saved and loaded, against the disk itself and other libraries.
 
-    python benchmarks/checkpoint.py [--rounds 5] [--slow-rounds 1] [--trees large,small,one]
+    python -m benchmarks.checkpoint [--rounds 5] [--slow-rounds 1] [--trees large,small,one]
 
 Every save ends with fsync of all files and of the directory, for each library alike; files are
 removed before they are written again; reads find the file in the page cache. "raw" is one

@@ -25,6 +25,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import fnckpt
+from benchmarks import needs
 
 LAYERS, WIDTH, HEADS, GROUPS, INNER, WORDS = 8, 512, 8, 4, 1408, 8000
 SIZE, PROMPT, NEW, TURNS = WIDTH // HEADS, 128, 24, 15
@@ -186,8 +187,11 @@ def show(name: str, ours: list[Turn], theirs: list[Turn], jitted: Turn) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--builder", required=True, help="the Python of the builder's environment")
+    parser.add_argument("--builder", help="the Python of the builder's environment")
     builder, params = parser.parse_args().builder, weights()
+    if builder is None:
+        packages = "onnxruntime-genai, torch and transformers 5"
+        needs.skip(f"needs --builder, a Python with {packages}, whose model builder it compares")
     jitted = of_jax(params)
     with tempfile.TemporaryDirectory() as place:
         source = Path(place, "source")

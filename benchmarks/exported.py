@@ -43,6 +43,7 @@ import onnx
 import onnxruntime as ort
 
 import fnckpt
+from benchmarks import needs
 from benchmarks.zoo import SMALL_ONES, ZOO
 
 THREADS = 2
@@ -398,6 +399,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    needs.jax2onnx()
     if given.export:
         who, name, path = given.export
         print(json.dumps(export_alone(who, name, Path(path), given.opset)))

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from benchmarks import needs
 from benchmarks.exported import EXPORTERS, child, options
 from benchmarks.zoo import ZOO
 
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(ZOO), choices=list(ZOO))
     parser.add_argument("--kept", type=Path, help="files of exported.py --keep")
     given = parser.parse_args()
+    needs.jax2onnx()
     floors: list[dict[bool, float]] = []
     for name in given.networks:
         with tempfile.TemporaryDirectory() as directory:

@@ -4,7 +4,7 @@ Claims, seconds beyond JAX's own, the least of each over rounds of processes in 
   import fnckpt                                     < 0.4
   import fnckpt, and fnckpt.train and fnckpt.export looked up   printed
 
-Run: python benchmarks/import_time.py [--rounds 7]
+Run: python -m benchmarks.import_time [--rounds 7]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A tensor of 2.2 GB in one file: from fnckpt to the real MindSpore and back, every byte compared.
 
-    python benchmarks/over_2_gb.py [--directory DIRECTORY]
+    python -m benchmarks.over_2_gb [--directory DIRECTORY]
 
 Prints seconds; an error, or "differs", is a failure. Takes 5 GB of disk and 10 GB of memory, hence
 no test. MindSpore runs in a process of its own; making its Tensor and starting it are not counted.

@@ -20,7 +20,7 @@ The last lines are microseconds a step, for a step that does next to nothing.
 
 On an accelerator ``--width 8192`` makes the state one of 512 MB.
 
-    python benchmarks/train_loop.py [--pairs 60] [--milliseconds 1 10] [--width 512]
+    python -m benchmarks.train_loop [--pairs 60] [--milliseconds 1 10] [--width 512]
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A checkpoint whose arrays are read when they are asked for, each by itself.
+"""A checkpoint whose arrays are read when they are asked for: those of a ``.ckpt`` each by itself.
 
 The file is read, not mapped: what another process cuts off is an error here, where a map would end
 the process (SIGBUS).
@@ -8,10 +8,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from fnckpt.checkpoints.convert import FORMATS, format_of
 from fnckpt.checkpoints.formats.ckpt import Contents
+from fnckpt.checkpoints.formats.orbax_layout import is_orbax
 from fnckpt.checkpoints.pytree import opened
 
 
@@ -31,25 +34,41 @@ class OnDemand(Mapping[str, np.ndarray]):
         return len(self.file.entries)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is a checkpoint, by its suffix, or because it is a directory of Orbax."""
+    return is_orbax(path) if path.is_dir() else path.suffix.lower() in FORMATS and path.suffix != ""
+
+
 @contextmanager
-def arrays_on_demand(path: str | os.PathLike[str]) -> Iterator[OnDemand]:
-    """The arrays of the file ``path``, which is open within the block.
+def arrays_on_demand(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of the checkpoint ``path``, of any format; a ``.ckpt`` is open within the block.
 
     Raises:
       FormatError: the file is damaged, or it is cut off within the block.
       OSError: it cannot be read.
     """
+    path = Path(path)
+    if path.is_dir() or path.suffix != ".ckpt":
+        yield format_of(path).read(path)
+        return
     with opened(path, verify=True, mapped=False) as file:
         yield OnDemand(file)
 
 
 def outlines(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """For each array of the file ``path`` one of its dtype and shape, without its content.
+    """For each array of the checkpoint ``path`` one of its dtype and shape, without its content.
 
     Raises:
       FormatError: the file is damaged.
       OSError: it cannot be read.
     """
+    path = Path(path)
+    if path.is_dir():
+        from fnckpt.checkpoints.formats import orbax  # importing it takes seconds
+
+        return orbax.outlines(path)
+    if path.suffix != ".ckpt":
+        return dict(format_of(path).read(path))
     with opened(path, verify=True, mapped=False) as file:
         return {
             name: np.broadcast_to(np.zeros((), entry.dtype), entry.shape)

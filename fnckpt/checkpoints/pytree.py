@@ -15,6 +15,7 @@ from fnckpt.checkpoints import differing
 from fnckpt.checkpoints.differing import RESERVED, Differences
 from fnckpt.checkpoints.formats import ckpt, safetensors
 from fnckpt.checkpoints.formats.ckpt_index import Found
+from fnckpt.checkpoints.formats.orbax_layout import is_orbax
 from fnckpt.checkpoints.garbage_collection import uncollected
 from fnckpt.checkpoints.leaf_names import leaves
 from fnckpt.checkpoints.named_arrays import Arrays
@@ -195,7 +196,7 @@ def load_checkpoint(
     """The tensors of the file ``path``, as written by ``save_checkpoint``, ``train`` or MindSpore.
 
     Args:
-      path: a ``.ckpt`` or ``.safetensors`` file.
+      path: a ``.ckpt`` or ``.safetensors`` file, or the directory of a step or a tree of Orbax.
       like: None, or a pytree that says what is expected. Each leaf comes back as its kind: a jax
         array (or ``jax.ShapeDtypeStruct``) with its sharding and weak type, a PRNG key array, a
         NumPy array, a Python scalar or text. Names, shapes and dtypes must agree.
@@ -224,7 +225,7 @@ def load_checkpoint(
       CheckpointMismatch: it does not fit ``like``: says how many leaves differ, the first ten, and
         how to load what fits (``differences`` returns all). It has no such part; a pattern
         matches nothing.
-      OSError: it cannot be read; it is a directory.
+      OSError: it cannot be read; it is a directory that Orbax did not write.
 
     Examples:
       >>> import tempfile
@@ -257,7 +258,11 @@ def load_checkpoint(
 
 def differences(path: str | os.PathLike[str], like: object) -> Differences:
     """How the file ``path`` differs from the pytree ``like``; only headers are read."""
-    expected = _expected(like)
+    expected, path = _expected(like), Path(path)
+    if path.is_dir() and is_orbax(path):
+        from fnckpt.checkpoints.formats import orbax  # importing it takes seconds
+
+        return differing.between(orbax.outlines(path), expected)
     with opened(path, verify=False, mapped=False) as file:
         return differing.between(file.entries, expected)
 
@@ -265,17 +270,24 @@ def differences(path: str | os.PathLike[str], like: object) -> Differences:
 def opened(
     path: str | os.PathLike[str], *, verify: bool, mapped: bool, key: bytes | None = None
 ) -> AbstractContextManager[ckpt.Contents]:
-    """The file ``path``, of either format, indexed."""
+    """The file ``path``, of either format, or the directory of Orbax, indexed."""
     path = Path(path)
-    if path.is_dir():
+    of_orbax = path.is_dir() and is_orbax(path)
+    if path.is_dir() and not of_orbax:
         raise IsADirectoryError(errno.EISDIR, _told_of_directory(path))
-    if path.suffix != SAFETENSORS:
+    if not of_orbax and path.suffix != SAFETENSORS:
         return ckpt.opened(path, verify=verify, key=key, mapped=mapped)
     if key is not None:
-        raise ValueError(f"{path}: the format {SAFETENSORS} has no encryption; leave out dec_key")
-    return nullcontext(
-        ckpt.Contents({**safetensors.read(path)}, memoryview(b""), str(path), None, 0)
-    )
+        what = "an Orbax directory" if of_orbax else f"the format {SAFETENSORS}"
+        raise ValueError(f"{path}: {what} has no encryption; leave out dec_key")
+    arrays = _of_orbax(path) if of_orbax else safetensors.read(path)
+    return nullcontext(ckpt.Contents({**arrays}, memoryview(b""), str(path), None, 0))
+
+
+def _of_orbax(path: Path) -> Mapping[str, np.ndarray]:
+    from fnckpt.checkpoints.formats import orbax  # importing it takes seconds
+
+    return orbax.read(path)
 
 
 def _told_of_directory(path: Path) -> str:
@@ -287,8 +299,7 @@ def _told_of_directory(path: Path) -> str:
             f"or fnckpt.latest_checkpoint({str(path)!r})"
         )
     return (
-        f"{path}: is a directory, and has no checkpoint file; where Orbax wrote it, "
-        "fnckpt.convert makes it a file"
+        f"{path}: is a directory, with no checkpoint file, and Orbax did not write it; give a file"
     )
 
 

@@ -89,7 +89,7 @@ def selection(part: str | None, only: Patterns, skip: Patterns) -> Selection:
         raise ValueError(f"part: must be a name, got {part!r}; None is the whole tree")
     chosen = None if only is None else _patterns("only", only)
     if chosen == ():
-        raise ValueError("only: must have a pattern, got none; None means all")
+        raise ValueError("only: must have at least one pattern; None means all")
     return Selection(part and part.strip("."), chosen, _patterns("skip", skip or ()))
 
 

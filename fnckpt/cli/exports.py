@@ -41,17 +41,31 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--input-names", type=_words, metavar="A,B", help="one for each input")
     parser.add_argument("--output-names", type=_words, metavar="A,B", help="one for each output")
-    parser.add_argument("--dtype", help="float16 or bfloat16 inside; inputs and outputs stay")
     parser.add_argument(
-        "--fast-math", action="store_true", help="rewrite also where NaN and overflow would differ"
+        "--dtype", help="compute in float16 or bfloat16; inputs and outputs keep their types"
+    )
+    parser.add_argument(
+        "--fast-math",
+        action="store_true",
+        help="also use rewrites whose result differs for NaN and overflow",
     )
     parser.add_argument("--quantize", help="int4 or int8: weights of products, ONNX only")
-    parser.add_argument("--runtime", help="onnxruntime: what it has beyond the standard")
-    parser.add_argument("--keep-params", action="store_true", help="do no arithmetic on weights")
+    parser.add_argument(
+        "--runtime", help="onnxruntime: also use operators that only ONNX Runtime has"
+    )
+    parser.add_argument(
+        "--keep-params", action="store_true", help="keep the numbers of all weights"
+    )
     passes = parser.add_mutually_exclusive_group()
-    passes.add_argument("--no-optimize", action="store_true", help="write it as it was traced")
+    passes.add_argument(
+        "--no-optimize",
+        action="store_true",
+        help="do not optimize: write the graph as it was traced",
+    )
     passes.add_argument("--optimize", type=_words, metavar="A,B", help="run these passes alone")
-    parser.add_argument("--max-unroll", type=int, help="the most iterations that are written out")
+    parser.add_argument(
+        "--max-unroll", type=int, help="write out loops of up to this many iterations"
+    )
     parser.add_argument(
         "--verify",
         nargs="?",
@@ -169,7 +183,9 @@ def imported(name: str) -> Callable[..., PyTree]:
         with UsersCode(name):
             found = vars(import_module(module)).get(attribute)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{name}: {error}; start where python -m {module} would find it") from None
+        raise ValueError(
+            f"{name}: {error}; start in the directory in which python -m {module} works"
+        ) from None
     if not callable(found):
         raise ValueError(f"{name}: the module {module} has no function {attribute}")
     return found

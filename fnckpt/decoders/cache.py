@@ -1,12 +1,13 @@
 """The cache of a decoder: which of its arrays are keys and values, and along which axis they grow.
 
 In a file each is ``[batch, heads, past, size]``, as ONNX Runtime GenAI has them. A function may
-have its axes in another order, and a buffer of one length with an index instead of a growing array,
-as Flax has it: then the buffer is made as long as the past and the new tokens together.
+have its axes in another order, all layers in one array, and a buffer of one length with an index
+instead of a growing array, as Flax has it: then the buffer is made as long as the past and the new
+tokens together.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +20,10 @@ PyTree = object
 Layer = tuple[jax.Array, jax.Array]
 
 KINDS = {"key": re.compile(r"key|^k$|_k$|^k_"), "value": re.compile(r"value|^v$|_v$|^v_")}
-# From the axis of the past in a function's array to [batch, heads, past, size], by rank.
+# From the axis of the past in a layer's array to [batch, heads, past, size], by rank.
 ORDERS = {(4, 2): (0, 1, 2, 3), (4, 1): (0, 2, 1, 3), (4, 3): (0, 1, 3, 2), (3, 1): (0, 1, 2)}
+STACKED = 5  # the rank of an array with all layers, [layers, batch, ...]
+BUFFER_AXES = (1, 2)  # of the length of a buffer, Flax's first
 GROWS = (
     "a cache grows by the number of new tokens along one axis that is not the batch's, or is a "
     "buffer with an index beside it, as Flax's cached_key and cache_index"
@@ -44,14 +47,16 @@ class Slot:
     Attributes:
       leaf: its number among the leaves of the cache.
       name: its path.
-      axis: of the past in the function's array.
-      order: the axes of the function's array as batch, heads, past and size.
+      axis: of the past in the layer's array.
+      order: the axes of the layer's array as batch, heads, past and size.
+      row: of the layer in an array that has all layers.
     """
 
     leaf: int
     name: str
     axis: int
     order: tuple[int, ...]
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,30 +65,50 @@ class Cache:
 
     Attributes:
       structure: of the pytree.
+      leaves: shapes and dtypes of the function's own.
       layers: the slots of the key and of the value, a pair a layer, in order.
       indices: the numbers of the leaves that say how long the past is.
-      heads, size: of the first layer's keys.
+      heads, size: of each layer's keys and values.
       dtype: of the keys and values.
-      count: how many leaves there are.
     """
 
     structure: Structure
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
     layers: tuple[tuple[Slot, Slot], ...]
     indices: tuple[int, ...]
     heads: int
     size: int
     dtype: np.dtype
-    count: int
+
+    @property
+    def axes(self) -> dict[int, int]:
+        """The axis of the past of each leaf with keys or values, the layers' axis counted."""
+        slots = (slot for pair in self.layers for slot in pair)
+        return {slot.leaf: slot.axis + (slot.row is not None) for slot in slots}
 
     def tree(self, layers: Sequence[Layer], new: int) -> PyTree:
         """The function's cache of ``layers``, with room for ``new`` tokens in a buffer."""
-        leaves: list[PyTree] = [None] * self.count
+        rows: dict[int, dict[int | None, jax.Array]] = {}
         for slots, arrays in zip(self.layers, layers, strict=True):
             for slot, array in zip(slots, arrays, strict=True):
-                leaves[slot.leaf] = self._own(slot, array, new)
-        past = layers[0][0].shape[2]
+                rows.setdefault(slot.leaf, {})[slot.row] = self._own(slot, array, new)
+        past, batch = layers[0][0].shape[2], layers[0][0].shape[0]
+        own = {
+            leaf: given[None] if None in given else jnp.stack([given[i] for i in range(len(given))])
+            for leaf, given in rows.items()
+        }
+        return self.with_index(own, past, batch)
+
+    def with_index(
+        self, arrays: Mapping[int, jax.Array], past: int | jax.Array, batch: int
+    ) -> PyTree:
+        """The function's cache of its own arrays, by the numbers of leaves."""
+        leaves: list[PyTree] = [arrays.get(i) for i in range(len(self.leaves))]
         for index in self.indices:
-            leaves[index] = jnp.asarray(past, jnp.int32)
+            own = self.leaves[index]
+            leaves[index] = jnp.broadcast_to(
+                jnp.asarray(past, own.dtype), (batch,) if own.shape else ()
+            )
         return self.structure.unflatten(leaves)
 
     def _own(self, slot: Slot, array: jax.Array, new: int) -> jax.Array:
@@ -104,7 +129,8 @@ class Cache:
 
     @staticmethod
     def _given(leaves: Sequence[jax.Array], slot: Slot) -> jax.Array:
-        array = leaves[slot.leaf].transpose(slot.order)
+        whole = leaves[slot.leaf]
+        array = (whole if slot.row is None else whole[slot.row]).transpose(slot.order)
         return array[:, None] if len(slot.order) == 3 else array
 
     def empty(self, batch: int, past: int = 0) -> list[Layer]:
@@ -122,12 +148,16 @@ def names_of(tree: PyTree) -> list[str]:
 
 
 def is_index(leaf: jax.ShapeDtypeStruct) -> bool:
-    """Whether a leaf says how long the past is."""
-    return leaf.shape == () and np.issubdtype(leaf.dtype, np.integer)
+    """Whether a leaf says how long the past is, once or for each row of the batch."""
+    return len(leaf.shape) < 2 and np.issubdtype(leaf.dtype, np.integer)
 
 
 def understood(
-    tree: PyTree, before: Sequence[jax.ShapeDtypeStruct], after: PyTree, new: int
+    tree: PyTree,
+    before: Sequence[jax.ShapeDtypeStruct],
+    after: PyTree,
+    new: int,
+    buffer_axis: int = BUFFER_AXES[0],
 ) -> Cache:
     """The cache of a function that made ``after`` of ``before`` with ``new`` tokens.
 
@@ -136,6 +166,7 @@ def understood(
       before: shapes and dtypes.
       after: what came back.
       new: how many tokens there were.
+      buffer_axis: of the length, in a layer's array that is a buffer.
 
     Raises:
       CacheError: naming every leaf that does not fit.
@@ -145,40 +176,65 @@ def understood(
         raise CacheError(f"the cache comes back with another structure: {_lost(names, after)}")
     indices = tuple(i for i, leaf in enumerate(before) if is_index(leaf))
     leaves = jax.tree.leaves(after)
-    problems, slots = list[str](), dict[str, Slot]()
+    problems, slots = list[str](), dict[str, tuple[Slot, ...]]()
     for i, (name, old, now) in enumerate(zip(names, before, leaves, strict=True)):
         if i in indices:
             continue
-        axis = _buffer_axis(old, now) if indices else _growing_axis(old, now, new)
-        order = ORDERS.get((len(old.shape), axis)) if axis is not None else None
-        if axis is None or order is None or old.dtype != now.dtype:
+        axis = (_kept(old, now) and buffer_axis) if indices else _growing_axis(old, now, new)
+        found = _slots(i, name, old, axis) if axis and old.dtype == now.dtype else ()
+        if not found:
             shape = f"{old.dtype}[{','.join(map(str, old.shape))}]"
-            found = f"{now.dtype}[{','.join(map(str, now.shape))}]"
-            problems.append(f"{name} is {shape} and comes back as {found} after {new} new tokens")
+            came = f"{now.dtype}[{','.join(map(str, now.shape))}]"
+            problems.append(f"{name} is {shape} and comes back as {came} after {new} new tokens")
         else:
-            slots[name] = Slot(i, name, axis, order)
+            slots[name] = found
     if problems:
         raise CacheError("; ".join(problems) + f"; {GROWS}")
     layers = _pairs(slots)
-    key = layers[0][0]
-    shape = [before[key.leaf].shape[i] for i in key.order]
-    heads = shape[1] if len(shape) == 4 else 1
-    return Cache(
-        structure, layers, indices, heads, shape[-1], np.dtype(before[key.leaf].dtype), len(before)
-    )
+    heads, size, dtype = _alike(layers, before)
+    return Cache(structure, tuple(before), layers, indices, heads, size, dtype)
+
+
+def _slots(leaf: int, name: str, array: jax.ShapeDtypeStruct, axis: int) -> tuple[Slot, ...]:
+    """One, or one for each layer of an array that has them all."""
+    stacked = len(array.shape) == STACKED
+    order = ORDERS.get((len(array.shape) - stacked, axis))
+    if order is None:
+        return ()
+    rows = range(array.shape[0]) if stacked else (None,)
+    return tuple(Slot(leaf, name, axis, order, row) for row in rows)
+
+
+def _alike(
+    layers: Sequence[tuple[Slot, Slot]], before: Sequence[jax.ShapeDtypeStruct]
+) -> tuple[int, int, np.dtype]:
+    """Heads, size and dtype, which are the same in each layer's keys and values."""
+    found = dict[tuple[int, int, np.dtype], str]()
+    for slot in (slot for pair in layers for slot in pair):
+        own = before[slot.leaf]
+        shape = [own.shape[i + (slot.row is not None)] for i in slot.order]
+        heads = shape[1] if len(shape) == 4 else 1
+        found.setdefault((heads, shape[-1], np.dtype(own.dtype)), slot.name)
+    if len(found) > 1:
+        each = ", ".join(f"{name} has {h} x {s} {d}" for (h, s, d), name in found.items())
+        raise CacheError(
+            f"heads, size and dtype differ among the keys and values: {each}; ONNX Runtime GenAI "
+            "takes a cache where they are the same in all layers"
+        )
+    return next(iter(found))
 
 
 def _growing_axis(old: jax.ShapeDtypeStruct, now: jax.ShapeDtypeStruct, new: int) -> int | None:
+    """Of a layer's array, without the axis of the layers; never 0, which is the batch's."""
     if len(old.shape) != len(now.shape):
         return None
     pairs = enumerate(zip(old.shape, now.shape, strict=True))
     changed = [(i, b - a) for i, (a, b) in pairs if a != b]
-    return changed[0][0] if [n for _, n in changed] == [new] and changed[0][0] > 0 else None
+    return changed[0][0] - (len(old.shape) == STACKED) if [n for _, n in changed] == [new] else None
 
 
-def _buffer_axis(old: jax.ShapeDtypeStruct, now: jax.ShapeDtypeStruct) -> int | None:
-    """Flax has ``[batch, length, heads, size]``."""
-    return 1 if old.shape == now.shape and len(old.shape) == 4 else None
+def _kept(old: jax.ShapeDtypeStruct, now: jax.ShapeDtypeStruct) -> bool:
+    return old.shape == now.shape and len(old.shape) in (4, STACKED)
 
 
 def _lost(names: Sequence[str], after: PyTree) -> str:
@@ -189,27 +245,38 @@ def _lost(names: Sequence[str], after: PyTree) -> str:
     return " and ".join([*parts, *([f"with {', '.join(more)}"] if more else [])]) or "other nodes"
 
 
-def _pairs(slots: dict[str, Slot]) -> tuple[tuple[Slot, Slot], ...]:
+def _pairs(slots: Mapping[str, Sequence[Slot]]) -> tuple[tuple[Slot, Slot], ...]:
     """Keys and values, layer by layer."""
-    found: dict[tuple[object, ...], dict[str, Slot]] = {}
-    for name, slot in slots.items():
+    found: dict[tuple[object, ...], dict[str, Sequence[Slot]]] = {}
+    for name, each in slots.items():
         kind, rest = _kind(name)
-        found.setdefault(rest, {})[kind] = slot
-    lone = [slot.name for pair in found.values() if len(pair) != 2 for slot in pair.values()]
+        found.setdefault(rest, {})[kind] = each
+    lone = [
+        each[0].name
+        for pair in found.values()
+        if len(set(map(len, pair.values()))) != 1 or len(pair) != 2
+        for each in pair.values()
+    ]
     if lone or not found:
         raise CacheError(
             f"the cache has no pairs of a key and a value: {', '.join(lone) or 'it is empty'}; "
             "call them key and value, k and v, or give pairs (key, value), one for each layer"
         )
-    return tuple((pair["key"], pair["value"]) for _, pair in sorted(found.items()))
+    ordered = [pair for _, pair in sorted(found.items())]
+    return tuple(
+        layer for pair in ordered for layer in zip(pair["key"], pair["value"], strict=True)
+    )
 
 
 def _kind(name: str) -> tuple[str, tuple[object, ...]]:
-    """Whether a path is a key's or a value's, and what is the same in both."""
+    """Whether a path is a key's or a value's, and what is the same in both.
+
+    The last part that says it counts: ``key_value_attention.cached_value`` is a value.
+    """
     parts = name.split(".")
-    for i, part in enumerate(parts):
+    for i in reversed(range(len(parts))):
         for kind, pattern in KINDS.items():
-            if pattern.search(part.lower()):
+            if pattern.search(parts[i].lower()):
                 return kind, tuple(map(_sortable, [*parts[:i], *parts[i + 1 :]]))
     last = {"0": "key", "1": "value"}.get(parts[-1])
     return last or "key", tuple(map(_sortable, parts[:-1] if last else parts))

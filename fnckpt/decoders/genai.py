@@ -14,7 +14,6 @@ TOKENIZER = (
     "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
 )  # fmt: skip
 DEFAULT_CONTEXT = 2048
-SPECIAL = ("bos", "eos", "pad")
 PAST, PRESENT = "past_key_values.%d.{}", "present.%d.{}"
 
 
@@ -105,10 +104,16 @@ def genai_config(
 
 def _special(config: Mapping[str, object], vocabulary: int) -> Json:
     """The ids of tokens with a meaning, as far as they are in the vocabulary."""
-    inside = {name: _ids(config.get(f"{name}_token_id"), vocabulary) for name in SPECIAL}
-    pad = [*inside["pad"], *inside["eos"], 0][0]
-    found: Json = {"bos_token_id": [*inside["bos"], pad][0], "pad_token_id": pad}
-    return found | ({"eos_token_id": inside["eos"]} if inside["eos"] else {})
+    ends, pad = special(config, vocabulary)
+    first = [*_ids(config.get("bos_token_id"), vocabulary), pad][0]
+    found: Json = {"bos_token_id": first, "pad_token_id": pad}
+    return found | ({"eos_token_id": ends} if ends else {})
+
+
+def special(config: Mapping[str, object], vocabulary: int) -> tuple[list[int], int]:
+    """The ids that end a text, and the one that stands for no token."""
+    ends, pad = (_ids(config.get(f"{name}_token_id"), vocabulary) for name in ("eos", "pad"))
+    return ends, [*pad, *ends, 0][0]
 
 
 def _ids(given: object, vocabulary: int) -> list[int]:

@@ -1,6 +1,9 @@
-"""Generating with ONNX Runtime GenAI, and whether its tokens are those that JAX would choose."""
+"""Generating with a directory, and whether its tokens are those that JAX would choose."""
 
+import json
 import os
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -9,18 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnckpt.decoders import in_mindspore
 from fnckpt.decoders.call import Decoder, arrays_in
 from fnckpt.decoders.genai import pad_of
+from fnckpt.decoders.in_mindspore import Facts
 from fnckpt.errors import VerificationError
+from fnckpt.exporting.runtimes import ISOLATED
 from fnckpt.extras import require
 
+FACTS = "decoder.json"  # beside MindIR files
 NEAR = 1e-3  # how far below the greatest logit another token may be, in parts of the greatest
 
 
 def generate(
     directory: str | os.PathLike[str], prompts: np.ndarray | Sequence[Sequence[int]], new: int
 ) -> np.ndarray:
-    """Continue prompts greedily with ONNX Runtime GenAI.
+    """Continue prompts greedily, in ONNX Runtime GenAI or, with MindIR files, in MindSpore.
 
     Args:
       directory: what ``export_decoder`` wrote.
@@ -31,11 +38,21 @@ def generate(
       ``int32[batch, length + new]``, prompts included; behind a shorter one comes padding first.
 
     Raises:
-      ModuleNotFoundError: onnxruntime-genai is not installed (``pip install 'fnckpt[genai]'``).
+      ValueError: of MindIR files, more tokens than the context has, or prompts of different
+        lengths where the function takes no mask.
+      RuntimeError: MindSpore does not run the files; the message ends with what it said.
+      ModuleNotFoundError: onnxruntime-genai is not installed (``pip install 'fnckpt[genai]'``),
+        or MindSpore.
     """
+    place, rows = Path(directory), [list(map(int, row)) for row in prompts]
+    if (place / FACTS).is_file():
+        return _in_mindspore(place, rows, new)
+    return _in_genai(place, rows, new)
+
+
+def _in_genai(directory: Path, rows: Sequence[Sequence[int]], new: int) -> np.ndarray:
     require("onnxruntime_genai", "generating with a directory of export_decoder")
     genai = import_module("onnxruntime_genai")  # it says nothing of its types
-    rows = [list(map(int, row)) for row in prompts]
     longest = max(map(len, rows))
     model = genai.Model(os.fspath(directory))
     params = genai.GeneratorParams(model)
@@ -43,11 +60,50 @@ def generate(
         max_length=longest + new, batch_size=len(rows), do_sample=False, num_beams=1
     )
     generator = genai.Generator(model, params)
-    generator.append_tokens(padded(rows, pad_of(Path(directory))))
+    generator.append_tokens(padded(rows, pad_of(directory)))
     while not generator.is_done():
         generator.generate_next_token()
     found = [np.asarray(generator.get_sequence(i), np.int32) for i in range(len(rows))]
     return np.stack(found)
+
+
+def _in_mindspore(directory: Path, rows: Sequence[Sequence[int]], new: int) -> np.ndarray:
+    """All batches in one process, which compiles the files once."""
+    require("mindspore", "generating with MindIR files")
+    facts = Facts(**json.loads((directory / FACTS).read_text()))
+    masked, longest = "attention_mask" in facts.step_inputs, max(map(len, rows))
+    if not masked and len(set(map(len, rows))) > 1:
+        raise ValueError(
+            f"{directory}: the prompts have {sorted(set(map(len, rows)))} tokens, but the function "
+            "takes no mask that hides padding; give prompts of one length"
+        )
+    length = max(longest, facts.prompt) if masked else longest
+    if (length if facts.buffers else longest) + new > facts.context:
+        raise ValueError(
+            f"{directory}: a prompt of {length} tokens and {new} new ones are more than the "
+            f"context of {facts.context} tokens that the files have; export them with a longer one"
+        )
+    whole = [*rows, *[rows[-1]] * (-len(rows) % facts.batch)]
+    shape = (-1, facts.batch, length)
+    with tempfile.TemporaryDirectory() as scratch:
+        given, found = Path(scratch, "given.npz"), Path(scratch, "found.npy")
+        np.savez(
+            given,
+            rows=_in_front(whole, length, facts.pad_token_id).reshape(shape),
+            masks=_in_front([[1] * len(row) for row in whole], length, 0).reshape(shape),
+            new=new,
+        )
+        program = os.path.abspath(in_mindspore.__file__)
+        command = [*ISOLATED, program, os.path.abspath(directory), str(given), str(found)]
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{directory}: MindSpore does not run it: {done.stderr[-2000:]}")
+        tokens = np.load(found).reshape(-1, new)[: len(rows)]
+    return np.concatenate([padded(rows, facts.pad_token_id), tokens], 1)
+
+
+def _in_front(rows: Sequence[Sequence[int]], length: int, pad: int) -> np.ndarray:
+    return np.array([[pad] * (length - len(row)) + list(row) for row in rows], np.int32)
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int) -> np.ndarray:
@@ -59,7 +115,7 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> np.ndarray:
 def check(
     place: Path, decoder: Decoder, prompt: np.ndarray, new: int, *, exact: bool, name: Path
 ) -> np.ndarray:
-    """The tokens that ONNX Runtime GenAI generates; each is one that JAX would choose.
+    """The tokens that the runtime generates; each is one that JAX would choose.
 
     Args:
       place: the directory with the file and its configuration.
@@ -76,13 +132,14 @@ def check(
     if not exact:
         return found
     logits = _logits(decoder, found)
+    runtime = "mindspore" if (place / FACTS).is_file() else "onnxruntime-genai"
     for at in range(prompt.shape[1], found.shape[1]):
         row, chosen = logits[0, at - 1], int(found[0, at])
         best = int(row.argmax())
         gap = float(row[best] - row[chosen])
         if not gap <= NEAR * float(np.abs(row).max()):
             raise VerificationError(
-                f"{name}: onnxruntime-genai continues {found[0, :at].tolist()} with {chosen}, "
+                f"{name}: {runtime} continues {found[0, :at].tolist()} with {chosen}, "
                 f"JAX with {best}, whose logit is {gap:.2g} greater; nothing was written"
             )
     return found

@@ -425,8 +425,8 @@ def _why_not(goal: Target, size: int, known: Set[str]) -> str:
         )
     lost = ", ".join(sorted(symbols(size) - known))
     return lost and (
-        f"its size {size} does not say what {lost} is; give an input of which an axis has that "
-        "size alone"
+        f"its size {size} does not determine {lost}; give an input with an axis of exactly "
+        "that size"
     )
 
 

@@ -16,7 +16,7 @@ from fnckpt.ir.lowering.known import array_of
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import ValueSummary
 
-Array = np.ndarray | jax.Array
+Array = np.ndarray | np.generic | jax.Array
 POSITION = re.compile("(?:arr_)?([0-9]+)")  # what numpy.savez and ``run`` call unnamed arrays
 Compute = Callable[[Path, Sequence[np.ndarray]], Sequence[np.ndarray]]
 Inputs = Mapping[str, Array] | Sequence[Array] | Array
@@ -57,7 +57,7 @@ def run(file: str | os.PathLike[str], inputs: Inputs) -> list[np.ndarray]:
     if isinstance(inputs, Mapping):
         given = {str(name): array_of(array) for name, array in inputs.items()}
     else:
-        arrays = [inputs] if isinstance(inputs, np.ndarray | jax.Array) else inputs
+        arrays = [inputs] if isinstance(inputs, Array) else inputs
         given = {str(i): array_of(array) for i, array in enumerate(arrays)}
     return list(run_named(Path(file), given).values())
 

@@ -11,6 +11,7 @@ from jax.extend.core import ClosedJaxpr, Var
 from fnckpt.exporting.closures import Known
 from fnckpt.exporting.names import Names, names_of_inputs, names_of_outputs
 from fnckpt.exporting.signature import function_name, leaf_names
+from fnckpt.exporting.training_mode import noting_keys
 from fnckpt.ir.graph import Aval, CNode, FuncGraph, Node, Parameter, inputs_of
 from fnckpt.ir.lowering import lower
 from fnckpt.ir.lowering.jaxpr import DEFAULT_MAX_UNROLL, aval_of_var
@@ -66,6 +67,18 @@ class Traced:
         return scoped(_as_asked(graph, self.asked))
 
 
+def _check_returned(returned: PyTree, name: str) -> None:
+    """Say it here: JAX would name a function of ours."""
+    faults = [
+        f"  {path or 'the result'}: a {type(leaf).__module__}.{type(leaf).__qualname__}"
+        for path, leaf in zip(leaf_names(returned), jax.tree.leaves(returned), strict=True)
+        if not (is_array(leaf) or isinstance(leaf, bool | int | float | complex))
+    ]
+    if faults:
+        title = f"{name}: returns what is not an array; return an array or a tree of arrays:"
+        raise TypeError("\n".join([title, *faults]))
+
+
 def traced(
     params: PyTree,
     apply_fn: Callable[..., PyTree],
@@ -78,6 +91,7 @@ def traced(
 
     Raises:
       ValueError: there is no output.
+      TypeError: an output is not an array; all of them are named.
     """
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
@@ -86,10 +100,13 @@ def traced(
     def apply(given: Sequence[jax.Array], args: Sequence[PyTree]) -> PyTree:
         rest = iter(given)
         values = [next(rest) if w else leaf for leaf, w in zip(leaves, is_weight, strict=True)]
-        return apply_fn(jax.tree.unflatten(structure, values), *args)
+        returned = apply_fn(jax.tree.unflatten(structure, values), *args)
+        _check_returned(returned, function_name(apply_fn))
+        return returned
 
     called = names_of_inputs(apply_fn, inputs, input_names)
-    closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
+    with noting_keys():
+        closed, shapes = jax.make_jaxpr(apply, return_shape=True)(arrays, tuple(inputs))
     if not closed.out_avals:
         raise ValueError(
             f"{function_name(apply_fn)}: has no output, there is nothing to export; it returned "

@@ -7,6 +7,7 @@ numbers inside ``Dropout.__call__`` or an attention with dropout.
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxprs_in_params
 from jax.extend.source_info_util import summarize
@@ -19,6 +20,8 @@ DROPOUT = re.compile(r"dropout|dot_product_attention", re.IGNORECASE)
 REDUCTIONS = frozenset({"reduce_sum", "psum"})
 DRAWS = frozenset({"random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform"})
 
+KEYS = re.compile(r"\bP?RNG|\brngs?\b|\brequires? a key", re.IGNORECASE)
+WITHOUT_DROPOUT = "deterministic=True of linen, eqx.nn.inference_mode(model) of Equinox"
 REMEDY = "export it in inference mode: model.eval() of NNX, "
 BATCH_NORM_IN = "uses the statistics of the batch, so that each result depends on the whole batch"
 DROPOUT_IN = "drops values, the same ones in every run of the file unless its key is an input"
@@ -29,6 +32,24 @@ def in_training_mode(closed: ClosedJaxpr) -> list[str]:
     return list(dict.fromkeys(line for eqn in _outer(closed.jaxpr) for line in _told(eqn)))
 
 
+@contextmanager
+def noting_keys() -> Iterator[None]:
+    """Add to an error of a dropout that was given no key how to switch the dropout off."""
+    try:
+        yield
+    except _key_errors() as error:
+        if KEYS.search(str(error)):
+            error.add_note(f"fnckpt: if this is dropout, {REMEDY}{WITHOUT_DROPOUT}")
+        raise
+
+
+def _key_errors() -> tuple[type[Exception], ...]:
+    """What linen, NNX, Haiku and Equinox raise without a key; asked for only when one comes."""
+    from flax.errors import InvalidRngError
+
+    return InvalidRngError, RuntimeError, ValueError
+
+
 def _told(eqn: JaxprEqn) -> Iterator[str]:
     """What is wrong with one equation, which may hold others (``jit``, ``bernoulli``)."""
     names = _primitives(eqn)
@@ -36,7 +57,7 @@ def _told(eqn: JaxprEqn) -> Iterator[str]:
         remedy = f"{REMEDY}use_running_average=True of linen, is_training=False of Haiku"
         yield f"{_module(eqn, 'BatchNorm')} {BATCH_NORM_IN}; {remedy}"
     if names & DRAWS and _made_in(eqn, DROPOUT):
-        remedy = f"{REMEDY}deterministic=True of linen"
+        remedy = f"{REMEDY}{WITHOUT_DROPOUT}"
         yield f"{_module(eqn, 'Dropout')} {DROPOUT_IN}; {remedy}"
 
 

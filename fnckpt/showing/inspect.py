@@ -27,7 +27,7 @@ class FileKind:
 
 
 def inspect_file(path: Path) -> list[FileTable]:
-    """The tables that show a file, chosen by its suffix.
+    """The tables that show a file, chosen by its suffix; a directory is one of Orbax.
 
     Raises:
       FormatError: fnckpt does not know the suffix, or the file is damaged.
@@ -49,15 +49,31 @@ def check_file(path: Path) -> list[str]:
 
 
 def kind_of(path: Path) -> FileKind:
-    """The entry for a file's suffix."""
+    """The entry for a file's suffix, or for a directory of Orbax."""
+    from fnckpt.checkpoints.on_demand import is_checkpoint
+
     name = path.suffix.removeprefix(".").upper()
     if name in TARGETS:
         goal = target(name)
         return FileKind(lambda p: _graph_tables(goal.summarize(p)), goal.check)
-    if path.suffix not in FILES:
-        known = ", ".join((*FILES, *(f".{name.lower()}" for name in TARGETS)))
-        raise FormatError(f"{path}: fnckpt does not read files with this suffix; it reads {known}")
-    return FILES[path.suffix]
+    if path.suffix == ".meta":
+        return FileKind(_inspect_meta, _check_meta)
+    if is_checkpoint(path):
+        return FileKind(_inspect_checkpoint, _check_checkpoint)
+    path.stat()  # says so if there is nothing
+    raise FormatError(f"{path}: fnckpt does not read {_unread(path)}; it reads {_known()}")
+
+
+def _unread(path: Path) -> str:
+    return "this directory, which Orbax did not write" if path.is_dir() else "files of this suffix"
+
+
+def _known() -> str:
+    """What can be shown, for errors."""
+    from fnckpt.checkpoints.convert import FORMATS
+
+    files = [".meta", *(f".{name.lower()}" for name in TARGETS)]
+    return f"{', '.join([*filter(None, FORMATS), *files])} and the directories of Orbax"
 
 
 def _graph_tables(summary: Summary) -> list[FileTable]:
@@ -129,7 +145,7 @@ def statistics(path: Path) -> FileTable:
     A text has none of them; complex numbers have no range.
 
     Raises:
-      FormatError: it is no checkpoint.
+      FormatError: it is not a checkpoint.
     """
     from fnckpt.checkpoints.on_demand import arrays_on_demand
 
@@ -159,7 +175,7 @@ def tree(path: Path) -> FileTable:
     """The tensors and bytes of each part of a checkpoint, parts within parts.
 
     Raises:
-      FormatError: it is no checkpoint.
+      FormatError: it is not a checkpoint.
     """
     totals: dict[tuple[str, ...], tuple[int, int]] = {}
     for name, array in _outlines(path).items():
@@ -184,8 +200,15 @@ def _outlines(path: Path) -> dict[str, np.ndarray]:
 
 
 def _want_checkpoint(path: Path) -> None:
-    if path.suffix != ".ckpt":
-        raise FormatError(f"{path}: only a .ckpt has tensors to look into")
+    from fnckpt.checkpoints.convert import FORMATS
+    from fnckpt.checkpoints.on_demand import is_checkpoint
+
+    if not is_checkpoint(path):
+        known = ", ".join(filter(None, FORMATS))
+        raise FormatError(
+            f"{path}: not a checkpoint; statistics and trees are for {known} and the directories "
+            "of Orbax"
+        )
 
 
 def _check_checkpoint(path: Path) -> list[str]:
@@ -224,9 +247,3 @@ def _check_meta(path: Path) -> list[str]:
 
     anf.summarize(path)
     return []
-
-
-FILES = {
-    ".ckpt": FileKind(_inspect_checkpoint, _check_checkpoint),
-    ".meta": FileKind(_inspect_meta, _check_meta),
-}

@@ -1,5 +1,6 @@
 """The batches of each epoch, from the start or from the middle."""
 
+import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
@@ -48,14 +49,16 @@ class Feed:
         """Refuse what cannot give ``epochs`` epochs.
 
         Raises:
-          TypeError: it is neither an iterable nor a callable.
+          TypeError: it is neither an iterable nor a callable that takes the number of an epoch.
           ValueError: it can be read only once, and is needed more often.
         """
         kind = type(self.data).__qualname__
-        if not (isinstance(self.data, Iterable) or callable(self.data)):
+        if not (_is_iterable(self.data) or callable(self.data)):
             raise TypeError(
                 f"data: must be an iterable or a callable epoch -> iterable, got a {kind}"
             )
+        if callable(self.data) and not _is_iterable(self.data):
+            _check_takes_epoch(self.data)
         if _is_read_once(self.data) and epochs > 1:
             raise ValueError(
                 f"data: a {kind} can be read only once, {epochs} epochs were asked for; give a "
@@ -79,7 +82,13 @@ class Feed:
         Raises:
           ValueError: there is no batch, or there are fewer than ``skip``.
         """
-        iterable = self.data if isinstance(self.data, Iterable) else self.data(epoch)
+        data: Any = self.data
+        iterable = data if _is_iterable(data) else data(epoch)
+        if not _is_iterable(iterable):
+            raise TypeError(
+                f"data: must give an iterable for epoch {epoch}, it gave a "
+                f"{type(iterable).__qualname__}"
+            )
         self._open = iterable
         restored = position is not None and _restore(iterable, position)
         iterator = iter(iterable)  # once an epoch, as a for loop does: it may begin anew
@@ -158,6 +167,24 @@ def unpacked(stored: np.ndarray | None) -> Any:
         return None
     plain = json.loads(stored.tobytes())
     return bytes.fromhex(plain["bytes"]) if "bytes" in plain else plain["json"]
+
+
+def _is_iterable(data: Any) -> bool:
+    """Whether a for loop goes over ``data``, also by length and index, as over torch datasets."""
+    by_index = hasattr(type(data), "__getitem__") and isinstance(data, Sized)
+    return isinstance(data, Iterable) or by_index
+
+
+def _check_takes_epoch(function: Callable[[int], Any]) -> None:
+    try:
+        inspect.signature(function).bind(1)
+    except TypeError as error:
+        raise TypeError(
+            "data: a function is called with the number of the epoch, this one cannot be "
+            f"({error}); give lambda epoch: ..., which calls yours"
+        ) from None
+    except ValueError:  # of a builtin nothing is known
+        return
 
 
 def _is_read_once(data: Any) -> bool:

@@ -1,7 +1,7 @@
 """The metrics of a training: kept on the device while it runs, numpy arrays afterwards."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnckpt.checkpoints import device_to_host, leaf_names
+from fnckpt.checkpoints import device_to_host
+from fnckpt.training.metrics import scalars
 from fnckpt.training.past import Past, kept_steps
-
-BARE = "loss"  # the name of a metric that is a bare scalar, not a tree with names
 
 _MOST_PENDING = 256  # steps whose metrics may wait on the device
 _MOST_BLOCKS = 64  # more are read and joined, but for the newest
@@ -36,7 +35,7 @@ class History:
       trained: the number of steps trained, also where they report no metrics.
       gone: the metrics that earlier steps reported and the last one does not.
 
-    ``history["loss"]`` is ``history.steps["loss"]``.
+    ``history["loss"]`` is ``history.steps["loss"]``, and ``list(history)`` the metrics' names.
     """
 
     steps: Mapping[str, np.ndarray]
@@ -49,6 +48,9 @@ class History:
 
     def __getitem__(self, metric: str) -> np.ndarray:
         return self.steps[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.steps)
 
     def ended(self, name: str) -> bool:
         """Whether NaN at the end of ``epochs[name]`` means that the last epoch has no value.
@@ -80,15 +82,6 @@ def _in_words(values: np.ndarray) -> str:
         return f"last {numbers[-1]:.4g}"
     between = f"from {known.min():.4g} to {known.max():.4g}"
     return f"first {known[0]:.4g}, last {numbers[-1]:.4g}, {between}"
-
-
-def scalars(metrics: Any) -> dict[str, Any]:
-    """The leaves of a tree of scalars by name; a bare scalar is the ``"loss"``.
-
-    >>> scalars({"train": {"loss": 0.5}}), scalars(0.5)
-    ({'train.loss': 0.5}, {'loss': 0.5})
-    """
-    return {name or BARE: leaf for name, leaf in leaf_names.leaves(metrics)}
 
 
 class Block:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
-from fnckpt.training import interrupts
+from fnckpt.training import interrupts, metrics
 from fnckpt.training.batches import Data, Feed
-from fnckpt.training.history import Recorder, scalars
+from fnckpt.training.history import Recorder
 from fnckpt.training.options import (
     Callbacks,
     Evaluation,
@@ -34,6 +34,7 @@ from fnckpt.training.stopping import Noted, Resumable, StopTraining, heed
 
 if TYPE_CHECKING:  # importing it takes seconds
     import orbax.checkpoint as ocp
+    from orbax.checkpoint.experimental.v1.training import Checkpointer
 
 __all__ = ["TrainResult", "train"]
 
@@ -55,7 +56,7 @@ def train(
     gather: bool = False,
     checkpoint_format: Literal["ckpt", "safetensors"] = "ckpt",
     history_steps: HistorySteps = "auto",
-    checkpointer: "ocp.CheckpointManager | None" = None,
+    checkpointer: "ocp.CheckpointManager | Checkpointer | None" = None,
     save_on_error: bool = False,
     eval_fn: Callable[[State], object] | None = None,
     eval_every: int | None = None,
@@ -106,7 +107,8 @@ def train(
         as fit into 1 % of the state's bytes, or into 4 KiB; None: all. Means of epochs and
         evaluations are always kept. After a resume, the history has NaN for steps that were not
         kept.
-      checkpointer: an ``orbax.checkpoint.CheckpointManager``, which then keeps the checkpoints.
+      checkpointer: an ``orbax.checkpoint.CheckpointManager``, or a ``training.Checkpointer`` of
+        Orbax's v1 API, which then keeps the checkpoints.
         ``policy`` decides when to save; if it is None, the manager decides. The manager always
         decides what to keep, and where. The options of our own files are not allowed. Without
         ``resume``, its directory must have no steps. If it does not save a step, a UserWarning
@@ -158,7 +160,13 @@ def train(
     noted = Noted(on_checkpoint) if on_checkpoint is not None else None
     callbacks = Callbacks(on_step=on_step, on_epoch=on_epoch, on_checkpoint=noted)
     _check_gather(saving, save_on_error)
-    for line in saving.ignored(manager=checkpointer is not None, resume=resume):
+    beside = [
+        name
+        for name, given in (("save_on_error", save_on_error), ("on_checkpoint", noted))
+        if given
+    ]
+    ignored = saving.ignored(manager=checkpointer is not None, resume=resume, beside=beside)
+    for line in [*ignored, *evaluation.ignored()]:
         warnings.warn(line, UserWarning, stacklevel=2)
     engine = _engine(saving, checkpointer, noted, resume=resume)
     training = _Training(
@@ -197,24 +205,25 @@ def _check_gather(saving: Saving, save_on_error: bool) -> None:
 
 def _engine(
     saving: Saving,
-    manager: "ocp.CheckpointManager | None",
+    manager: "ocp.CheckpointManager | Checkpointer | None",
     on_checkpoint: OnCheckpoint | None,
     *,
     resume: bool,
 ) -> Engine | None:
     """What keeps the checkpoints; None if there are none."""
     if manager is not None:
-        from fnckpt.training.saving.orbax_engine import OrbaxEngine, check_manager, refuse_used
+        from fnckpt.training.saving.orbax_engine import OrbaxEngine, refuse_used
+        from fnckpt.training.saving.orbax_managers import managed
 
-        check_manager(manager)
+        keeper = managed(manager)
         if saving.of_files():
             raise ValueError(
                 f"checkpointer: the Orbax manager says where and how, but {saving.of_files()} of "
                 "our own files was given too; leave it out, or leave out checkpointer"
             )
         if not resume:
-            refuse_used(manager)
-        return OrbaxEngine(manager, saving.policy, saving.history_steps, on_checkpoint)
+            refuse_used(keeper)
+        return OrbaxEngine(keeper, saving.policy, saving.history_steps, on_checkpoint)
     if saving.policy is None and not resume:
         return None
     return FileEngine(saving, on_checkpoint)
@@ -387,7 +396,7 @@ class _Training:
         """Measure the state; save it where it is the best so far."""
         asked = self.evaluation
         assert asked.measure is not None
-        measured = {name: float(v) for name, v in scalars(asked.measure(self.state)).items()}
+        measured = metrics.measured(asked.measure, self.state)
         if asked.best is not None and asked.best not in measured:
             raise ValueError(
                 f"best: eval_fn gives no {asked.best!r}, it gives {', '.join(sorted(measured))}"

@@ -1,7 +1,7 @@
 """What ``train`` is asked for besides the training itself, in groups, each checked."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -46,6 +46,14 @@ class Evaluation:
         for name, given in (("eval_every", self.every), ("best", self.best)):
             if given is not None and self.measure is None:
                 raise ValueError(f"{name}: there is nothing to evaluate; give eval_fn")
+
+    def ignored(self) -> list[str]:
+        """What was asked for and does not count, a line for each reason."""
+        if self.mode == "min" or self.best is not None:
+            return []
+        return [
+            "best_mode: ignored, because best is None; give best= the name of a metric of eval_fn"
+        ]
 
     def due(self, step: int) -> bool:
         """Whether to evaluate after ``step`` steps in all, in the middle of an epoch or not."""
@@ -103,10 +111,11 @@ class Saving:
         """The names of what was asked for that means files of our own; empty where none was."""
         return self._given("directory", "prefix", "crc", "gather", "format")
 
-    def ignored(self, *, manager: bool, resume: bool) -> list[str]:
+    def ignored(self, *, manager: bool, resume: bool, beside: Sequence[str] = ()) -> list[str]:
         """What was asked for and does not count, a line for each reason.
 
         Args:
+          beside: other arguments of ``train`` that were given and mean nothing without checkpoints.
           manager: an Orbax manager keeps the checkpoints.
           resume: a checkpoint is read, from the directory and of the prefix.
         """
@@ -114,6 +123,7 @@ class Saving:
         if self.policy is None and not manager:
             read = () if resume else ("directory", "prefix")
             given = self._given(*read, "crc", "gather", "format", "history_steps", "asynchronous")
+            given = ", ".join(filter(None, [given, *beside]))
             reason = "because without a policy no checkpoint is saved; give policy="
             lines += [f"{given}: ignored, {reason}fnckpt.CheckpointPolicy() too"] if given else []
         if manager:

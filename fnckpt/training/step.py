@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fnckpt.checkpoints import leaf_names
 from fnckpt.checkpoints.restoring import spread
+from fnckpt.training.metrics import check_metrics, kind_of
 
 _NO_NUMBERS = "OUSMm"  # kinds of NumPy dtypes: objects, texts, bytes, dates
 
@@ -89,7 +90,7 @@ def compile_step(step_fn: StepFn, state: Any, batch: Any, *, donated: bool) -> S
                 f"step_fn: must return (state, metrics), returned a {type(returned).__qualname__}"
             )
         _check_state(state, returned[0])
-        _check_metrics(returned[1])
+        check_metrics(returned[1], "step_fn")
         return jax.tree.map(_as_strong_as, state, returned[0]), returned[1]
 
     run = jax.jit(checked, donate_argnums=(0,) if donated else ())
@@ -121,12 +122,14 @@ def _weak(state: Any) -> list[bool]:
 def _check_state(before: Any, after: Any) -> None:
     old, new = dict(leaf_names.leaves(before)), dict(leaf_names.leaves(after))
     faults = [
-        f"  {name}: expected {_kind(leaf)}, returned {_kind(new[name])}"
+        f"  {name}: expected {kind_of(leaf)}, returned {kind_of(new[name])}"
         for name, leaf in old.items()
-        if name in new and _kind(leaf) != _kind(new[name])
+        if name in new and kind_of(leaf) != kind_of(new[name])
     ]
-    faults += [f"  {name}: {_kind(old[name])}, not returned" for name in old if name not in new]
-    faults += [f"  {name}: returned {_kind(new[name])}, not expected" for name in new - old.keys()]
+    faults += [f"  {name}: {kind_of(old[name])}, not returned" for name in old if name not in new]
+    faults += [
+        f"  {name}: returned {kind_of(new[name])}, not expected" for name in new - old.keys()
+    ]
     if not faults and jax.tree.structure(before) != jax.tree.structure(after):
         faults = [
             f"  expected {jax.tree.structure(before)}",
@@ -135,18 +138,3 @@ def _check_state(before: Any, after: Any) -> None:
     if faults:
         told = "step_fn: the state it returns differs from the state it was given; return one of "
         raise TypeError("\n".join([told + "the same structure, shapes and dtypes:", *faults]))
-
-
-def _check_metrics(metrics: Any) -> None:
-    faults = [
-        f"  {name or 'metrics'}: {_kind(leaf)}"
-        for name, leaf in leaf_names.leaves(metrics)
-        if jnp.shape(leaf) != () or not jnp.issubdtype(jnp.result_type(leaf), np.generic)
-    ]
-    if faults:
-        told = "step_fn: metrics must be scalars; reduce them, for example with jnp.mean:"
-        raise TypeError("\n".join([told, *faults]))
-
-
-def _kind(leaf: Any) -> str:
-    return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"

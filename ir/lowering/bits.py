@@ -6,8 +6,10 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 
+from fnckpt.ir.eight_bits import is_eight_bits
 from fnckpt.ir.graph import Node
-from fnckpt.ir.lowering.registry import Refusal, Site, lowers
+from fnckpt.ir.lowering.registry import INT32, Refusal, Site, lowers
+from fnckpt.ir.lowering.shape import slice_
 from fnckpt.ir.operators import constant
 
 BF16, F16 = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)
@@ -68,26 +70,93 @@ FORMATS = {
 
 @lowers("bitcast_convert_type")
 def lower_bitcast(site: Site, x: Node, *, new_dtype: np.dtype) -> Node:
-    """The same bits as another dtype of the same width; between float and integer, computed."""
+    """The same bits as another dtype, by arithmetic; a wider one takes a last axis of its parts."""
     source, to = x.aval.dtype, site.aval.dtype
-    if source.itemsize != to.itemsize or ("b" in (source.kind, to.kind) and source != to):
-        raise Refusal(
-            f"the bits of {source} as {to}, which no runtime has; shift and mask integers instead"
-        )
-    if source == to or (source.kind in "iu" and to.kind in "iu"):
-        return site.cast(x, to)
-    word = bits_of(site, x, FORMATS[source]) if source in FORMATS else as_word(site, x, to)
-    return float_of(site, word, to) if to in FORMATS else site.cast(word, to)
+    if source == to:
+        return x
+    odd = [dtype for dtype in (source, to) if not has_word(dtype)]
+    if odd:
+        raise Refusal(f"the bits of {odd[0]}, which no runtime shows; use uint8 or a wider type")
+    word = x if source.kind in "iu" else bits_of(site, x)
+    word = site.cast(word, word_of(source))
+    if source.itemsize > to.itemsize:
+        word = apart(site, word, word_of(to))
+    elif source.itemsize < to.itemsize:
+        word = together(site, word, word_of(to))
+    return site.cast(word, to) if to.kind in "iu" else float_of(site, word, to)
 
 
-def as_word(site: Site, x: Node, to: np.dtype) -> Node:
-    """The bits of an integer in the low end of a word for ``to``; a narrow sign is not spread."""
-    unsigned = np.dtype(f"u{x.aval.dtype.name.removeprefix('u')}")
-    return site.cast(site.cast(x, unsigned), FORMATS[to].word)
+def has_word(dtype: np.dtype) -> bool:
+    """Whether the bits of ``dtype`` are known as those of an integer."""
+    whole = dtype.kind in "iu" and dtype.itemsize * 8 == np.iinfo(dtype).bits
+    return whole or dtype in FORMATS or is_eight_bits(dtype)
 
 
-def bits_of(site: Site, x: Node, layout: FloatFormat) -> Node:
-    """The bits of a float as an integer, every NaN as the one that numpy and JAX write."""
+def word_of(dtype: np.dtype) -> np.dtype:
+    """The unsigned integer of the width of ``dtype``."""
+    return np.dtype(f"uint{8 * dtype.itemsize}")
+
+
+def apart(site: Site, word: Node, to: np.dtype) -> Node:
+    """The parts of a word along a new last axis, the lowest first."""
+    count, bits = word.aval.dtype.itemsize // to.itemsize, 8 * to.itemsize
+    column = site.reshape(word, (*word.aval.shape, 1))
+    amounts = constant(bits * np.arange(count), word.aval.dtype)
+    shifted = site.apply("ShiftRightLogical", column, amounts)
+    low = site.apply("BitwiseAnd", shifted, site.constant((1 << bits) - 1, word))
+    return site.cast(low, to)
+
+
+def together(site: Site, parts: Node, to: np.dtype) -> Node:
+    """The word whose parts lie along the last axis, the lowest first."""
+    bits, shape = 8 * parts.aval.dtype.itemsize, parts.aval.shape
+    wide, ones = site.cast(parts, to), (1,) * len(shape)
+    word: Node | None = None
+    for i in range(to.itemsize // parts.aval.dtype.itemsize):
+        start, limit = (0,) * (len(shape) - 1) + (i,), (*shape[:-1], i + 1)
+        part = site.reshape(slice_(site, wide, start, limit, ones), shape[:-1])
+        moved = site.apply("ShiftLeft", part, site.constant(bits * i, part)) if i else part
+        word = moved if word is None else site.apply("BitwiseOr", word, moved)
+    assert word is not None
+    return word
+
+
+def bits_of(site: Site, x: Node) -> Node:
+    """The bits of a float as a signed integer, every NaN as the one that numpy and JAX write."""
+    if is_eight_bits(x.aval.dtype):
+        return bits_of_eight(site, x)
+    return _bits(site, x, FORMATS[x.aval.dtype])
+
+
+def bits_of_eight(site: Site, x: Node) -> Node:
+    """Those of 8 bits, from where they stand in a float32; a small one counts the least steps."""
+    dtype, info = x.aval.dtype, ml_dtypes.finfo(x.aval.dtype)
+    wide = site.cast(x, F32)
+    word = _bits(site, wide, FORMATS[F32])
+    number = partial(site.constant, like=word)
+    size = site.apply("BitwiseAnd", word, number(np.iinfo(np.int32).max))
+    drop = FORMATS[F32].mantissa - info.nmant
+    bias = (FORMATS[F32].bias - 1 + int(info.minexp)) << info.nmant
+    kept = site.apply("ShiftRightLogical", size, number(drop))
+    normal = site.apply("Sub", kept, number(bias))
+    large = site.apply("Abs", wide)
+    steps = site.apply("Mul", large, site.constant(1 / float(info.smallest_subnormal), wide))
+    small = site.apply("Less", large, site.constant(float(info.smallest_normal), wide))
+    bounded = site.apply("Select", small, steps, site.constant(0, wide))
+    code = site.apply("Select", small, site.cast(bounded, word.aval.dtype), normal)
+    code = site.apply("Select", site.apply("IsInf", wide), number(_code(np.inf, dtype)), code)
+    negative = site.apply("Less", word, number(0))
+    code = site.apply("Select", negative, site.apply("Add", code, number(128)), code)
+    return site.apply("Select", site.apply("IsNan", wide), number(_code(np.nan, dtype)), code)
+
+
+def _code(value: float, dtype: np.dtype) -> int:
+    """The bits of ``value`` in a dtype of 8."""
+    return int(np.asarray(value, np.float32).astype(dtype).view(np.uint8))
+
+
+def _bits(site: Site, x: Node, layout: FloatFormat) -> Node:
+    """Those of a float that is laid out as IEEE 754 says."""
     x = site.cast(x, layout.carrier)
     size = site.apply("Abs", x)
     word = partial(np.asarray, dtype=layout.word)
@@ -139,15 +208,20 @@ def _normalized(site: Site, x: Node, layout: FloatFormat) -> tuple[Node, Node]:
 
 def float_of(site: Site, word: Node, to: np.dtype) -> Node:
     """The float of ``to`` with the bits of ``word``."""
+    if is_eight_bits(to):
+        every = constant(np.arange(256, dtype=np.uint8).view(to).astype(F32))
+        low = site.apply("BitwiseAnd", word, site.constant(255, word))
+        return site.cast(site.apply("Gather", every, site.cast(low, INT32), axis=0), to)
     layout = FORMATS[to]
+    word = site.cast(word, layout.word)
     mask = (1 << layout.mantissa) - 1
     high = site.apply("ShiftRightLogical", word, site.constant(layout.mantissa, word))
     exponent = site.apply("BitwiseAnd", high, site.constant(layout.all_ones, word))
     mantissa = site.apply("BitwiseAnd", word, site.constant(mask, word))
-    sign = site.apply("BitwiseAnd", word, site.constant(layout.sign, word))
+    top = site.apply("BitwiseAnd", word, site.constant(layout.sign, word))
     powers = [2.0 ** max(1 - layout.bias, n - layout.bias) for n in range(layout.all_ones)]
     table = constant(np.array([*powers, np.inf]), layout.carrier)
-    scale = site.apply("Gather", table, site.cast(exponent, np.dtype(np.int32)), axis=0)
+    scale = site.apply("Gather", table, site.cast(exponent, INT32), axis=0)
     zero = site.constant(0, word)
     lead = site.cast(site.apply("NotEqual", exponent, zero), layout.carrier)
     part = site.cast(mantissa, layout.carrier)
@@ -156,15 +230,15 @@ def float_of(site: Site, word: Node, to: np.dtype) -> Node:
     last = site.apply("Equal", exponent, site.constant(layout.all_ones, word))
     odd = site.apply("LogicalAnd", last, site.apply("NotEqual", mantissa, zero))
     size = site.apply("Select", odd, site.constant(np.nan, size), size)
-    negative = site.apply("NotEqual", sign, zero)
-    return site.cast(site.apply("Select", negative, site.apply("Neg", size), size), to)
+    negative = site.apply("NotEqual", top, zero)
+    sign = site.apply("Select", negative, site.constant(-1, size), site.constant(1, size))
+    return site.cast(site.apply("Mul", size, sign), to)  # a choice may lose the sign of 0
 
 
 @lowers("nextafter")
 def lower_nextafter(site: Site, x: Node, y: Node) -> Node:
     """The float whose bits are the next, greater or less; next to 0 the least one there is."""
-    layout, zero = FORMATS[x.aval.dtype], site.constant(0, x)
-    word = bits_of(site, x, layout)
+    zero, word = site.constant(0, x), bits_of(site, x)
     up, positive = site.apply("Less", x, y), site.apply("Greater", x, zero)
     away = site.apply("LogicalNot", site.apply("LogicalXor", up, positive))
     one = site.constant(1, word)
@@ -209,7 +283,7 @@ def _rounded(site: Site, x: Node, layout: FloatFormat, mantissa: int) -> Node:
     drop = layout.mantissa - mantissa
     if drop <= 0:
         return x
-    word = bits_of(site, x, layout)
+    word = _bits(site, x, layout)
     odd = site.apply("ShiftRightLogical", word, site.constant(drop, word))
     odd = site.apply("BitwiseAnd", odd, site.constant(1, word))
     half = site.apply("Add", odd, site.constant((1 << (drop - 1)) - 1, word))

@@ -47,9 +47,12 @@ def inline_shard(
 
 
 def reduce_over_vmap(
-    op: str, site: Site, *xs: Node, axes: Sequence[int | str], axis_index_groups: object
+    op: str, site: Site, *xs: Node, axes: Sequence[int | str], axis_index_groups: object = None
 ) -> list[Node]:
-    """Numbered axes are those of vmap; a named one is left where it has one device alone."""
+    """Numbered axes are those of vmap; a named one is left where it has one device alone.
+
+    ``psum_invariant``, which ``shard_map`` makes of ``psum``, knows no groups.
+    """
     if axis_index_groups is not None:
         raise Refusal(f"it is for groups of devices, and one device runs a file; {WAY_OUT}")
     numbers = tuple(sorted(axis for axis in axes if isinstance(axis, int)))

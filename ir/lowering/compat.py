@@ -77,19 +77,24 @@ def definition(eqn: JaxprEqn, known: Sequence[np.ndarray | None]) -> ClosedJaxpr
             closed = traced(eqn, partial(function, **eqn.params), known)
         except NOT_TRACEABLE:
             continue
-        if eqn.primitive not in _primitives(closed.jaxpr):
+        if not _comes_back(eqn, closed.jaxpr):
             return closed
     return None
 
 
 def _written_in_jax(primitive: Primitive) -> Callable[..., object] | None:
-    """The JAX function that a primitive is for XLA, where it is one; JAX names it to nobody."""
+    """The JAX function that a primitive is for XLA, where it is one; JAX names it to nobody.
+
+    That of the CPU may be a kernel, beside a function for every platform.
+    """
     mlir = import_module("jax._src.interpreters.mlir")
-    of_cpu = mlir._platform_specific_lowerings["cpu"]
-    entry = of_cpu.get(primitive) or mlir._lowerings.get(primitive)
-    if entry is None or not isinstance(entry.rule, FunctionType):
-        return None
-    return inspect.getclosurevars(entry.rule).nonlocals.get("fun")
+    for table in (mlir._platform_specific_lowerings["cpu"], mlir._lowerings):
+        entry = table.get(primitive)
+        if entry is not None and isinstance(entry.rule, FunctionType):
+            function = inspect.getclosurevars(entry.rule).nonlocals.get("fun")
+            if function is not None:
+                return function
+    return None
 
 
 def traced(
@@ -110,10 +115,39 @@ def traced(
         return jax.make_jaxpr(of_the_rest)(*shapes)
 
 
-def _primitives(jaxpr: Jaxpr) -> set[Primitive]:
-    inner = (each for eqn in jaxpr.eqns for each in jaxprs_in_params(eqn.params))
-    own = {eqn.primitive for eqn in jaxpr.eqns}
-    return own.union(*(_primitives(each) for each in inner))
+def _comes_back(eqn: JaxprEqn, jaxpr: Jaxpr) -> bool:
+    """Whether a definition holds the primitive again, of arrays of the same shapes.
+
+    Of others it is a part, as where GMRES solves a small system by other means.
+    """
+    for each in jaxpr.eqns:
+        if each.primitive is eqn.primitive and _shapes(each) == _shapes(eqn):
+            return True
+        if any(_comes_back(eqn, inner) for inner in jaxprs_in_params(each.params)):
+            return True
+    return False
+
+
+def _shapes(eqn: JaxprEqn) -> list[tuple[object, object]]:
+    avals = [var.aval for var in eqn.invars]
+    return [(a.shape, a.dtype) for a in avals if isinstance(a, ShapedArray)]
+
+
+@runtime_checkable
+class Callback(Protocol):
+    """What a callback's equation holds of the Python function."""
+
+    callback_func: Callable[..., object]
+
+
+def only_raises(branch: object) -> bool:
+    """Whether a branch is there to raise an error of Equinox: ``error_if``, a solver's result."""
+    assert isinstance(branch, ClosedJaxpr)
+    functions = [eqn.params.get("callback") for eqn in branch.jaxpr.eqns]
+    return any(
+        isinstance(each, Callback) and each.callback_func.__module__ == "equinox._errors"
+        for each in functions
+    )
 
 
 class Generator(Protocol):

@@ -256,10 +256,18 @@ def _where(site: Site, holds: Node, new: Value, old: Value) -> Value:
 def lower_cond(
     site: Site, index: Node, *args: Value, branches: Sequence[object], **_: object
 ) -> Sequence[Value]:
-    """The branch that is taken, where that is known; else all of them, as graphs."""
+    """The branch that is taken, where that is known; else all of them, as graphs.
+
+    One that raises an error is not there, since a file raises none.
+    """
     which = known_value(index)
     if which is not None:
         return site.call(branches[min(max(int(which), 0), len(branches) - 1)], args)
+    raising = [branch for branch in branches if compat.only_raises(branch)]
+    if len(raising) == len(branches) - 1:
+        for branch in raising:
+            site.call(branch, args)  # which notes what is left out
+        branches = [branch for branch in branches if branch not in raising]
     if len(branches) == 1:
         return site.call(branches[0], args)
     if not site.loops:

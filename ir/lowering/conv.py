@@ -31,8 +31,11 @@ def lower_conv(
     preferred_element_type: np.dtype | None,
 ) -> Node:
     """Operands are turned to channels first, and the result back."""
-    if all_known(site.aval.shape) and not site.aval.size:  # a window larger than its input
-        return constant(np.zeros(site.aval.shape, site.aval.dtype))
+    avals = (site.aval, x.aval, w.aval)
+    if any(all_known(aval.shape) and not aval.size for aval in avals):
+        # a window larger than its input, or a sum over nothing
+        zero = constant(np.zeros((), site.aval.dtype))
+        return site.apply("BroadcastTo", zero, shape=site.aval.shape) if site.aval.shape else zero
     x, w = site.cast(x, site.aval.dtype), site.cast(w, site.aval.dtype)
     x = site.transpose(x, dimension_numbers.lhs_spec)
     w = site.transpose(w, dimension_numbers.rhs_spec)

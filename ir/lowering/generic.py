@@ -49,12 +49,17 @@ def lower_reduce(
 ) -> tuple[Value, ...]:
     """As XLA on the CPU: one element after the other, in row-major order, from the initial one.
 
-    A function of one operator that is associative is combined by halves, which is short.
+    Of one array, each 32 along an axis first, again and again. A function of one operator that is
+    associative is combined by halves, which is short.
     """
     count = len(args) // 2
+    if not dimensions:
+        return args[:count]
 
     def reduce(*arrays: Array) -> Arrays:
         operands, initial = arrays[:count], arrays[count:]
+        if count == 1 and not is_associative(jaxpr):
+            operands = (in_blocks(jaxpr, consts, operands[0], initial[0], dimensions),)
         kept = [i for i in range(operands[0].ndim) if i not in dimensions]
         rest = tuple(operands[0].shape[i] for i in kept)
         size = prod(operands[0].shape[i] for i in dimensions)
@@ -69,6 +74,49 @@ def lower_reduce(
         )
 
     return composed(site, reduce, *args)
+
+
+BLOCK = 32  # how many along an axis XLA reduces at once
+
+
+def in_blocks(
+    jaxpr: object, consts: Sequence[object], x: Array, start: Array, dimensions: Ints
+) -> Array:
+    """``x`` with at most 32 left along each of ``dimensions``.
+
+    Blocks lie as those of a window with padding SAME, and each starts from the initial value.
+    """
+    while any(x.shape[axis] > BLOCK for axis in dimensions):
+        rows, there = blocks(x, dimensions)
+        combine = reducer(jaxpr, consts, rows.shape[1:])
+
+        def step(
+            value: Array, given: tuple[Array, Array], combine: Callable[..., Arrays] = combine
+        ) -> tuple[Array, None]:
+            row, holds = given
+            return jnp.where(holds, combine(value, row)[0], value), None
+
+        x, _ = lax.scan(step, jnp.broadcast_to(start, rows.shape[1:]), (rows, there))
+    return x
+
+
+def blocks(x: Array, dimensions: Ints) -> tuple[Array, Array]:
+    """What all blocks have at their first place, at their second, and so on; and whether they do.
+
+    The first axis is that of places in row-major order.
+    """
+    sizes = [min(BLOCK, n) if i in dimensions else 1 for i, n in enumerate(x.shape)]
+    counts = [-(-n // size) for n, size in zip(x.shape, sizes, strict=True)]
+    lacks = [k * size - n for n, k, size in zip(x.shape, counts, sizes, strict=True)]
+    pads = [(lack // 2, lack - lack // 2) for lack in lacks]
+    split = [each for pair in zip(counts, sizes, strict=True) for each in pair]
+    order = (*range(1, 2 * x.ndim, 2), *range(0, 2 * x.ndim, 2))
+    whole = jnp.pad(x, pads).reshape(split).transpose(order).reshape(-1, *counts)
+    inside = [n if i in dimensions else 1 for i, n in enumerate(x.shape)]
+    thin = [each for i, pair in enumerate(zip(counts, sizes, strict=True))
+            for each in (pair if i in dimensions else (1, 1))]  # fmt: skip
+    there = np.pad(np.ones(inside, bool), pads).reshape(thin).transpose(order)
+    return whole, jnp.asarray(there.reshape(-1, *thin[::2]))
 
 
 ASSOCIATIVE = frozenset({"add", "and", "max", "min", "mul", "or", "xor"})
@@ -127,7 +175,7 @@ def lower_reduce_window(
     window_dilation: Ints,
     consts: Sequence[object] = (),
 ) -> tuple[Value, ...]:
-    """The function on strided slices, one for each element of the window."""
+    """The function on strided slices, one for each element of the window that is in the array."""
     count, shape = len(args) // 2, site.results[0].shape
     if not prod(shape):
         return composed(
@@ -136,15 +184,17 @@ def lower_reduce_window(
 
     def reduce(*arrays: Array) -> Arrays:
         combine = reducer(jaxpr, consts, shape)
+        around = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
         columns = [
-            windows(x, fill, window_dimensions, window_strides, padding, base_dilation,
-                    window_dilation, shape)
+            windows(x, fill, *around, shape)
             for x, fill in zip(arrays[:count], arrays[count:], strict=True)
-        ]  # fmt: skip
-        value = arrays[count:]
-        for parts in zip(*columns, strict=True):
-            value = combine(*value, *parts)
-        return tuple(jnp.broadcast_to(x, shape) for x in value)
+        ]
+        inside = windows(jnp.ones(arrays[0].shape, bool), np.zeros((), bool), *around, shape)
+        value = tuple(jnp.broadcast_to(x, shape) for x in arrays[count:])
+        for holds, *parts in zip(inside, *columns, strict=True):
+            new = combine(*value, *parts)
+            value = tuple(jnp.where(holds, *both) for both in zip(new, value, strict=True))
+        return value
 
     return composed(site, reduce, *args)
 

@@ -17,6 +17,7 @@ from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter, inputs_of, ordered
 from fnckpt.ir.lowering.compat import bind, wide_numbers
 from fnckpt.ir.lowering.registry import Pair, Value
+from fnckpt.ir.recursion import bounded
 from fnckpt.ir.sizes import all_known
 
 # The implementation of the PRNG whose keys are of a dtype, by the dtype's name.
@@ -79,6 +80,7 @@ def is_stand_in(node: Node) -> bool:
     return isinstance(node, CNode) and node.op == NOT_LOWERED
 
 
+@bounded(otherwise=None)
 def known_sizes(node: Node) -> tuple[int, ...] | None:
     """The elements of a small integer array in row-major order, where all are sizes, symbolic too.
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from fnckpt.ir.eight_bits import is_eight_bits
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Site, Value, lowers, lowers_complex
@@ -78,7 +79,7 @@ def sort_keys(site: Site, x: Node) -> list[Node]:
     if dtype.kind in "biu":
         return [site.apply("BitwiseNot", signed(site, x))]
     nan = site.apply("IsNan", x)
-    if dtype.itemsize == 2:
+    if dtype.itemsize <= 2:
         wide = site.cast(x, FLOAT32)
         finite = site.apply("Minimum", wide, constant(LARGEST))
         above = site.apply("Select", nan, constant(np.float32(np.inf)), finite)
@@ -114,10 +115,12 @@ def greatest(site: Site, x: Node, k: int, axis: int) -> tuple[Node, Node]:
         empty = (constant(np.zeros(a.shape, a.dtype)) for a in site.results)
         values, places = empty
         return values, places
-    found = site.apply("TopK", moved(site, x, axis), k=int(k))
+    row = moved(site, x, axis)
+    narrow = is_eight_bits(x.aval.dtype)
+    found = site.apply("TopK", site.cast(row, FLOAT32) if narrow else row, k=int(k))
     values, places = (site.apply("TupleGetItem", found, index=i) for i in (0, 1))
     turned = moved_back(site, values, axis), moved_back(site, places, axis)
-    return turned[0], site.cast(turned[1], site.results[1].dtype)
+    return site.cast(turned[0], x.aval.dtype), site.cast(turned[1], site.results[1].dtype)
 
 
 @lowers("approx_top_k")

@@ -13,6 +13,7 @@ from fnckpt.ir.attributes import Ints, flag, ints, sizes
 from fnckpt.ir.graph import CNode, Constant, Node, Parameter, aval_of, ordered
 from fnckpt.ir.operators import constant
 from fnckpt.ir.passes.build import Build, known
+from fnckpt.ir.recursion import bounded
 from fnckpt.ir.sizes import all_known, is_known
 
 
@@ -177,6 +178,7 @@ def _without_ones(shape: Ints) -> list[int]:
 Rows = Mapping[int, Affine]  # what stands for an input of a body, by its ``id``
 
 
+@bounded(otherwise=None)
 def affine(node: Node, axis: int, rows: Rows) -> Affine | None:
     """What ``node`` is a sum of, whose features lie along ``axis``; None where it is none."""
     node, axis = through(node, axis)
@@ -188,6 +190,7 @@ def affine(node: Node, axis: int, rows: Rows) -> Affine | None:
     return rule(node, axis, rows)
 
 
+@bounded(otherwise=None)
 def of_stack(stack: Node) -> Affine | None:
     """The same of a whole stack ``[time, batch, features]``, whose products were done at once."""
     if not isinstance(stack, CNode):

@@ -21,6 +21,7 @@ from fnckpt.ir.passes.bounds import bound
 from fnckpt.ir.passes.build import FLOAT32, Build, known, through
 from fnckpt.ir.passes.reshape import keeps_order, reshaped, transposed
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
+from fnckpt.ir.recursion import bounded
 
 LOWEST = float(np.finfo(np.float32).min)
 HIDDEN = -1e38  # in place of LOWEST: a sum of it and a number below MOST_SEEN is it
@@ -153,6 +154,7 @@ def _above_lowest(mask: Node) -> Node | None:
     return mask if value.ndim and np.any(value > LOWEST, -1).all() else None
 
 
+@bounded(otherwise=None)
 def _with_finite_fill(mask: Node) -> Node | None:
     """``mask`` with ``HIDDEN`` for the lowest number, which one choice puts into it."""
     if not isinstance(mask, CNode):

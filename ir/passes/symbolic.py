@@ -12,6 +12,7 @@ from fnckpt.ir.attributes import Ints, integer, ints, sizes
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.passes.build import BOOL, Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
+from fnckpt.ir.recursion import bounded
 from fnckpt.ir.sizes import all_known, is_known
 
 Sizes = tuple[int, ...]
@@ -26,6 +27,7 @@ COMPUTED: dict[str, Callable[[int, int], int]] = {
 }
 
 
+@bounded(otherwise=None)
 def sizes_of(node: Node) -> Sizes | None:
     """The sizes that an integer vector or number is; None where it is something else.
 

@@ -4,8 +4,16 @@ import re
 
 import numpy as np
 import pytest
+from orbax.checkpoint.experimental.v1 import training
 
-from fnckpt import CheckpointMismatch, FormatError, load_checkpoint, save_checkpoint
+from fnckpt import (
+    CheckpointMismatch,
+    FormatError,
+    convert,
+    differences,
+    load_checkpoint,
+    save_checkpoint,
+)
 from fnckpt.checkpoints.selection import matches
 
 STATE = {
@@ -142,12 +150,31 @@ def test_a_file_of_the_model_alone_says_which_part_it_is(tmp_path):
 
 
 def test_a_directory_is_named_with_what_is_in_it(tmp_path):
-    with pytest.raises(IsADirectoryError, match="has no checkpoint file; where Orbax wrote it"):
+    with pytest.raises(IsADirectoryError, match="no checkpoint file, and Orbax did not write it"):
         load_checkpoint(tmp_path)
     save_checkpoint(STATE, tmp_path / "CKP-1_5.ckpt")
     told = r"with the checkpoint CKP-1_5.ckpt; give a file, or fnckpt.latest_checkpoint"
     with pytest.raises(IsADirectoryError, match=told):
         load_checkpoint(tmp_path, STATE)
+
+
+def test_a_directory_of_orbax_is_loaded_or_its_trees_are_named(tmp_path):
+    old, steps = tmp_path / "old.orbax", tmp_path / "steps"
+    convert(save_checkpoint(STATE, tmp_path / "a.ckpt"), old)
+    np.testing.assert_equal(load_checkpoint(old, STATE), STATE)
+    assert not differences(old, STATE)
+    with training.Checkpointer(str(steps)) as keeper:
+        keeper.save(1, STATE["params"], force=True)
+        np.testing.assert_equal(load_checkpoint(steps, STATE["params"]), STATE["params"])
+        keeper.save_checkpointables(2, {"net": STATE["params"], "opt": {"m": np.ones(2)}})
+    for path, told in (
+        (steps, r"several steps or trees: 1, 2; give one of them, such as .*steps/2"),
+        (steps / "2", r"several steps or trees: net, opt; give one of them, such as .*2/opt"),
+    ):
+        with pytest.raises(FormatError, match=told):
+            load_checkpoint(path)
+    with pytest.raises(ValueError, match="an Orbax directory has no encryption"):
+        load_checkpoint(old, dec_key=bytes(16))
 
 
 @pytest.mark.parametrize("array", [np.arange(3, dtype=">f4"), np.arange(6).reshape(2, 3).T])

@@ -23,7 +23,7 @@ class Family:
     """
 
     params: PyTree
-    apply: Callable[..., PyTree]
+    apply: Callable[..., PyTree] | tuple[Callable[..., PyTree], Callable[..., PyTree]]
     cache: PyTree
     by_place: bool = False
 

@@ -11,8 +11,9 @@ import onnxruntime
 import pytest
 
 import fnckpt
+from fnckpt.decoders.adapters.forms import adapted
+from fnckpt.decoders.adapters.table import Given
 from fnckpt.decoders.call import Decoder, decoder
-from fnckpt.decoders.transformers_flax import FlaxModel, function_of
 from tests.decoders.families import FAMILIES, LAYERS, LONGEST, VOCABULARY, Family
 
 NEW, PROMPTS = 64, 10
@@ -24,10 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers, about Flax
 
 
 def as_decoder(family: Family) -> Decoder:
-    if isinstance(family.apply, FlaxModel):
-        model = family.apply
-        return decoder(family.params, function_of(model), model.init_cache(1, 16))
-    return decoder(family.params, family.apply, family.cache)
+    found = adapted(Given(family.params, family.apply, family.cache))
+    return decoder(found.params, found.apply_fn, found.cache, found.prefill)
 
 
 def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -36,10 +35,10 @@ def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return np.array([[0] * (longest - len(row)) + list(row) for row in rows], np.int64)
 
 
-def tokens_of_jax(found: Decoder, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+def tokens_of_jax(found: Decoder, prompts: Sequence[Sequence[int]], new: int = NEW) -> np.ndarray:
     """Each token from all before it, computed anew: one program of one length."""
     ids, mask = padded(prompts), padded([[1] * len(row) for row in prompts])
-    room = ((0, 0), (NEW, 0))
+    room = ((0, 0), (new, 0))
     ids, mask = np.pad(ids, room), np.pad(mask, room)
 
     @jax.jit
@@ -47,14 +46,16 @@ def tokens_of_jax(found: Decoder, prompts: Sequence[Sequence[int]]) -> np.ndarra
         logits, _ = found(params, ids, mask, None, found.cache.empty(len(prompts)))
         return logits[:, -1].argmax(-1)
 
-    for _ in range(NEW):
-        new = np.asarray(step(found.params, jnp.asarray(ids), jnp.asarray(mask)))
-        ids = np.concatenate([ids[:, 1:], new[:, None]], 1)
-        mask = np.concatenate([mask[:, 1:], np.ones_like(new[:, None])], 1)
-    return ids[:, -NEW:]
+    for _ in range(new):
+        token = np.asarray(step(found.params, jnp.asarray(ids), jnp.asarray(mask)))
+        ids = np.concatenate([ids[:, 1:], token[:, None]], 1)
+        mask = np.concatenate([mask[:, 1:], np.ones_like(token[:, None])], 1)
+    return ids[:, -new:]
 
 
-def tokens_of_onnx_runtime(file: Path, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+def tokens_of_onnx_runtime(
+    file: Path, prompts: Sequence[Sequence[int]], new: int = NEW
+) -> np.ndarray:
     """With the cache of the file, shorter prompts padded at the left."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     inputs = {value.name: value for value in session.get_inputs()}
@@ -66,7 +67,7 @@ def tokens_of_onnx_runtime(file: Path, prompts: Sequence[Sequence[int]]) -> np.n
         if name.startswith("past")
     }
     found: list[np.ndarray] = []
-    for _ in range(NEW):
+    for _ in range(new):
         places = np.maximum(np.cumsum(mask, 1) - 1, 0)[:, -ids.shape[1] :]
         given = {"input_ids": ids, "attention_mask": mask, "position_ids": places} | cache
         results = session.run(None, {name: given[name] for name in inputs})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -61,3 +62,9 @@ def test_other_names_are_refused_with_both_sides(file: Path, names: tuple[str, s
 def test_the_only_input_takes_the_only_array(tmp_path: Path):
     path = export({}, lambda params, x: x + 1, ONE, "AIR", file_name=tmp_path / "net").path
     assert run(path, {"anything": ONE})[0].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("number", [np.float32(1), np.array(1, np.float32), [np.float32(1)]])
+def test_a_number_of_numpy_is_an_array_without_axes(tmp_path: Path, number: Any):
+    path = export({}, lambda params, x: x + 1, np.float32(2), "AIR", file_name=tmp_path / "n").path
+    assert run(path, number)[0].tolist() == 2

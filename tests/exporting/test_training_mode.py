@@ -137,3 +137,34 @@ def test_a_function_without_outputs_is_refused(returned: Any, file_format: str, 
     with pytest.raises(ValueError, match="has no output, there is nothing to export; it returned"):
         export({}, lambda params, x: returned, jnp.ones(3), file_format, file_name=tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x: linen.Dropout(0.5, deterministic=False).apply({}, x),
+        lambda x: nnx.Dropout(0.5)(x),
+        lambda x: eqx.nn.Dropout(0.5)(x),
+        lambda x: hk.transform(lambda x: hk.dropout(hk.next_rng_key(), 0.5, x)).apply({}, None, x),
+    ],
+    ids=["linen", "nnx", "equinox", "haiku"],
+)
+def test_a_missing_key_is_told_with_how_to_switch_dropout_off(drop: Any, tmp_path: Path) -> None:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - a kind of each library's own
+        export(drop, X, "ONNX", file_name=tmp_path / "a")
+    (note,) = [each for each in raised.value.__notes__ if each.startswith("fnckpt:")]
+    assert "model.eval() of NNX, deterministic=True of linen" in note
+
+
+def test_a_class_in_place_of_its_instance_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="got the class Own; give an instance of it"):
+        export(Own, X, "ONNX", file_name=tmp_path / "a")
+
+
+@pytest.mark.parametrize("returned", ["text", {"a": X, "b": object()}])
+def test_what_is_returned_and_is_not_an_array_is_named(returned: Any, tmp_path: Path) -> None:
+    told = (
+        r"returns what is not an array; return an array or a tree of arrays:\n  (b|the result): a "
+    )
+    with pytest.raises(TypeError, match=told):
+        export(lambda x: returned, X, "ONNX", file_name=tmp_path / "a")

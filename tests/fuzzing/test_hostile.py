@@ -123,9 +123,9 @@ def test_dtypes_that_no_checkpoint_has_are_refused(array: np.ndarray, tmp_path: 
     [
         ('{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},'
          '"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}', "overlaps another"),
-        ('{"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}', "to nobody"),
+        ('{"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}', "unused"),
         ('{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}', "end at byte 2 of 3"),
-        ('{"\\ud800":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}', "half a character"),
+        ('{"\\ud800":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}', "a lone surrogate"),
         ('{"a":{"dtype":"U8","shape":[0,281474976710655,281474976710655],"data_offsets":[0,0]}}',
          "is impossible"),
         ('{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},'

@@ -109,3 +109,31 @@ def test_differences_are_right(case: Any, tmp_path: Path):
     ((_, _, _, found, *_),) = differences(tmp_path / "a.ckpt", tmp_path / "b.ckpt").rows
     assert found == told
     assert differences(tmp_path / "a.ckpt", tmp_path / "a.ckpt").rows == []
+
+
+@pytest.mark.parametrize("name", ["b.ckpt", "b.safetensors", "b.npz", "b", "b.orbax"])
+def test_each_format_of_checkpoints_is_shown_and_compared(name: str, tmp_path: Path, capsys: Any):
+    tree = {"w": np.array([[1.0, 3.0]], np.float32), "n": np.array(7), "inner": {"b": np.ones(2)}}
+    path = save_checkpoint(tree, tmp_path / "b.ckpt")
+    other = tmp_path / name
+    assert other == path or main(["convert", str(path), str(other)]) == 0
+    for command in (["inspect"], ["inspect", "--stats", "--tree"], ["check"], ["diff", str(path)]):
+        assert main([*command, str(other)]) == 0
+    shown = capsys.readouterr()
+    assert "w" in shown.out
+    assert "hold the same" in shown.out
+    assert shown.err == ""
+
+
+def test_what_is_not_a_checkpoint_is_refused_with_what_is(tmp_path: Path, capsys: Any):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").touch()
+    for path, told in (
+        ("empty", "this directory, which Orbax did not write; it reads .ckpt, .safetensors, .npz"),
+        ("a.txt", "files of this suffix; it reads .ckpt"),
+        ("none", "No such file or directory"),
+        ("none.npz", "No such file or directory"),
+        ("none.orbax", "No such file or directory"),
+    ):
+        assert main(["inspect", str(tmp_path / path)]) == 2
+        assert told in capsys.readouterr().err

@@ -75,8 +75,14 @@ REFUSED = [
     Refused(
         "metrics that are no scalars",
         TypeError,
-        r"step_fn: metrics must be scalars; reduce them, .*\n  a\.b: float32\[2, 3\]",
+        r"step_fn: metrics must be scalars of real .*; reduce them, .*\n  a\.b: float32\[2, 3\]",
         step=lambda s, b: (s, {"a": {"b": s["w"]}, "c": b}),
+    ),
+    Refused(
+        "metrics that no checkpoint holds",
+        TypeError,
+        r"metrics must be .* real numbers.*\n  a: complex64\[\]\n  b: float8_e4m3fn\[\]\n-",
+        step=lambda s, b: (s, {"a": b + 1j, "b": b.astype(jnp.float8_e4m3fn), "c": b}),
     ),
     Refused(
         "a state with a text",
@@ -122,6 +128,19 @@ REFUSED = [
         r"data: a generator can be read only once, 2 epochs were asked for; give a list",
         data=(x for x in DATA),
         options={"epochs": 2},
+    ),
+    Refused(
+        "a function without the epoch",
+        TypeError,
+        r"data: a function is called with the number of the epoch, this one cannot be \(too many "
+        r"positional arguments\); give lambda epoch",
+        data=lambda: DATA,
+    ),
+    Refused(
+        "a function that gives a number",
+        TypeError,
+        "data: must give an iterable for epoch 1, it gave a int",
+        data=lambda epoch: 5,
     ),
     Refused("no epoch", ValueError, "epochs: must be at least 1, got 0", options={"epochs": 0}),
     Refused("epochs of float", TypeError, "epochs: must be an int, got", options={"epochs": 2.0}),

@@ -58,6 +58,22 @@ class Pending(Restarting):
         self.to = state["at"]
 
 
+class Indexed:
+    """A dataset by index, as torch's are; a for loop goes over it."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> np.float32:
+        if index >= 4:
+            raise IndexError(index)
+        self.begun += index == 0
+        return np.float32(index + 1)
+
+
 class OnceOnly:
     """An iterator that cannot begin anew."""
 
@@ -77,7 +93,7 @@ def fit(data: Any, directory: Path, **options: Any) -> TrainResult:
     return train(step, np.float32(0), data, policy=policy, directory=directory, **options)
 
 
-LOADERS = [Restarting, WithPosition, Pending]
+LOADERS = [Restarting, WithPosition, Pending, Indexed]
 
 
 @pytest.mark.parametrize("loader", LOADERS)

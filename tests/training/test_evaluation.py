@@ -83,6 +83,15 @@ def test_a_mistake_is_told(tmp_path: Path, options: dict[str, Any], message: str
         fit(tmp_path, **options)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(np.ones(3), r"float32\[3\]"), (1j, r"complex64\[\]"), ("low", r"a builtins\.str")],
+)
+def test_what_eval_fn_gives_is_named_if_it_is_not_a_number(value: Any, told: str):
+    with pytest.raises(TypeError, match=rf"eval_fn: metrics must be .*\n  far: {told}"):
+        train(step, np.float32(0), DATA, eval_fn=lambda state: {"far": value})
+
+
 def test_what_mindspore_cannot_read_is_refused_unless_asked_for(tmp_path: Path):
     def float8(state: Any, batch: Any) -> tuple[Any, Any]:
         return state, batch

@@ -167,3 +167,11 @@ def test_history_steps_is_a_number_auto_or_none(given: Any) -> None:
         ValueError, match=r'history_steps: must be a number of steps from 1, "auto"'
     ):
         train(lambda s, b: (s, s), 0.0, [1.0], history_steps=given)
+
+
+def test_a_history_is_gone_over_by_the_names_of_its_metrics() -> None:
+    result = train(lambda s, b: (s, {"loss": b, "accuracy": b}), 0.0, [np.float32(1)])
+    assert {name: result.history[name].tolist() for name in result.history} == {
+        "accuracy": [1.0],
+        "loss": [1.0],
+    }

@@ -29,6 +29,11 @@ IGNORED = {
     "both": ({"prefix": "digits", "directory": "run"}, "directory, prefix: ignored"),
     "crc": ({"crc": True}, "crc: ignored"),
     "history_steps": ({"history_steps": 9}, "history_steps: ignored, because without a policy"),
+    "a rescue": (
+        {"save_on_error": True, "on_checkpoint": print},
+        "save_on_error, on_checkpoint: ignored, because without a policy",
+    ),
+    "a mode": ({"best_mode": "max"}, "best_mode: ignored, because best is None; give best="),
     "async_save": ({"async_save": False, "gather": True}, "gather, async_save: ignored"),
 }
 

@@ -98,7 +98,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             return _restored(arrays)
     except _DAMAGED as error:
         told = visible(" ".join(str(error).split()))[:_LONGEST]
-        raise FormatError(f"{path}: no .npz of plain arrays: {told}") from None
+        raise FormatError(f"{path}: not an .npz of plain arrays: {told}") from None
 
 
 def _check_sizes(members: Sequence[zipfile.ZipInfo], size: int) -> None:

@@ -1,7 +1,7 @@
 """Orbax's directories, read and written."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint import metadata
 
+from fnckpt.checkpoints.formats.orbax_layout import tree_of
 from fnckpt.checkpoints.leaf_names import leaves
 from fnckpt.errors import FormatError
 from fnckpt.visible import visible
 
 _UNPACKED, _RATIO = 1 << 30, 2000  # bytes that any directory may claim; times its size for a large
+_MOST_AXES = 32  # of TensorStore's arrays
 _LONGEST = 300  # characters of a message that quotes the file
 _DAMAGED = (  # what Orbax and TensorStore raise of a damaged directory
     ArithmeticError,
@@ -32,14 +34,14 @@ _DAMAGED = (  # what Orbax and TensorStore raise of a damaged directory
 
 
 def holds(array: np.ndarray) -> bool:
-    """Whether Orbax can store ``array``: it has elements, of a dtype that TensorStore knows."""
+    """Whether Orbax can store ``array``: has elements, of a dtype and rank of TensorStore's."""
     if array.dtype.kind == "U":
         return not array.shape
     try:
         tensorstore.dtype(array.dtype)
     except ValueError:
         return False
-    return array.size > 0
+    return array.size > 0 and array.ndim <= _MOST_AXES
 
 
 def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -78,12 +80,22 @@ def _nested(items: dict[str, Any]) -> dict[str, Any] | None:
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the Orbax PyTree checkpoint in the directory ``path``, by their paths.
 
+    It may be the directory of a tree, or of a step that a manager of Orbax's v0 or v1 API wrote.
+
     Raises:
-      FormatError: it is not an Orbax checkpoint.
+      FormatError: it is not an Orbax checkpoint, or it holds several trees or steps.
     """
+    return _reading(path, _read)
+
+
+def _reading(path: Path, take: Callable[[Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What ``take`` gives of the tree in ``path``; what Orbax raises becomes a FormatError."""
+    path.stat()  # says so if there is nothing
     try:
-        return _read(path)
-    except FileNotFoundError:
+        return take(tree_of(path))
+    except FormatError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
         raise FormatError(f"{path}: not an Orbax PyTree checkpoint") from None
     except _DAMAGED as error:
         told = visible(" ".join(str(error).split()))[:_LONGEST]
@@ -94,11 +106,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(path.absolute()).item_metadata
-        if tree is None:
-            raise FormatError(f"{path}: not an Orbax PyTree checkpoint")
-        _check_sizes(jax.tree.leaves(dict(tree), is_leaf=_is_leaf), path)
-        kinds = jax.tree.map(_as_numpy, dict(tree), is_leaf=_is_leaf)
+        tree = _metadata(checkpointer, path)
+        _check_sizes(jax.tree.leaves(tree, is_leaf=_is_leaf), path)
+        kinds = jax.tree.map(_as_numpy, tree, is_leaf=_is_leaf)
         restored = checkpointer.restore(path.absolute(), restore_args=kinds)
     found: dict[str, np.ndarray] = {}
     for name, leaf in leaves(restored):
@@ -107,6 +117,35 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise FormatError(f"{path}: {name!r} is a {type(leaf).__name__}, not an array or text")
         found[name] = array
     return found
+
+
+def outlines(path: Path) -> dict[str, np.ndarray]:
+    """As ``read``, but only dtypes and shapes; the arrays are not read.
+
+    Raises:
+      FormatError: it is not an Orbax checkpoint, or it holds several trees or steps.
+    """
+    return _reading(path, _outlines)
+
+
+def _outlines(path: Path) -> dict[str, np.ndarray]:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        kinds = leaves(jax.tree.map(_outline, _metadata(checkpointer, path), is_leaf=_is_leaf))
+    return dict(kinds)
+
+
+def _outline(item: Any) -> np.ndarray:
+    if isinstance(item, metadata.ArrayMetadata):
+        return np.broadcast_to(np.zeros((), item.dtype), item.shape)
+    return np.array("")
+
+
+def _metadata(checkpointer: ocp.PyTreeCheckpointer, path: Path) -> Any:
+    """A tree: what Orbax knows of each leaf of the tree in ``path``."""
+    tree = checkpointer.metadata(path.absolute()).item_metadata
+    if tree is None:
+        raise ValueError("its metadata cannot be read")
+    return tree.tree
 
 
 def _check_sizes(items: Sequence[Any], path: Path) -> None:

@@ -119,7 +119,7 @@ def _check_places(places: list[tuple[int, int, str]], size: int, path: Path) -> 
     at = 0
     for start, stop, name in sorted(places):
         if start != at:
-            fault = "overlaps another" if start < at else f"leaves the bytes from {at} on to nobody"
+            fault = "overlaps another" if start < at else f"leaves the bytes from {at} unused"
             raise FormatError(f"{path}: tensor {name!r}: it begins at byte {start}, which {fault}")
         at = stop
     if at != size:
@@ -154,7 +154,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_text(text: str, path: Path) -> None:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise FormatError(f"{path}: byte 8: a text has half a character: {text[:40]!r}")
+        raise FormatError(f"{path}: byte 8: a text has a lone surrogate: {text[:40]!r}")
 
 
 def _texts(metadata: Any, arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:

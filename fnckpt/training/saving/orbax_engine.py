@@ -8,44 +8,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.tree_util import all_leaves
 
-from fnckpt.checkpoints.pytree import RESERVED
+from fnckpt.checkpoints.formats.orbax import holds
+from fnckpt.checkpoints.formats.orbax_layout import is_tree, step_path
+from fnckpt.checkpoints.leaf_names import leaves
+from fnckpt.checkpoints.pytree import RESERVED, differences
 from fnckpt.checkpoints.restoring import is_key, wanted
 from fnckpt.errors import FormatError
 from fnckpt.training.options import HistorySteps, OnCheckpoint
 from fnckpt.training.policy import CheckpointPolicy
 from fnckpt.training.saving import snapshot, store
 from fnckpt.training.saving.engine import Moment, going_on
+from fnckpt.training.saving.orbax_managers import Manager
 from fnckpt.training.saving.snapshot import Place, Snapshot
 from fnckpt.training.step import Step
+from fnckpt.visible import visible
 
 _STATE, _TRAIN = "state", "train"  # the items of a step's directory
 
 
-def check_manager(manager: object) -> None:
-    """Refuse what is not a ``CheckpointManager``, such as a ``Checkpointer`` of Orbax's v1 API.
-
-    Raises:
-      TypeError: says what it is.
-    """
-    if not isinstance(manager, ocp.CheckpointManager):
-        kind = f"{type(manager).__module__}.{type(manager).__qualname__}"
-        raise TypeError(
-            f"checkpointer: must be an orbax.checkpoint.CheckpointManager, got a {kind}; the "
-            "Checkpointer of Orbax's v1 API is not supported"
-        )
-
-
-def refuse_used(manager: ocp.CheckpointManager) -> None:
+def refuse_used(manager: Manager) -> None:
     """Raise where a new training would mix its steps with those of an older one.
 
     Raises:
       ValueError: the directory of ``manager`` has steps.
     """
     manager.reload()  # others may have written there since it was opened
-    steps = manager.all_steps()
+    steps = manager.steps()
     if steps:
         raise ValueError(
             f"checkpointer: {manager.directory} holds steps up to {max(steps)} of an earlier run; "
@@ -58,10 +48,10 @@ class OrbaxEngine:
     """Saves into ``manager``: the item ``state`` is the tree, ``train`` what lies beside it.
 
     The state is stored as Orbax stores trees, keys as their data. ``policy`` says when to save;
-    where it is None the manager does. The manager says what to keep, and is not closed.
+    if it is None, the manager does. The manager says what to keep, and is not closed.
     """
 
-    manager: ocp.CheckpointManager
+    manager: Manager
     policy: CheckpointPolicy | None
     history_steps: HistorySteps
     on_checkpoint: OnCheckpoint | None
@@ -73,30 +63,43 @@ class OrbaxEngine:
 
     def newest(self, like: Any) -> Snapshot | None:
         self.manager.reload()
-        step = self.manager.latest_step()
-        if step is None:
+        steps = self.manager.steps()
+        if not steps:
             return None
+        own = self._own(steps[-1])
+        self._check_fits(steps[-1], _named(like))
         abstract = jax.tree.map(_stored, _named(like))
-        state_args = ocp.args.PyTreeRestore(
-            item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract)
-        )
-        own = self._own(step)
-        restored = self.manager.restore(step, args=ocp.args.Composite(state=state_args))
-        leaves = jax.tree.leaves(jax.tree.map(_as_like, _named(like), restored[_STATE]))
-        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        run = store.Run(Path(self.manager.directory), "orbax")
+        restored = self.manager.restore(steps[-1], _STATE, abstract)
+        flat = jax.tree.leaves(jax.tree.map(_as_like, _named(like), restored))
+        state = jax.tree.unflatten(jax.tree.structure(like), flat)
+        run = store.Run(self.manager.directory, "orbax")
         self._seconds = [(int(e), int(s), float(at)) for e, s, at in own["saved"]]
         return snapshot.rebuilt(run, own, state)
 
+    def _check_fits(self, step: int, like: Any) -> None:
+        """Compare dtypes too, which Orbax would convert; nothing is read but metadata.
+
+        Raises:
+          CheckpointMismatch: the state of ``step`` does not fit ``like``.
+        """
+        path = step_path(self.manager.directory, step)
+        if not is_tree(path / _STATE):  # custom nodes without keys: Orbax writes no metadata
+            return
+        found = differences(path, like)
+        if found:
+            elsewhere = "give a manager of another directory"
+            raise snapshot.another_state(path, found, elsewhere)
+
     def _own(self, step: int) -> dict[str, np.ndarray]:
         """What lies beside the state; as NumPy, since jax would make int64 into int32."""
-        args = ocp.args.Composite(train=ocp.args.PyTreeRestore())
         try:
-            return self.manager.restore(step, args=args)[_TRAIN]
+            own = self.manager.restore(step, _TRAIN, None)
+            return {name: np.asarray(value) for name, value in own.items()}
         except (KeyError, FileNotFoundError):
+            path = step_path(self.manager.directory, step)
             raise FormatError(
-                f"{self.manager.directory}/{step}: was not saved by train, the item {_TRAIN!r} is "
-                "missing; restore it with Orbax and give it as the state"
+                f"{path}: was not saved by train, the item {_TRAIN!r} is missing; load it with "
+                f"fnckpt.load_checkpoint({str(path)!r}) and give its arrays as the state"
             ) from None
 
     def found(self, newest: Snapshot | None) -> str:
@@ -105,7 +108,20 @@ class OrbaxEngine:
         return going_on(str(self.path(newest.place)), newest.place)
 
     def start(self, compiled: Step) -> None:
-        pass
+        """Refuse what Orbax cannot save, which would show when the first save is half done.
+
+        Raises:
+          ValueError: naming the leaves.
+        """
+        stored = leaves(jax.tree.map(_stored, _named(compiled.state)))
+        faults = [
+            f"  {visible(name)}: {leaf.dtype} {leaf.shape}"
+            for name, leaf in stored
+            if not holds(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
+        ]
+        if faults:
+            title = "state: Orbax cannot save arrays without elements, or of these dtypes:"
+            raise ValueError("\n".join([title, *faults, "leave out checkpointer, or these leaves"]))
 
     def due(self, *, step: int, now: float, last_save: float) -> bool:
         if self.policy is None:
@@ -122,15 +138,13 @@ class OrbaxEngine:
         entries = snapshot.entries(
             {}, place, prefix="", saved=[], position=moment.position
         ) | snapshot.history(moment.recorded, snapshot.size_of(moment.state), self.history_steps)
-        own = {name.removeprefix(RESERVED): value for name, value in entries.items()}
+        # As arrays: Orbax's v1 API knows no NumPy scalars.
+        own = {name.removeprefix(RESERVED): np.asarray(entries[name]) for name in entries}
         del own["prefix"]
         rows = [*self._seconds, (place.epoch, place.step, place.seconds)]
         own["saved"] = np.array(rows, np.float64)
-        args = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(jax.tree.map(_storable, _named(moment.state))),
-            train=ocp.args.PyTreeSave(own),
-        )
-        if not self.manager.save(place.global_step, args=args, force=True):
+        items = {_STATE: jax.tree.map(_storable, _named(moment.state)), _TRAIN: own}
+        if not self.manager.save(place.global_step, items):
             self._decline(place.global_step)
             return False
         self._flight, self._seconds = place, rows
@@ -152,36 +166,34 @@ class OrbaxEngine:
         self._best = moment.place.global_step
 
     def has(self, place: Place) -> bool:
-        return self._flight is None and place.global_step in self.manager.all_steps()
+        return self._flight is None and place.global_step in self.manager.steps()
 
     def poll(self) -> None:
-        self.manager.check_for_errors()
-        if self._flight is not None and not self.manager.is_saving_in_progress():
+        if not self.manager.is_saving() and self._flight is not None:
             self.wait()
 
     def wait(self) -> None:
         flight, self._flight = self._flight, None
-        self.manager.wait_until_finished()
+        self.manager.wait()
         if flight is not None and self.on_checkpoint is not None:
             self.on_checkpoint(self.path(flight))
 
     def close(self) -> None:
-        self.manager.wait_until_finished()
+        self.manager.wait()
 
     def path(self, place: Place) -> Path:
-        return Path(self.manager.directory) / str(place.global_step)
+        return step_path(self.manager.directory, place.global_step)
 
     def paths(self) -> list[Path]:
-        steps = self.manager.all_steps()
-        return [Path(self.manager.directory) / str(step) for step in sorted(steps)]
+        return [step_path(self.manager.directory, step) for step in self.manager.steps()]
 
     def best(self, step: int) -> Path | None:
-        if step not in self.manager.all_steps():
-            if step == self._best and step not in self._steps:
-                text = f"best: the best state, of step {step}, was not saved: no save was due there"
-                warnings.warn(text, UserWarning, stacklevel=2)
-            return None
-        return Path(self.manager.directory) / str(step)
+        if step in self.manager.steps():
+            return step_path(self.manager.directory, step)
+        if step == self._best and step not in self._steps:
+            text = f"best: the best state, of step {step}, was not saved: no save was due there"
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return None
 
 
 def _named(state: Any) -> Any:

@@ -261,13 +261,24 @@ def _snapshot(run: store.Run, path: Path, own: Mapping[str, np.ndarray], like: A
 def _another_state(path: Path, template: object, error: CheckpointMismatch) -> CheckpointMismatch:
     """What to tell who resumes with a state that is not the one that was saved."""
     found = pytree.differences(path, template)
-    if not found:  # a number that does not fit into its leaf
-        return error
+    return another_state(path, found) if found else error  # a number that does not fit its leaf
+
+
+def another_state(
+    path: Path,
+    found: pytree.Differences,
+    elsewhere: str = "leave out resume, or give another prefix",
+) -> CheckpointMismatch:
+    """What to tell who resumes from ``path`` with a state from which it differs.
+
+    Args:
+      elsewhere: how to begin another training.
+    """
     call = f"fnckpt.load_checkpoint({str(path)!r}, like=state, strict=False)"
     ways = [
         "To go on with this training, give a state like the one that was saved.",
-        "To begin another training with the weights that fit, load them and leave out resume, or "
-        f"give another prefix: state = {call}",
+        f"To begin another training with the weights that fit, load them and {elsewhere}: "
+        f"state = {call}",
     ]
     return CheckpointMismatch(differing.told(path, found, ways, tree="state"))
 

@@ -41,7 +41,7 @@ def import_right_shift(site: Site, x: Node, y: Node) -> Node:
 @imports("Div")
 def import_div(site: Site, x: Node, y: Node) -> Node:
     if x.aval.dtype.kind != "f":
-        raise Refusal("how Div rounds integers is nowhere said; write TruncateDiv or FloorDiv")
+        raise Refusal("it is not documented how Div rounds integers; write TruncateDiv or FloorDiv")
     return site.build("Div", x, y)
 
 

@@ -59,7 +59,7 @@ def import_pool(site: Site, x: Node) -> Node:
 @imports("MaxPool3D")
 def import_pool_3d(site: Site, x: Node) -> Node:
     if set(site.op.ints("dilation")) - {1} or site.op.integer("ceil_mode"):
-        raise Refusal("its windows have gaps, or its last one is cut off; pad before it")
+        raise Refusal("its windows have gaps, or the last one is cut off; pad the input")
     return import_pool_of_volumes(site, x)
 
 
@@ -79,7 +79,7 @@ def import_pool_of_volumes(site: Site, x: Node) -> Node:
 def import_pool_by_pads(site: Site, x: Node) -> Node:
     op, first = site.op, channels_first(site, x)
     if op.flag("ceil_mode"):
-        raise Refusal("its last window is cut off (ceil_mode); pad before it")
+        raise Refusal("its last window is cut off (ceil_mode); pad the input")
     window, strides = (spatial(site, op.ints(name)) for name in ("ksize", "strides"))
     mode, shape = op.text("padding_mode"), first.aval.shape[2:]
     if op.flag("global_pooling"):

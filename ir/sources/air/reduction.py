@@ -95,7 +95,10 @@ def import_top_k(site: Site, x: Node, k: Node) -> tuple[Node, ...]:
 def import_top_k_d(site: Site, x: Node, _: Node) -> tuple[Node, ...]:
     last = axis_of(site.op.integer("dim"), len(x.aval.shape)) == len(x.aval.shape) - 1
     if not last or not site.op.flag("largest"):
-        raise Refusal("it finds the least, or not along the last axis; transpose or negate before")
+        raise Refusal(
+            "it finds the least element, or works along another axis than the last; transpose or "
+            "negate the input"
+        )
     return site.build.items("TopK", x, k=site.op.integer("k"))
 
 

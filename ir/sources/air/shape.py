@@ -200,7 +200,7 @@ def import_slice(site: Site, x: Node, offsets: Node, size: Node) -> Node:
     if known is not None:
         return part_of(b, x, tuple(known.reshape(-1).tolist()), sizes)
     if -1 in sizes:
-        raise Refusal("its size is what is left behind a place that depends on data")
+        raise Refusal("its size is the rest after a position that depends on data")
     return b("DynamicSlice", x, offsets, sizes=sizes)
 
 

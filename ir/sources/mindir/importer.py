@@ -302,7 +302,7 @@ class Walk:
             graphs.append(FuncGraph(closure.name, tuple(own.values()), outputs, labels))
         again = [isinstance(each, Again) for each in likes]
         if len(set(again)) > 1:
-            raise Refusal("a loop is left from inside its body, which a loop of JAX cannot do")
+            raise Refusal("a loop ends in the middle of its body, which a loop of JAX cannot do")
         index = b.cast(b.reshape(self.node(choice.condition), ()), INT32)
         results = list(b.items("Cond", index, *operands, branches=tuple(graphs)))
         if again[0]:

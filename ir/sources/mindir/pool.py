@@ -17,7 +17,7 @@ def import_pool(site: Site, x: Node, *_: Value) -> Node:
     mode = mode_of(site.get("pad_mode", "VALID"))
     pads = pads_of(site, mode, x.aval.shape[2:], window, strides, (1,) * rank)
     if bool(site.attributes.get("ceil_mode", False)):
-        raise Refusal("its last window is cut off (ceil_mode); pad before it")
+        raise Refusal("its last window is cut off (ceil_mode); pad the input")
     if site.op.startswith("Max"):
         return site.build("MaxPool", x, window=window, strides=strides, pads=pads)
     counted = bool(site.attributes.get("count_include_pad", False))

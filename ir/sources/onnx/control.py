@@ -76,7 +76,7 @@ def import_loop(
     if always and count is not None:
         return _scanned(site, count.reshape(()).item(), graph, outer, carried)
     if stacks:
-        raise Refusal(f"it stacks results, and when it ends depends on data; {DATA}")
+        raise Refusal(f"it stacks results, and its end depends on data; {DATA}")
     assert len(own) == len(outer)
     return _while(site, trips, goes_on, graph, outer, carried)
 
@@ -104,16 +104,14 @@ def _written_out(
     """Trip by trip, where the shapes that are carried change."""
     trips = None if count is None else int(count.reshape(()))
     if trips is None or trips > MOST_TRIPS:
-        raise Refusal(f"what it carries changes its shape; {DATA}")
+        raise Refusal(f"its carry changes its shape; {DATA}")
     b = site.build
     rows: list[list[Node]] = []
     for trip in range(trips):
         given = [b.constant(trip, INT64), b.constant(True, BOOL), *carried]
         goes_on, *found = site.around.inline(body, given)
         if not isinstance(goes_on, Node) or b.known(goes_on) is None:
-            raise Refusal(
-                f"what it carries changes shape, and when it ends depends on data; {DATA}"
-            )
+            raise Refusal(f"its carry changes its shape, and its end depends on data; {DATA}")
         carried = found[: len(carried)]
         rows.append([each for each in found[len(carried) :] if isinstance(each, Node)])
         if not bool(b.asked(goes_on, "whether it goes on").reshape(())):

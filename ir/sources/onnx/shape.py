@@ -275,7 +275,7 @@ def import_range(site: Site, start: Node, limit: Node, delta: Node) -> Node:
     first, last, step = (b.asked(each, what).reshape(()) for each in (start, limit, delta))
     if first.dtype == object or last.dtype == object:
         if step.item() != 1:
-            raise Refusal("it counts to a symbolic size in steps other than 1")
+            raise Refusal("it counts to a symbolic size in steps that are not 1")
         count = b("Range", size=last.item() - first.item(), dtype=dtype)
         return b("Add", count, start) if first.dtype == object or first.item() else count
     count = max(math.ceil((last.item() - first.item()) / step.item()), 0)

@@ -1,5 +1,6 @@
 """What turns a graph into operators and types that GE r1.1 has."""
 
+from fnckpt.ir.eight_bits import EIGHT_BITS
 from fnckpt.ir.passes import (
     activations,
     attention,
@@ -11,6 +12,7 @@ from fnckpt.ir.passes import (
     reductions,
     special,
 )
+from fnckpt.ir.passes.eight_bits import eight_bits
 from fnckpt.ir.passes.reshape import drop_reshape, merge_reshapes
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.air import (
@@ -30,6 +32,7 @@ LEGALIZE: tuple[Rule, ...] = (
     merge_reshapes,
     drop_reshape,
     *nothing.RULES,
+    *eight_bits(EIGHT_BITS),
     *legalize_types.RULES,
     *legalize_compose.RULES,
     *special.RULES,

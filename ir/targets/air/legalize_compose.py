@@ -20,6 +20,7 @@ from fnckpt.ir.passes.build import (
     through,
 )
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
+from fnckpt.ir.recursion import bounded
 from fnckpt.ir.targets.air.legalize_types import SIGNED
 
 MOST_COMPARED = 1 << 24  # elements of the mask that stands for a scatter
@@ -93,6 +94,7 @@ def compose_layer_norm(node: CNode) -> Node | None:
     return build("Add", build("Mul", normal, scale), bias)
 
 
+@bounded(otherwise=False)
 def _never(node: Node, value: int) -> bool:
     """Whether ``node`` is nowhere ``value``: a constant, or a choice that replaces it."""
     if isinstance(node, Constant):
@@ -183,6 +185,7 @@ def _shift_is_safe(y: Node) -> bool:
     )
 
 
+@bounded(otherwise=False)
 def _compares(condition: CNode, value: Node) -> bool:
     if condition.op == "LogicalAnd":
         return all(isinstance(n, CNode) and _compares(n, value) for n in condition.inputs)

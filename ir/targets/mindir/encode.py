@@ -9,6 +9,7 @@ from fnckpt.ir.graph import CNode, FuncGraph, aval_of, everywhere
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.external import Beside, beside, fits
+from fnckpt.ir.targets.mindir.inner_sizes import with_sizes
 from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS, NO_BFLOAT16
 from fnckpt.ir.targets.mindir.writer import (
     DIALECTS,
@@ -45,6 +46,7 @@ def encode(
         raise ValueError(f"mindspore must be one of {', '.join(DIALECTS)}, got {mindspore!r}")
     dialect = DIALECTS[mindspore]
     graph = everywhere(graph, lambda each: rewrite(each, dialect.legalize))
+    graph = everywhere(graph, with_sizes)
     writer = Writer(graph, dialect)
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
     if not dialect.arguments:

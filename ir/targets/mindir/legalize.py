@@ -1,5 +1,6 @@
 """What turns a graph into operators, shapes and types that MindSpore's CPU kernels have."""
 
+from fnckpt.ir.eight_bits import EIGHT_BITS
 from fnckpt.ir.passes import (
     activations,
     attention,
@@ -10,6 +11,7 @@ from fnckpt.ir.passes import (
     products,
     reductions,
 )
+from fnckpt.ir.passes.eight_bits import eight_bits
 from fnckpt.ir.passes.rewrite import Rule
 from fnckpt.ir.targets.mindir import (
     legalize_control,
@@ -33,6 +35,7 @@ LEGALIZE: tuple[Rule, ...] = (
     *parts.COMPOSE,
     *reductions.COMPOSE,
     legalize_window.convolve_by_products,  # before integers go through a float
+    *eight_bits(EIGHT_BITS),
     *legalize_types.RULES,
     *legalize_elementwise.RULES,
     *legalize_index.RULES,

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fnckpt.ir.attributes import integer, ints, number, sizes
+from fnckpt.ir.eight_bits import beyond, greatest_that_fits, is_eight_bits
 from fnckpt.ir.graph import CNode, Node
-from fnckpt.ir.sizes import is_known
+from fnckpt.ir.sizes import all_known, is_known
 from fnckpt.ir.targets.onnx.kernels import kernel_dtypes, value_dtype
 from fnckpt.ir.targets.onnx.sizes import vector
 from fnckpt.ir.targets.onnx.writer import Attribute, Value, Writer, element_type
@@ -28,6 +29,9 @@ SAME = {
     "Select": "Where", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
     "Softplus": "Softplus", "Sqrt": "Sqrt", "Sub": "Sub", "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip
+
+FIRST_EIGHT_BITS = 19  # the opset with floats of 8 bits
+WIDE_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 LOGIC = {"BitwiseAnd": "And", "BitwiseOr": "Or", "BitwiseXor": "Xor"}
 
@@ -146,6 +150,9 @@ def emit_shift(node: CNode, w: Writer) -> None:
 def emit_cast(node: CNode, w: Writer) -> None:
     """Floats become integers as in XLA: NaN is 0, what is too large the nearest there is."""
     (x,), dtype = node.inputs, node.aval.dtype
+    if is_eight_bits(dtype):
+        emit_eight_bits(node, w)
+        return
     source, to = x.aval.dtype, element_type(dtype)
     if source.kind in "biu" or dtype.kind not in "iu":
         w.node("Cast", node, x, to=to)
@@ -167,6 +174,23 @@ def emit_cast(node: CNode, w: Writer) -> None:
     most = np.array(info.max, dtype).view(signed)
     chosen = w.step("Where", node, above, w.scalar(int(most), signed), whole)
     w.node("Cast", node, chosen, to=to)
+
+
+def emit_eight_bits(node: CNode, w: Writer) -> None:
+    """What is too great becomes infinity, or NaN where the type has none.
+
+    ONNX Runtime leaves 448 of what is a bit greater as float8_e4m3fn, and NaN as float8_e5m2.
+    """
+    (x,), dtype = node.inputs, node.aval.dtype
+    to = element_type(dtype)
+    if w.opset < FIRST_EIGHT_BITS:
+        raise Refusal(f"a cast to {dtype} needs opset {FIRST_EIGHT_BITS}; pass opset=20")
+    wide = x.aval.dtype if x.aval.dtype in WIDE_FLOATS else np.dtype(np.float32)
+    value = x if wide == x.aval.dtype else w.step("Cast", node, x, to=element_type(wide))
+    most = w.scalar(greatest_that_fits(dtype, wide), wide)
+    is_far = w.step("Greater", node, w.step("Abs", node, value), most)
+    end = w.step("Mul", node, value, w.scalar(beyond(dtype), wide))
+    w.node("Cast", node, w.step("Where", node, is_far, end, value), to=to, saturate=0)
 
 
 @emits("Gelu")
@@ -197,10 +221,11 @@ def emit_with_alpha(node: CNode, w: Writer) -> None:
 
 @emits("Reshape")
 def emit_reshape(node: CNode, w: Writer) -> None:
-    """``allowzero``: a 0 is a size here, not "as before"."""
+    """``allowzero``: a 0 is a size here, not "as before". A size that is computed may be 0 too."""
     shape = sizes(node, "shape")
-    extra = {"allowzero": 1} if 0 in shape else {}
-    w.node("Reshape", node, *node.inputs, vector(w, _inferred(node, shape), "shape"), **extra)
+    short = _inferred(node, shape)
+    extra = {"allowzero": 1} if 0 in shape or not all_known(short) else {}
+    w.node("Reshape", node, *node.inputs, vector(w, short, "shape"), **extra)
 
 
 def _inferred(node: CNode, shape: Sequence[int]) -> Sequence[int]:

@@ -7,6 +7,7 @@ equal results (``legalize``), or refused.
 
 import numpy as np
 
+from fnckpt.ir.eight_bits import OF_ONNX
 from fnckpt.ir.graph import CNode
 from fnckpt.ir.passes.build import VALUES
 
@@ -35,7 +36,8 @@ DTYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("BatchNorm", "LayerNorm"), FLOATS),
     **dict.fromkeys(("LogicalAnd", "LogicalOr", "LogicalXor", "LogicalNot"), ("bool",)),
     **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"), INTS),
-    **dict.fromkeys(("Reshape", "Transpose", "Concat", "Slice", "Split", "Identity", "Cast"), ALL),
+    **dict.fromkeys(("Reshape", "Transpose", "Concat", "Slice", "Split"), ALL),
+    **dict.fromkeys(("Cast", "Identity"), (*ALL, *sorted(OF_ONNX))),
     **dict.fromkeys(("Gather", "GatherNd", "GatherElements", "DynamicSlice", "ScatterNd"), ALL),
     **dict.fromkeys(("ReduceMax", "ReduceMin", "ArgMax", "ArgMin"), ORDERED),
     **dict.fromkeys(("ReduceSum", "ReduceProd", "CumSum"), SUMS),

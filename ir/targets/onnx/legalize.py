@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fnckpt.ir.eight_bits import EIGHT_BITS, OF_ONNX
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.passes import activations, attention, instances, norms, special
@@ -12,6 +13,7 @@ from fnckpt.ir.passes.control import (
     halve_branches,
     rows_to_turn,
 )
+from fnckpt.ir.passes.eight_bits import eight_bits
 from fnckpt.ir.passes.rewrite import Op, Rule
 from fnckpt.ir.targets.onnx import (
     legalize_activations,
@@ -58,6 +60,7 @@ def _rms_norm_by_parts(root: CNode) -> Node | None:
 LEGALIZE: tuple[Rule, ...] = (
     halve_branches,
     rows_to_turn,
+    *eight_bits(EIGHT_BITS - OF_ONNX),
     condition_in_body,
     *CAPTURE_AS_FLOAT32,
     *legalize_order.GUARDS,

@@ -8,7 +8,7 @@ from fnckpt.ir.attributes import ints, number
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import constant
 from fnckpt.ir.passes.build import FLOAT32, Build, through
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrites
 from fnckpt.ir.targets.onnx.legalize_moves import doubled
 
 # ln(erfc(x) e^(x ** 2) / t) by powers of t = 1 / (1 + x / 2).
@@ -160,6 +160,15 @@ def _is_negative(build: Build, x: Node) -> Node:
     return build("LogicalOr", build("Less", x, zero), build("Less", build("Reciprocal", x), zero))
 
 
+@rewrites(Op("Select", Any_("holds"), Op("Neg", Any_("x")), Any_("x")))
+def turn_sign_by_product(root: CNode, holds: Node, x: Node) -> Node | None:
+    """-x or x is x times -1 or 1; the runtime's Where makes 0 of -0."""
+    if x.aval.dtype.kind in "iu" or x.aval.shape != root.aval.shape:
+        return None
+    build = Build(root)
+    return build("Mul", x, build.where(holds, build.number(-1, x), build.number(1, x)))
+
+
 @rewrites("BatchNorm")
 def normalize_by_arithmetic(root: CNode) -> Node | None:
     """Along another axis than 1, or in float64, which the attribute's float32 would spoil."""
@@ -219,6 +228,7 @@ RULES: tuple[Rule, ...] = (
     compose_expm1,
     compose_log1p,
     compose_atan2,
+    turn_sign_by_product,
     normalize_by_arithmetic,
     standardize_by_products,
     compose_cum_log_sum_exp,

@@ -7,6 +7,7 @@ from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.recursion import bounded
 
 
 def bits_of(dtype: np.dtype) -> tuple[np.dtype, int]:
@@ -78,6 +79,7 @@ def _by_safe(root: CNode, by_zero: Node, by_minus_one: Node) -> Node:
     return build("Select", is_zero, by_zero, result)
 
 
+@bounded(otherwise=False)
 def _is_safe(y: Node) -> bool:
     """Whether ``y`` is no integer, a constant without 0 and -1, or the choice of ``_by_safe``."""
     if y.aval.dtype.kind not in "iu":

@@ -11,12 +11,14 @@ import numpy as np
 from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, item
-from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, INT32, Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.recursion import bounded
 
 KEEPS = frozenset({"Abs", "Cast", "GatherElements", "Neg", "Reshape", "Slice", "Transpose"})
 
 
+@bounded(otherwise=False)
 def is_number(node: Node) -> bool:
     """Whether a value is never NaN, as far as the nodes in front of it tell."""
     if node.aval.dtype.kind in "biu":
@@ -31,14 +33,22 @@ def is_number(node: Node) -> bool:
     return node.op in KEEPS and is_number(node.inputs[0])
 
 
-def order_key(build: Build, x: Node, sign: int) -> Node:
+TINY = 1e-300  # less than each number of float32
+
+
+def order_key(build: Build, x: Node, sign: int, *, signed_zeros: bool = False) -> Node:
     """Numbers in the order of ``x``, with NaN beyond all: it gets the place of infinity.
 
     Infinity itself gets a number that is greater than all of the narrower dtype of ``x``; of
-    float64 there is none, and it becomes equal to the greatest one.
+    float64 there is none, and it becomes equal to the greatest one. ``signed_zeros``: -0 is below
+    0, as for XLA's TopK; of float64 nothing is left to tell them by.
     """
-    dtype = FLOAT32 if x.aval.dtype.itemsize == 2 else FLOAT64
+    dtype = FLOAT32 if x.aval.dtype.itemsize == 2 and not signed_zeros else FLOAT64
     wide = build.cast(x, dtype)
+    if signed_zeros and x.aval.dtype != FLOAT64:
+        low, high = (build.number(value, wide) for value in (-TINY, TINY))
+        beside = build("Minimum", high, build("Maximum", low, build("Reciprocal", wide)))
+        wide = build("Add", wide, beside)
     most = build.number(sign * float(ml_dtypes.finfo(dtype).max), wide)
     finite = build("Minimum" if sign > 0 else "Maximum", wide, most)
     return build("Select", build("IsNan", x), build.number(sign * np.inf, wide), finite)
@@ -58,15 +68,39 @@ def top_k_of_numbers(root: CNode) -> Node | None:
     if not isinstance(source, CNode) or source.op != "TopK" or is_number(source.inputs[0]):
         return None
     (x,) = source.inputs
-    keyed = apply("TopK", order_key(build, x, 1), origin=source.origin, **source.attrs)
+    key = order_key(build, x, 1, signed_zeros=True)
+    keyed = apply("TopK", key, origin=source.origin, **source.attrs)
     places = item(keyed, 1)
     if integer(root, "index"):
         return places
     return build("GatherElements", x, places, axis=len(x.aval.shape) - 1)
 
 
+ENDS = {"max": -np.inf, "min": np.inf}
+
+
+@rewrites("ScatterNd")
+def scatter_numbers(root: CNode) -> Node | None:
+    """The greatest or least of numbers, and NaN wherever one comes in."""
+    (x, places, updates), build = root.inputs, Build(root)
+    reduction = str(root.attrs["reduction"])
+    if reduction not in ENDS or (is_number(x) and is_number(updates)):
+        return None
+    end = build.number(ENDS[reduction], x)
+    odd = [build("IsNan", each) for each in (x, updates)]
+    numbers = [
+        build("Select", is_nan, end, each) for is_nan, each in zip(odd, (x, updates), strict=True)
+    ]
+    found = build("ScatterNd", numbers[0], places, numbers[1], reduction=reduction)
+    before, after = (build.cast(each, INT32) for each in odd)
+    marks = build("ScatterNd", before, places, after, reduction="max")
+    hit = build("Greater", marks, build.number(0, marks))
+    return build("Select", hit, build.number(np.nan, x), found)
+
+
 GUARDS: tuple[Rule, ...] = (
     Rule(Op("ArgMax"), lambda root: _first_of(root, 1)),
     Rule(Op("ArgMin"), lambda root: _first_of(root, -1)),
     top_k_of_numbers,
+    scatter_numbers,
 )

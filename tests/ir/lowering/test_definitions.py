@@ -15,10 +15,14 @@ from jax.extend.core import Primitive
 
 from fnckpt.exporting.export import trace
 from fnckpt.ir.evaluate import evaluate
+from fnckpt.ir.graph import CNode, ordered
 from fnckpt.ir.lowering import NotLowered
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 PLACES = jnp.array([[0, 1], [1, 2], [2, 0]])
+
+
+ROWS = sparse.BCSR.fromdense(np.eye(3, k=1, dtype=np.float32))
 
 
 def matrix(values: Array) -> sparse.BCOO:
@@ -51,6 +55,10 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "BCOO summed": lambda x: sparse.bcoo_reduce_sum(matrix(x[0]), axes=(0,)).todense(),
     "sparsify": lambda x: sparse.sparsify(lambda a, b: a @ b + 1.0)(matrix(x[0]), x.T),
     "BCOO sorted": lambda x: matrix(x[0]).sort_indices().data,
+    "BCSR by a vector": lambda x: ROWS @ x[0],
+    "error_if": lambda x: eqx.error_if(x, x.sum() > 100, "too great"),
+    "error_if under vmap": jax.vmap(lambda r: eqx.error_if(r, r > 100, "too great")),
+    "branched_error_if": lambda x: eqx.branched_error_if(x, x[0, 0] > 9, 1, ["this", "that"]),
 }
 
 
@@ -59,6 +67,14 @@ def test_a_primitive_without_a_rule_is_computed_by_its_definition(name: str) -> 
     function = FUNCTIONS[name]
     (found,) = evaluate(trace((), lambda _, x: function(x), (X,), name="net"), [X])
     np.testing.assert_allclose(found, function(jnp.asarray(X)), rtol=1e-6)
+
+
+def test_an_error_that_a_file_cannot_raise_is_left_out_and_told() -> None:
+    checked = lambda _, x: eqx.error_if(x, x.sum() > 100, "too great") * 2  # noqa: E731
+    graph = trace((), checked, (X,), name="net")
+    assert [line.partition(":")[0] for line in graph.left_out] == ["pure_callback"]
+    assert "test_definitions.py" in graph.left_out[0]
+    assert [node.op for node in ordered(graph.outputs) if isinstance(node, CNode)] == ["Mul"]
 
 
 opaque = Primitive("opaque")

@@ -171,6 +171,14 @@ CASES = (
         lambda r: lax.while_loop(lambda v: v.sum() < 5, lambda v: v + 1, r))(x), N4),
     Open("cond", lambda _, x: lax.cond(
         x.sum() > 0, lambda: jnp.ones((x.shape[0], 4)), lambda: x * 2), N4),
+    Open("cond of a number with n inside", lambda _, x: lax.cond(
+        x.sum() > 0, lambda s: s * x.shape[0], lambda s: s, x.sum()), N4),
+    Open("while of a number with n inside", lambda _, x: lax.while_loop(
+        lambda s: s < 90, lambda s: jnp.broadcast_to(s, (x.shape[0], 2)).mean() + x.shape[0],
+        x.sum()), N4),
+    Open("cond with n in a loop of a number", lambda _, x: lax.while_loop(
+        lambda s: s < 90, lambda s: lax.cond(
+            s > 3, lambda s: s + x.shape[0] * x.shape[1], lambda s: s + 1, s), x.sum()), BN4),
     flax("LSTM over n", nn.RNN(nn.LSTMCell(8)), F, "b, n, 3", 1, 4, 3),
     flax("GRU over n, reversed", nn.RNN(nn.GRUCell(8), reverse=True), F, "b, n, 3", 1, 4, 3),
     flax("LSTM", nn.RNN(nn.LSTMCell(8)), F, "b, 4, 3", 1, 4, 3),

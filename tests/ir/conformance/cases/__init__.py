@@ -2,6 +2,7 @@
 
 from tests.ir.conformance.case import Case
 from tests.ir.conformance.cases import (
+    bits,
     complexes,
     control,
     eigenvalues,
@@ -33,5 +34,6 @@ FAMILIES = (
     eigenvalues,
     random,
     small,
+    bits,
 )
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]

@@ -12,6 +12,7 @@ from tests.ir.conformance.case import Case
 
 ONE_DEVICE = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("i",))
 SPLIT = jax.sharding.PartitionSpec("i")
+WHOLE = jax.sharding.PartitionSpec()
 
 COLLECTIVES: dict[str, Callable[[Array], Array]] = {
     "psum": lambda r: lax.psum(r, "i"),
@@ -28,6 +29,11 @@ OF_ONE: dict[str, Callable[[Array], Array]] = {
     "all_to_all": lambda r: lax.all_to_all(r[:1], "i", 0, 0),
     "psum_scatter": lambda r: lax.psum_scatter(r[:1], "i"),
 }
+
+
+def decay(a: Array, b: Array) -> Array:
+    return a * 0.5 + b
+
 
 REDUCERS: dict[str, tuple[Callable[[Array, Array], Array], tuple[int, ...]]] = {
     "the greatest magnitude": (lambda a, b: jnp.maximum(a, jnp.abs(b)), (0, 1, 2)),
@@ -47,6 +53,22 @@ def cases() -> Iterator[Case]:
     for name, (fn, axes) in REDUCERS.items():
         reduce = lambda x, f=fn, a=axes: lax.reduce(x, np.float32(0.25), f, a)  # noqa: E731
         yield Case(f"reduce in order: {name}", reduce, (normal(3, 2, 4),))
+    for shape, axes in (((100,), (0,)), ((3, 65), (0, 1)), ((40, 5), (0,)), ((3, 4), ())):
+        reduce = lambda x, a=axes: lax.reduce(x, np.float32(1), decay, a)  # noqa: E731
+        yield Case(f"reduce in order: {shape} along {axes}", reduce, (normal(*shape),))
+    padded = lambda x: lax.reduce_window(x, np.float32(3), lax.add, (2, 2), (1, 1), "SAME")  # noqa: E731
+    yield Case("window whose start is not 0: nothing is added of the padding", padded, (x,))
+    total = jax.shard_map(
+        lambda r: lax.psum(r, "i"), mesh=ONE_DEVICE, in_specs=SPLIT, out_specs=WHOLE
+    )
+    yield Case("collective: psum of one device, which is the same on all", total, (x,))
+    yield Case(
+        "convolution over nothing, which is spread",
+        lambda x, w: lax.conv_transpose(
+            x, w, (2, 2), "VALID", dimension_numbers=("NCHW", "OIHW", "NCHW")
+        ),
+        (normal(1, 2, 3, 4)[:, :, :0], normal(5, 2, 3, 3)),
+    )
     yield Case(
         "ragged_dot: groups from an input",
         lax.ragged_dot,

@@ -5,7 +5,10 @@ from typing import Protocol, runtime_checkable
 
 import jax
 
+from fnckpt.decoders.adapters.table import Adapted, Given, adapts
+
 PyTree = object
+BUFFER = 16  # places of the cache that stands for one of any length
 
 
 @runtime_checkable
@@ -40,3 +43,14 @@ def function_of(model: FlaxModel) -> Callable[..., PyTree]:
         return logits, after
 
     return apply
+
+
+@adapts("a Flax model of transformers")
+def of_transformers(given: Given) -> Adapted | None:
+    """Its own cache and configuration."""
+    model = given.apply_fn
+    if not isinstance(model, FlaxModel):
+        return None
+    cache = model.init_cache(1, BUFFER) if given.cache is None else given.cache
+    params = model.params if given.params is model or given.params is None else given.params
+    return Adapted(params, function_of(model), cache, model.config)

@@ -1,0 +1,1 @@
+"""What people have as a decoder, a file for each framework."""
