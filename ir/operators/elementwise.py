@@ -135,12 +135,11 @@ def _in_lax(name: str, *arrays: np.ndarray) -> np.ndarray:
 
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """True division; integers truncate towards zero, and division by zero gives -1 as XLA does."""
-    if is_jax(
-        x, y
-    ):  # jax.numpy's would be compiled with its broadcast: times 1 / y, which may be 0
+    # Broadcast apart: together, XLA multiplies with 1 / y, which may be 0.
+    if is_jax(x, y):
         return _in_lax("div", x, y)
     if not np.issubdtype(x.dtype, np.integer):
-        return np.divide(x, y)
+        return np.asarray(np.divide(x, y))
     safe = np.where(y == 0, np.ones((), y.dtype), y)
     quotient = np.floor_divide(x, safe)
     exact = quotient * safe == x
@@ -294,7 +293,7 @@ def gelu(x: np.ndarray, *, approximate: bool) -> np.ndarray:
     xp, own, x = module_of(x), x.dtype, wide(x)
     if approximate:
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return (0.5 * x * (1 + xp.tanh(inner))).astype(own)
+        return (x * (0.5 * (1 + xp.tanh(inner)))).astype(own)
     return (0.5 * x * special_of(x).erfc(-x * math.sqrt(0.5))).astype(own)
 
 
@@ -307,9 +306,9 @@ def leaky_relu(x: np.ndarray, *, alpha: float) -> np.ndarray:
 @operator("Elu", lambda x, *, alpha: x, elementwise=True)
 def elu(x: np.ndarray, *, alpha: float) -> np.ndarray:
     """``x`` where it is positive, else ``alpha * (exp(x) - 1)``."""
-    xp = module_of(x)
-    negative = _quietly(xp.expm1, xp.minimum(x, np.zeros((), x.dtype)))
-    return xp.where(x > 0, x, np.asarray(alpha, x.dtype) * negative)
+    xp, positive = module_of(x), x > 0
+    below = _quietly(xp.expm1, xp.where(positive, np.zeros((), x.dtype), x))
+    return xp.where(positive, x, below if alpha == 1 else np.asarray(alpha, x.dtype) * below)
 
 
 @operator("HardSigmoid", lambda x: x, elementwise=True)

@@ -1,10 +1,12 @@
 """Graphs to files and back: the same numbers, and no node more when they are written again."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +18,9 @@ from tests.importing.test_load import X, net, weights
 from tests.ir.conformance.case import Case, assert_close, expected
 from tests.ir.conformance.files import LOWERED, inputs_of, written
 from tests.ir.conformance.limits import DIFFERS, REFUSED, listed
+
+Tree = dict[str, np.ndarray]
+Array = np.ndarray | jax.Array
 
 FORMATS = ("ONNX", "MINDIR", "AIR")
 STEP = 150  # days until every case had its turn
@@ -71,14 +76,58 @@ def test_a_second_export_writes_the_same_operators(
     assert second == first
 
 
+def images(params: Tree, x: Array) -> jax.Array:
+    """A convolution, a norm over channels, a pool and a head."""
+    y = jax.lax.conv_general_dilated(
+        jnp.asarray(x),
+        jnp.asarray(params["kernel"]),
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    y = jax.nn.relu((y - y.mean(-1, keepdims=True)) * params["scale"])
+    y = jax.lax.reduce_window(y, -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return y.mean((1, 2)) @ params["head"]
+
+
+def attention(params: Tree, x: Array) -> jax.Array:
+    """One head over a sequence, and what comes behind it."""
+    q, k, v = (x @ params[name] for name in ("q", "k", "v"))
+    y = jax.nn.softmax(q @ k.T / 2, axis=-1) @ v
+    return jax.nn.gelu(y @ params["out"]) + x
+
+
+def uniform(*shape: int) -> np.ndarray:
+    return np.random.default_rng(shape[-1]).uniform(-1, 1, shape).astype(np.float32)
+
+
+NETWORKS: dict[str, tuple[Callable[..., jax.Array], object, np.ndarray]] = {
+    "dense layers": (net, weights(), X),
+    "images": (
+        images, {"kernel": uniform(3, 3, 2, 4), "scale": uniform(4), "head": uniform(4, 3)},
+        uniform(1, 6, 6, 2)),
+    "attention": (
+        attention, {name: uniform(4, 4) for name in ("q", "k", "v", "out")}, uniform(5, 4)),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_through_an_imported_network_are_those_of_the_original(
-    file_format: str, tmp_path: Path
+    name: str, file_format: str, tmp_path: Path
 ) -> None:
-    file = fnckpt.export(weights(), net, X, file_format, file_name=tmp_path / "net")
+    network, own, x = NETWORKS[name]
+    file = fnckpt.export(own, network, x, file_format, file_name=tmp_path / "net")
     params, apply_fn = load_graph(file)
-    found = jax.grad(lambda p: (apply_fn(p, X) ** 2).sum())(params)
-    wanted = jax.grad(lambda p: (net(p, X) ** 2).sum())(weights())
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        own = a if a.shape == b.shape else a.T  # MindIR holds the weight of a product turned
-        np.testing.assert_allclose(own, b, rtol=1e-4, atol=1e-5)
+    found = jax.jit(jax.grad(lambda p, x: (apply_fn(p, x) ** 2).sum(), (0, 1)))(params, x)
+    wanted = jax.jit(jax.grad(lambda p, x: (network(p, x) ** 2).sum(), (0, 1)))(own, x)
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-4, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(found[0]), jax.tree.leaves(wanted[0]), strict=True):
+        turned = (b.transpose(order) for order in ORDERS[b.ndim])
+        assert any(
+            np.allclose(np.reshape(a, each.shape), each, rtol=1e-4, atol=1e-5) for each in turned
+        )
+
+
+# How the files hold a weight: as it is, turned for MindIR, channels first.
+ORDERS = {1: [(0,)], 2: [(0, 1), (1, 0)], 4: [(0, 1, 2, 3), (3, 2, 0, 1)]}

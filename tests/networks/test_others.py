@@ -3,6 +3,7 @@
 The large ones are in ``python -m benchmarks.networks``.
 """
 
+from datetime import date
 from pathlib import Path
 
 import equinox as eqx
@@ -12,6 +13,7 @@ import pytest
 
 import fnckpt
 from fnckpt.exporting.runtimes import RUNTIMES
+from fnckpt.importing.load import load_graph
 from fnckpt.showing.inspect import check_file
 from tests.networks.others import LARGE, OTHERS
 from tests.networks.test_networks import assert_equal_numbers
@@ -27,3 +29,14 @@ def test_a_network_of_others_gives_the_numbers_of_jax(name: str, tmp_path: Path)
         model = fnckpt.export(params, apply_fn, inputs, file_format, file_name=tmp_path / name)
         assert check_file(model.path) == []
         assert_equal_numbers(RUNTIMES[file_format][1](model, inputs), wanted)
+
+
+@pytest.mark.parametrize("file_format", RUNTIMES)
+def test_a_network_of_others_comes_back(file_format: str, tmp_path: Path) -> None:
+    name = SMALL[date.today().toordinal() % len(SMALL)]  # each in turn
+    params, apply_fn, inputs = OTHERS[name]()
+    wanted = [np.asarray(x) for x in jax.tree.leaves(eqx.filter_jit(apply_fn)(params, *inputs))]
+    model = fnckpt.export(params, apply_fn, inputs, file_format, file_name=tmp_path / name)
+    own, loaded = load_graph(model)
+    found = [np.asarray(x) for x in jax.tree.leaves(jax.jit(loaded)(own, *inputs))]
+    assert_equal_numbers(found, wanted)
