@@ -31,6 +31,8 @@ def check_leaves(
         if portable and len(name) > LONGEST_NAME:
             count = f"{len(name):,} characters, and MindSpore loads up to {LONGEST_NAME:,}"
             faults.append(f"  {name[:40]}...: its name has {count}; save with portable=False")
+        if not (name.isascii() or _encodes(name)):
+            faults.append(f"  {name!r}: its name has lone surrogates; rename it")
         if type(leaf) is np.ndarray and leaf.dtype in sound:
             continue
         fault = _fault(leaf, portable)

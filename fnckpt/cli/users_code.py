@@ -19,7 +19,8 @@ LIBRARIES = (
 class UsersCode:
     """Code of the user runs in this block: what it raises becomes a ``ValueError`` of one line.
 
-    Errors that none of the user's lines raised, or that are ours, stay as they are.
+    Errors that none of the user's lines raised, or that are ours, stay as they are; but for a
+    TypeError, which tells of a function that cannot be called so.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,9 +38,11 @@ class UsersCode:
         if error is None or isinstance(error, FnckptError | KeyboardInterrupt):
             return
         place = _place(error, traceback)
+        lines = [line.strip() for line in _message(error).splitlines() if line.strip()]
+        said = f": {lines[0]}" if lines else ""
+        if isinstance(error, TypeError) and not place:  # the function is not one to be exported
+            raise ValueError(f"{self._name}: {' '.join(lines)}") from error
         if place:
-            lines = [line.strip() for line in _message(error).splitlines() if line.strip()]
-            said = f": {lines[0]}" if lines else ""
             raise ValueError(f"{self._name}: {place}: {type(error).__name__}{said}") from error
 
 

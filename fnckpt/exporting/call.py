@@ -64,6 +64,12 @@ def understood(
 def _network(given: Sequence[PyTree]) -> tuple[Network, Callable[..., PyTree], Sequence[PyTree]]:
     first, *rest = given or [None]
     second = rest[0] if rest else None
+    for each in (first, second):
+        if isinstance(each, type):
+            raise TypeError(
+                f"apply_fn must be a function or a module, got the class {each.__name__}; give "
+                "an instance of it"
+            )
     if callable(second) and not _is_array(second):
         alone = is_module(second) and not jax.tree.leaves(first)
         network = network_of(second) if alone else applied(first, second)
@@ -72,11 +78,6 @@ def _network(given: Sequence[PyTree]) -> tuple[Network, Callable[..., PyTree], S
         raise TypeError(
             f"apply_fn must be a function, got {type(second).__name__} behind "
             f"{type(first).__name__}; the order is {ORDER}"
-        )
-    if isinstance(first, type):
-        raise TypeError(
-            f"apply_fn must be a function or a module, got the class {first.__name__}; give an "
-            "instance of it"
         )
     _check_order(first, rest)
     return network_of(first), first, rest

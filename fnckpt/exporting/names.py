@@ -78,6 +78,13 @@ def _chosen(what: str, names: Names, trees: Sequence[PyTree], default: Sequence[
         raise ValueError(
             f"{what}: {len(given)} names for {len(default)} arrays ({', '.join(default)})"
         )
+    keys = [name.rpartition(".")[2] for name in default]
+    by_key = what == "output_names" or all("." in name for name in default)
+    if by_key and found != keys and sorted(found) == sorted(keys):
+        raise ValueError(
+            f"{what}: {', '.join(found)} are the keys in another order; JAX sorts the keys of a "
+            f"dict, so give {', '.join(keys)}"
+        )
     if twice := [name for name, count in Counter(found).items() if count > 1]:
         raise ValueError(f"{what}: {', '.join(twice)} is given twice")
     return found

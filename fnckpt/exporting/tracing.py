@@ -67,6 +67,18 @@ class Traced:
         return scoped(_as_asked(graph, self.asked))
 
 
+def _check_returned(returned: PyTree, name: str) -> None:
+    """Say it here: JAX would name a function of ours."""
+    faults = [
+        f"  {path or 'the result'}: a {type(leaf).__module__}.{type(leaf).__qualname__}"
+        for path, leaf in zip(leaf_names(returned), jax.tree.leaves(returned), strict=True)
+        if not (is_array(leaf) or isinstance(leaf, bool | int | float | complex))
+    ]
+    if faults:
+        title = f"{name}: returns what is not an array; return an array or a tree of arrays:"
+        raise TypeError("\n".join([title, *faults]))
+
+
 def traced(
     params: PyTree,
     apply_fn: Callable[..., PyTree],
@@ -79,6 +91,7 @@ def traced(
 
     Raises:
       ValueError: there is no output.
+      TypeError: an output is not an array; all of them are named.
     """
     leaves, structure = jax.tree.flatten(params)
     is_weight = [is_array(leaf) for leaf in leaves]
@@ -87,7 +100,9 @@ def traced(
     def apply(given: Sequence[jax.Array], args: Sequence[PyTree]) -> PyTree:
         rest = iter(given)
         values = [next(rest) if w else leaf for leaf, w in zip(leaves, is_weight, strict=True)]
-        return apply_fn(jax.tree.unflatten(structure, values), *args)
+        returned = apply_fn(jax.tree.unflatten(structure, values), *args)
+        _check_returned(returned, function_name(apply_fn))
+        return returned
 
     called = names_of_inputs(apply_fn, inputs, input_names)
     with noting_keys():

@@ -27,9 +27,9 @@ def differences(a: Path, b: Path) -> FileTable:
     if is_checkpoint(a) and is_checkpoint(b):
         with arrays_on_demand(a) as left, arrays_on_demand(b) as right:
             rows = _of_checkpoints(left, right)
-        return _table(f"{len(rows)} tensors differ", rows)
+        return _table("1 tensor differs" if len(rows) == 1 else f"{len(rows)} tensors differ", rows)
     rows = _of_graphs(_summary(a), _summary(b))
-    return _table(f"{len(rows)} differences", rows)
+    return _table("1 difference" if len(rows) == 1 else f"{len(rows)} differences", rows)
 
 
 def _table(title: str, rows: Sequence[Row]) -> FileTable:
@@ -103,9 +103,10 @@ def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _of_graphs(a: Summary, b: Summary) -> list[Row]:
-    """By inputs, outputs, parameters and how often each operator stands there."""
+    """By inputs, outputs, parameters, operators and, where these are the same, their attributes."""
     both = [(_values(a), _values(b)), (_operators(a.every_node()), _operators(b.every_node()))]
-    return [row for left, right in both for row in _of_texts(left, right)]
+    rows = [row for left, right in both for row in _of_texts(left, right)]
+    return rows or list(_of_texts(_attributes(a.every_node()), _attributes(b.every_node())))
 
 
 def _values(summary: Summary) -> dict[str, str]:
@@ -122,6 +123,17 @@ def _values(summary: Summary) -> dict[str, str]:
 def _operators(nodes: Sequence[NodeSummary]) -> dict[str, str]:
     counts = Counter(node.op for node in nodes)
     return {f"operator {op}": str(count) for op, count in counts.items()}
+
+
+def _attributes(nodes: Sequence[NodeSummary]) -> dict[str, str]:
+    """Each attribute by its name and the place of its node among those of its operator."""
+    found: dict[str, str] = {}
+    places = Counter[str]()
+    for node in nodes:
+        places[node.op] += 1
+        for name, value in node.attributes:
+            found[f"{name} of {node.op} {places[node.op]}"] = value
+    return found
 
 
 def _of_texts(a: Mapping[str, str], b: Mapping[str, str]) -> Iterable[Row]:

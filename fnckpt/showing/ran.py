@@ -38,8 +38,8 @@ def random(value: ValueSummary, seed: int) -> np.ndarray:
     """Numbers of the shape and dtype of an input."""
     shape = [size if isinstance(size, int) and size >= 0 else OPEN for size in value.shape]
     generator, dtype = np.random.default_rng(seed), np.dtype(value.dtype)
-    if dtype.kind in "biu":
-        return generator.integers(0, 2, shape).astype(dtype)
+    if dtype.kind in "biu":  # 0 and 1 are indices of any axis; a loop of no trips says nothing
+        return generator.integers(0, 2, shape).astype(dtype) if shape else np.ones((), dtype)
     return generator.standard_normal(shape).astype(dtype)
 
 

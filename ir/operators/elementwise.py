@@ -135,10 +135,12 @@ def _in_lax(name: str, *arrays: np.ndarray) -> np.ndarray:
 
 def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """True division; integers truncate towards zero, and division by zero gives -1 as XLA does."""
-    if not np.issubdtype(x.dtype, np.integer):
-        return module_of(x, y).divide(x, y)
-    if is_jax(x, y):
+    if is_jax(
+        x, y
+    ):  # jax.numpy's would be compiled with its broadcast: times 1 / y, which may be 0
         return _in_lax("div", x, y)
+    if not np.issubdtype(x.dtype, np.integer):
+        return np.divide(x, y)
     safe = np.where(y == 0, np.ones((), y.dtype), y)
     quotient = np.floor_divide(x, safe)
     exact = quotient * safe == x
@@ -247,11 +249,14 @@ for _name, _function in COMPARE.items():
     operator(_name, to_bool, commutative=_name in COMMUTATIVE, elementwise=True)(
         partial(_quietly, _function)
     )
-for _name, _function in {
+
+TESTS = {
     "IsFinite": _named("isfinite"),
     "IsNan": _named("isnan"),
     "IsInf": _named("isinf"),
-}.items():
+}
+
+for _name, _function in TESTS.items():
     operator(_name, to_bool, elementwise=True)(partial(_quietly, _function))
 
 

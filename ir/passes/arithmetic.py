@@ -11,7 +11,7 @@ from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import OPERATORS, apply, constant, is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.axes import axes_before, before
-from fnckpt.ir.passes.build import known
+from fnckpt.ir.passes.build import BOOL, known
 from fnckpt.ir.passes.reshape import reshaped, without_ones
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
 from fnckpt.ir.recursion import bounded
@@ -24,6 +24,7 @@ LEAST_ADDED = 1 << 12  # elements, of which a choice costs more than another nod
 
 x = Any_("x")
 _FACTOR = Any_("factor")
+_ZERO = Scalar(value=0.0)
 
 
 def is_float(node: Node) -> bool:
@@ -98,10 +99,23 @@ def drop_sub(root: CNode, x: Node, zero: float) -> Node | None:
     return x if zero == 0 and math.copysign(1, zero) > 0 and x.aval == root.aval else None
 
 
+def _drop_add(root: CNode, x: Node) -> Node | None:
+    """x + 0 is x for whole numbers; of floating-point numbers -0 would become 0."""
+    return x if x.aval == root.aval and x.aval.dtype.kind in "iu" else None
+
+
 @rewrites(Op("NotEqual", x, Scalar(value=0.0)))
 def drop_not_equal(root: CNode, x: Node) -> Node | None:
     """c != false is c."""
     return x if x.aval == root.aval else None
+
+
+@rewrites(Op("Select", x, Scalar("then"), Scalar("other")))
+def choose_flag(root: CNode, x: Node, then: float, other: float) -> Node | None:
+    """true where c, else false, is c; the other way round it is not c. ``jnp.tril`` says it so."""
+    if root.aval.dtype != BOOL or x.aval != root.aval or then == other:
+        return None
+    return x if then else apply("LogicalNot", x, origin=root.origin)
 
 
 @rewrites(
@@ -363,8 +377,10 @@ RULES = (
     multiply_by_elements,
     drop_div,
     drop_sub,
+    *(Rule(Op("Add", *each), _drop_add) for each in ((x, _ZERO), (_ZERO, x))),
     drop_select,
     drop_not_equal,
+    choose_flag,
     below_is_unequal,
     cancel_factor,
     recognize_mean,

@@ -84,41 +84,45 @@ def _with(seen: Seen, node: Node, names: Places, keys: int) -> Seen | None:
 def _parts(node: Node, names: Places) -> list[tuple[Node, Places]]:
     """What must all be true, or not 0, so that ``node`` is."""
     found: list[tuple[Node, Places]] = []
-    waiting = [(node, names)]
-    for _ in range(MOST_PARTS):
-        if not waiting:
-            return found
-        each, places = waiting.pop()
-        inner = _inside(each, places)
-        if inner is None:
-            found.append((_as_bool(each), places))
+    waiting: list[tuple[Node, Places, CNode | None]] = [(node, names, None)]
+    while waiting:
+        each, places, user = waiting.pop()
+        inner = _inside(each, places) if len(found) + len(waiting) < MOST_PARTS else None
+        if inner is None or not isinstance(each, CNode):
+            found.append((_as_bool(each, user), places))
         else:
-            waiting += reversed(inner)
-    return found + [(_as_bool(each), places) for each, places in reversed(waiting)]
+            waiting += [(*part, each) for part in reversed(inner)]
+    return found
 
 
-def _as_bool(node: Node) -> Node:
-    return Build(node).cast(node, BOOL) if isinstance(node, CNode) else node
+def _as_bool(node: Node, user: CNode | None) -> Node:
+    """Whether ``node``, which ``user`` uses, is not 0."""
+    at = node if isinstance(node, CNode) else user
+    return node if at is None else Build(at).cast(node, BOOL)
 
 
 def _inside(node: Node, names: Places) -> list[tuple[Node, Places]] | None:
     """What ``node`` is computed from, where it is true if, and only if, all of that is."""
     if not isinstance(node, CNode):
         return None
-    inner = node.inputs
-    if node.op == "LogicalAnd":
-        return [(each, _of_operand(each, names)) for each in inner]
-    unlike = _unlike_zero(node)
+    if node.op == "Cast":
+        source = node.inputs[0]
+        return [(source, names)] if _keeps_zero(source.aval.dtype, node.aval.dtype) else None
+    if node.op == "Reshape":
+        before = _before(node, names)
+        return None if before is None else [(node.inputs[0], before)]
+    return [(each, _of_operand(each, names)) for each in _factors(node)] or None
+
+
+def _factors(node: CNode) -> Sequence[Node]:
+    """The operands that are all true, or not 0, where ``node`` is, and only there."""
+    inner, unlike = node.inputs, _unlike_zero(node)
     if unlike is not None:
-        return [(unlike, _of_operand(unlike, names))]
+        return (unlike,)
     if node.op == "Greater" and scalar_of(inner[1]) == 0 and _is_flag(inner[0]):
-        return [(inner[0], _of_operand(inner[0], names))]
-    if node.op == "Cast" and _keeps_zero(inner[0].aval.dtype, node.aval.dtype):
-        return [(inner[0], names)]
-    if node.op == "BroadcastTo":
-        return [(inner[0], _of_operand(inner[0], names))]
-    before = _before(node, names) if node.op == "Reshape" else None
-    return None if before is None else [(inner[0], before)]
+        return inner[:1]
+    is_product = node.op == "Mul" and node.aval.dtype.kind in "iu" and any(map(_is_flag, inner))
+    return inner if is_product or node.op in ("LogicalAnd", "BroadcastTo") else ()
 
 
 def _unlike_zero(node: CNode) -> Node | None:
@@ -137,7 +141,7 @@ def _unlike_zero(node: CNode) -> Node | None:
 def _keeps_zero(source: np.dtype, dtype: np.dtype) -> bool:
     """Whether a cast makes 0 of 0 alone."""
     whole = source.kind in "iu" and dtype.kind in "iu" and source.itemsize <= dtype.itemsize
-    return source == BOOL or whole
+    return source == BOOL or whole or (source.kind in "iu" and dtype == BOOL)
 
 
 def _is_flag(node: Node) -> bool:
@@ -177,7 +181,22 @@ def _limits(node: Node, names: Places) -> list[Line] | None:
         return [(first if sign > 0 else other).plus(other if sign > 0 else first, -1).plus(
             Line({}, more), 1
         )]  # fmt: skip
-    return _of_table(node, names) if node.op == "Slice" else None
+    if node.op == "LogicalNot":
+        lines = _limits(node.inputs[0], names) or ()
+        return [Line({}, 1).plus(line, -1) for line in lines] if len(lines) == 1 else None
+    return _of_part(node, names) if node.op == "Slice" else None
+
+
+def _of_part(node: CNode, names: Places) -> list[Line] | None:
+    """The limits of a part of a constant table, or of rows and columns that are compared."""
+    if known(node.inputs[0]) is not None or set(ints(node, "strides")) != {1}:
+        return _of_table(node, names)
+    lines, starts = _limits(node.inputs[0], names), sizes(node, "start")
+    return lines and [
+        each.plus(Line({}, sum(each.factors.get(n, 0) * start for n, start in moved)), 1)
+        for moved in [list(zip(names, starts, strict=True))]
+        for each in lines
+    ]
 
 
 def _of_table(node: CNode, names: Places) -> list[Line] | None:

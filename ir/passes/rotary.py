@@ -22,7 +22,7 @@ SWAPPED = (0, 2, 1, 3)
 
 @dataclass(frozen=True)
 class Part:
-    """Half of the last axis of ``x``."""
+    """Half of the last axis of ``x``, or of its last two, which are pairs."""
 
     x: Node
     kind: str
@@ -54,7 +54,11 @@ def turn_pairs(root: CNode) -> Node | None:
     same = a.part == d.part and b.part == c.part and a.part.x is b.part.x
     if not same or (a.part.kind, b.part.kind) != pairs or a.by is not c.by or b.by is not d.by:
         return None
-    found = _rotary(root, a.part.x, a.by, b.by, interleaved=pairs == (EVEN, ODD))
+    x = a.part.x
+    if len(x.aval.shape) == 5:
+        *rest, size, _ = x.aval.shape
+        x = Build(root).reshape(x, (*rest, 2 * size))
+    found = _rotary(root, x, a.by, b.by, interleaved=pairs == (EVEN, ODD))
     return found and Build(root).reshape(found, root.aval.shape)
 
 
@@ -106,9 +110,34 @@ def _part(node: Node) -> Part | None:
             return Part(source.inputs[0], (LOW, HIGH)[integer(node, "index")])
     if node.op == "Gather" and integer(node, "axis") == last:
         return _chosen(source, known(node.inputs[1]))
+    if node.op == "Gather" and integer(node, "axis") == last + 1:
+        place = known(node.inputs[1])
+        return _of_pair(source, int(place)) if place is not None and not place.ndim else None
+    if node.op == "Reshape" and source.aval.shape == (*node.aval.shape, 1):
+        return _one_of_pair(source)
     if node.op == "Slice":
         return _cut(node, source, last)
     return None
+
+
+def _one_of_pair(node: Node) -> Part | None:
+    """A part of the last axis, where pairs have an axis of their own."""
+    if not isinstance(node, CNode) or not node.inputs:
+        return None
+    source, last = node.inputs[0], len(node.aval.shape) - 1
+    if node.op == "TupleGetItem" and isinstance(source, CNode) and source.op == "Split":
+        along = integer(source, "axis") == last
+        return _of_pair(source.inputs[0], integer(node, "index")) if along else None
+    if node.op == "Slice" and node.aval.shape[:last] == source.aval.shape[:last]:
+        return _of_pair(source, sizes(node, "start")[last])
+    return None
+
+
+def _of_pair(x: Node, place: int) -> Part | None:
+    """One of each pair, where pairs have an axis of their own."""
+    if len(x.aval.shape) != 5 or x.aval.shape[-1] != 2:
+        return None
+    return Part(x, (EVEN, ODD)[place])
 
 
 def _chosen(x: Node, places: np.ndarray | None) -> Part | None:

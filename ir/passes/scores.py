@@ -12,7 +12,7 @@ import numpy as np
 
 from fnckpt.ir.attributes import integer, ints
 from fnckpt.ir.graph import CNode, Node, Parameter
-from fnckpt.ir.passes.build import FLOAT32, Build
+from fnckpt.ir.passes.build import BOOL, FLOAT32, Build
 from fnckpt.ir.passes.masks import Places
 from fnckpt.ir.passes.named_axes import MOVES, Axes, Names
 from fnckpt.ir.passes.rewrite import scalar_of
@@ -175,26 +175,53 @@ def _chosen(node: CNode, before: CNode) -> Node | None:
 
 def _added(node: CNode, before: CNode) -> Node | None:
     """The condition that a mask of 0 and a small number stands for."""
-    mask = node.inputs[1] if node.inputs[0] is before else node.inputs[0]
-    moves: list[CNode] = []
-    while isinstance(mask, CNode) and mask.op in ("BroadcastTo", "Reshape"):
-        moves.append(mask)
-        mask = mask.inputs[0]
-    if not isinstance(mask, CNode) or mask.op != "Select":
+    found = _two_numbers(node.inputs[1] if node.inputs[0] is before else node.inputs[0])
+    if found is None:
         return None
-    where, *numbers = mask.inputs
-    shown, hidden = map(scalar_of, numbers)
-    if shown is None or hidden is None:
+    if found.hidden == 0 and found.shown <= LEAST_HIDDEN:
+        return Build(node)("LogicalNot", found.where)
+    return found.where if found.shown == 0 and found.hidden <= LEAST_HIDDEN else None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """``shown`` where a condition holds, else ``hidden``."""
+
+    where: Node
+    shown: float
+    hidden: float
+
+
+def _two_numbers(node: Node) -> Chosen | None:
+    """A choice between two numbers: as such, or a flag times a number, as in ``(1 - m) * -1e9``."""
+    if not isinstance(node, CNode):
         return None
-    build = Build(node)
-    if hidden == 0 and shown <= LEAST_HIDDEN:
-        where, shown, hidden = build("LogicalNot", where), hidden, shown
-    if shown != 0 or not hidden <= LEAST_HIDDEN:
+    build, inner = Build(node), node.inputs
+    if node.op == "Select":
+        shown, hidden = map(scalar_of, inner[1:])
+        if shown is None or hidden is None:
+            return None
+        return Chosen(build.broadcast(inner[0], node.aval.shape), shown, hidden)
+    if node.op == "Cast" and inner[0].aval.dtype == BOOL:
+        return Chosen(inner[0], 1.0, 0.0)
+    if node.op in ("BroadcastTo", "Reshape"):
+        found = _two_numbers(inner[0])
+        return found and replace(found, where=build(node.op, found.where, **node.attrs))
+    if node.op not in ("Add", "Sub", "Mul"):
         return None
-    found = build.broadcast(where, mask.aval.shape)
-    for each in reversed(moves):
-        found = build(each.op, found, **each.attrs)
-    return found
+    numbers = [scalar_of(each) for each in inner]
+    flags = [
+        None if n is not None else _two_numbers(x) for n, x in zip(numbers, inner, strict=True)
+    ]
+    found = next((each for each in flags if each is not None), None)
+    if found is None or None not in numbers or found.where.aval.shape != node.aval.shape:
+        return None
+
+    def computed(number: float) -> float:
+        first, other = (number if n is None else n for n in numbers)
+        return {"Add": first + other, "Sub": first - other, "Mul": first * other}[node.op]
+
+    return replace(found, shown=computed(found.shown), hidden=computed(found.hidden))
 
 
 def _places(condition: Node, axes: Axes) -> Places | None:

@@ -4,7 +4,10 @@ A value is known if it depends on no input: a constant, or sizes of inputs, symb
 depends on a weight is known when a shape asks for it; that weight is then ``fixed``.
 """
 
+import inspect
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import (
     NOWHERE,
     Attr,
+    Aval,
     CNode,
     Constant,
     Node,
@@ -21,6 +25,7 @@ from fnckpt.ir.graph import (
     ordered,
 )
 from fnckpt.ir.operators import OPERATORS, apply, infer, items
+from fnckpt.ir.operators.elementwise import BINARY, COMPARE, TESTS, UNARY
 from fnckpt.ir.sizes import all_known, is_known, not_below_zero
 from fnckpt.ir.sources.source import Refusal
 
@@ -32,6 +37,15 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 MOST_FOLDED = 1 << 20  # bytes; what is larger is computed by NumPy when the function is traced
 MOST_BYTES = 1 << 31  # of a value that a file makes out of a few numbers
+MOST_GROWN = 64  # times all that goes into a graph, if that is more
+MOST_NUMBERS = 1 << 26  # that a rule computes itself
+MOST_PARTS = 1 << 14  # of a value, each a node
+
+# What no floats are.
+BITS = frozenset(
+    {"BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "LogicalAnd", "LogicalNot", "LogicalOr",
+     "LogicalXor", "PopulationCount", "ShiftLeft", "ShiftRightArithmetic", "ShiftRightLogical"}
+)  # fmt: skip
 
 # What is computed of symbolic sizes; each works on arrays of Python objects as it stands.
 OF_SIZES = frozenset(
@@ -55,6 +69,8 @@ class Builder:
         self.origin: Origin = NOWHERE
         self.fixed: set[str] = set()
         self._sizes: dict[int, np.ndarray] = {}
+        self._leaves: dict[int, Node] = {}
+        self._held = 0  # bytes of inputs, weights and constants
         self._alive: list[Node] = []  # an id is only good for as long as its node lives
 
     def __call__(self, op: str, *inputs: Node, **attrs: Attr) -> Node:
@@ -63,13 +79,32 @@ class Builder:
             found = self._of_sizes(op, inputs, attrs)
             if found is not None:
                 return found
+        takes = arity(op)
+        if takes is not None and len(inputs) != takes:
+            raise ValueError(f"{op} takes {takes} inputs, {len(inputs)} given")
+        wrong = [n.aval.dtype for n in inputs if n.aval.dtype.kind in "fc"] if op in BITS else []
+        if wrong:
+            raise ValueError(f"{op} takes no {wrong[0]}")
         node = apply(op, *inputs, origin=self.origin, **attrs)
-        _bounded(node)
+        self._bounded(node)
         return self._folded(node)
 
     def items(self, op: str, *inputs: Node, **attrs: Attr) -> tuple[Node, ...]:
         """The results of an operator that has several."""
-        return items(apply(op, *inputs, origin=self.origin, **attrs))
+        node = apply(op, *inputs, origin=self.origin, **attrs)
+        self._bounded(node)
+        return items(node)
+
+    def _bounded(self, node: CNode) -> None:
+        """A few numbers of a file may claim any size, or double one again and again."""
+        for leaf in node.inputs:
+            if isinstance(leaf, Parameter | Constant) and id(leaf) not in self._leaves:
+                self._leaves[id(leaf)] = leaf
+                self._held += _bytes(leaf.aval)
+        most = max(MOST_BYTES, MOST_GROWN * self._held)
+        for aval in node.results:
+            if _bytes(aval) > most:
+                raise Refusal(f"its result {aval} is larger than {most} bytes")
 
     def _folded(self, node: CNode) -> Node:
         if len(node.results) != 1 or graphs_of(node) or not node.inputs:
@@ -189,8 +224,7 @@ class Builder:
     def counted(self, size: int, dtype: np.dtype = INT64) -> Node:
         """0, 1, 2, ... to before ``size``."""
         if is_known(size):
-            if size * dtype.itemsize > MOST_BYTES:
-                raise Refusal(f"it counts to {size}, which is larger than {MOST_BYTES} bytes")
+            few(size)
             return Constant(np.arange(size).astype(dtype))
         return self("Range", size=size, dtype=dtype)
 
@@ -307,6 +341,35 @@ class Builder:
         return self.reshape(found, shape)
 
 
+@cache
+def arity(op: str) -> int | None:
+    """How many inputs an operator takes; None if it may be several numbers of them.
+
+    >>> arity("Relu"), arity("Pad"), arity("Concat")
+    (1, 2, None)
+    """
+    for table, count in ((UNARY, 1), (TESTS, 1), (BINARY, 2), (COMPARE, 2)):
+        if op in table:
+            return count
+    parameters = inspect.signature(OPERATORS[op].evaluate).parameters.values()
+    given = [each for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    fixed = all(
+        each.kind is not each.VAR_POSITIONAL and each.default is each.empty for each in given
+    )
+    return len(given) if fixed else None
+
+
+def few(*sizes: int, most: int = MOST_NUMBERS) -> None:
+    """Nothing, where the product of known ``sizes`` is at most ``most``: a few bytes may claim any.
+
+    Raises:
+      Refusal: it is more.
+    """
+    count = math.prod(int(size) for size in sizes if is_known(size))
+    if abs(count) > most:
+        raise Refusal(f"it asks for {count} parts, more than {most}")
+
+
 def plain(numbers: Sequence[int]) -> Ints:
     """Python's own integers; symbolic sizes stay."""
     return tuple(int(number) if is_known(number) else number for number in numbers)
@@ -338,14 +401,10 @@ def _value(node: Node) -> np.ndarray | None:
     return node.value if isinstance(node, Constant) else None
 
 
+def _bytes(aval: Aval) -> int:
+    """Of a known shape; 0 of another."""
+    return aval.size * aval.dtype.itemsize if all_known(aval.shape) else 0
+
+
 def _objects(value: object) -> np.ndarray:
     return np.asarray(value, object)
-
-
-def _bounded(node: CNode) -> None:
-    """A few numbers of a file may claim any size."""
-    for aval in node.results:
-        if all_known(aval.shape) and aval.size * aval.dtype.itemsize > MOST_BYTES:
-            big = all(n.aval.size * n.aval.dtype.itemsize < MOST_FOLDED for n in node.inputs)
-            if big:
-                raise Refusal(f"its result {aval} is larger than {MOST_BYTES} bytes")

@@ -7,7 +7,7 @@ import numpy as np
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sizes import is_known
-from fnckpt.ir.sources.build import INT64, Builder, clipped
+from fnckpt.ir.sources.build import INT64, MOST_PARTS, Builder, clipped, few
 from fnckpt.ir.sources.source import Refusal
 
 Ints = Sequence[int]
@@ -110,6 +110,7 @@ def strided(b: Builder, x: Node, begin: Ints, end: Ints, steps: Ints, masks: Mas
         low, high = (None if masks.begin & bit else first, None if masks.end & bit else last)
         if step < 0:
             places = range(*slice(low, high, step).indices(size))
+            few(len(places))
             x = b("Gather", x, b.constant(list(places), INT64), axis=axis)
             continue
         start = 0 if low is None else clipped(low, size)
@@ -121,6 +122,7 @@ def mirrored(b: Builder, x: Node, low: Ints, high: Ints, mode: str) -> Node:
     """``x`` with its own elements around it; ``mode`` is NumPy's."""
     for axis, ends in enumerate(zip(low, high, strict=True)):
         if any(ends):
+            few(x.aval.shape[axis] + sum(map(abs, ends)))
             own = np.arange(x.aval.shape[axis])
             at = {"reflect": lambda o, e: np.pad(o, e, mode="reflect"),
                   "symmetric": lambda o, e: np.pad(o, e, mode="symmetric"),
@@ -178,10 +180,12 @@ def response_normalized(
     """Each element over a power of what ``size`` channels around it sum up to."""
     rank, channels = len(x.aval.shape), x.aval.shape[1]
     low, high = [0] * rank, [0] * rank
-    low[1], high[1] = (size - 1) // 2, size - 1 - (size - 1) // 2
+    before = (size - 1) // 2
+    low[1], high[1] = min(before, channels), min(size - 1 - before, channels)  # the rest is 0
+    few(channels, most=MOST_PARTS)
     square = b.pad(b("Square", x), low, high, b.number(0, x))
     total = b.slice(square, 1, 0, channels)
-    for start in range(1, size):
+    for start in range(1, low[1] + high[1] + 1):
         total = b.add(total, b.slice(square, 1, start, start + channels))
     return b.div(x, b("Pow", b.add(b.mul(total, scale), bias), b.number(beta, x)))
 
@@ -198,6 +202,7 @@ def resized(
     rank = len(x.aval.shape)
     for axis, new in zip((rank - 2, rank - 1), sizes, strict=True):
         old = x.aval.shape[axis]
+        few(old, new)
         at = np.arange(new, dtype=np.float64)
         if corners:
             places = at * (old - 1) / max(new - 1, 1)

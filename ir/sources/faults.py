@@ -7,7 +7,8 @@ from fnckpt.ir.sizes import InconclusiveDimensionOperation
 from fnckpt.ir.sources.build import Builder
 from fnckpt.ir.targets.foreign import BAD_NUMBERS
 
-FAULTS = (InconclusiveDimensionOperation, *BAD_NUMBERS)
+# AttributeError: a number, a function or nothing stands where an array should.
+FAULTS = (InconclusiveDimensionOperation, AttributeError, *BAD_NUMBERS)
 
 
 def of_sizes(build: Builder, error: Exception, inputs: Iterable[object]) -> str | None:

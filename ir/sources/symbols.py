@@ -10,6 +10,8 @@ from fnckpt.ir.sizes import is_symbolic
 Dimension = int | str | None
 """A size, the text of one that is open; None, a negative number or a mere sign: unknown."""
 
+LARGE = r"\^.*\^|\^\s*\w{2,}|\*\*|\d{16,}"  # powers that JAX would compute
+
 
 def shapes_of(texts: Mapping[str, Sequence[Dimension] | None]) -> dict[str, tuple[int, ...] | None]:
     """The shape of each input; what JAX cannot read as a size is a symbol of its own.
@@ -36,7 +38,7 @@ def _size(size: Dimension, fresh: str, scope: jax.export.SymbolicScope) -> int:
     if isinstance(size, int) and size >= 0:
         return size
     named = isinstance(size, str) and any(map(str.isalnum, size))
-    text = str(size) if named else fresh
+    text = str(size) if named and not re.search(LARGE, str(size)) else fresh
     if not re.fullmatch(r"[\w\s*+\-(),^]{1,200}", text) or text.isdecimal():
         text = re.sub(r"\W+", "_", text)[:60]
     try:
@@ -48,4 +50,6 @@ def _size(size: Dimension, fresh: str, scope: jax.export.SymbolicScope) -> int:
 def _symbol(text: str, scope: jax.export.SymbolicScope) -> int:
     (found,) = jax.export.symbolic_shape(text, scope=scope)
     assert isinstance(found, int) or is_symbolic(found)
+    if not is_symbolic(found) and found < 0:
+        raise ValueError(f"{text} is {found}")
     return found

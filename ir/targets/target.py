@@ -196,13 +196,14 @@ def preferred(
     ``runtime`` is the one that alone shall run the file, of ``fused_for``.
     """
     own = () if runtime is None else target.fused_for[runtime]
-    rules = [*target.fused, *_newer(target, options)]
+    newer = _newer(target, options)
 
     def fused(each: FuncGraph) -> FuncGraph:
         first = reduce(lambda done, step: step(done), target.fused_first, each)
-        after = rewrite(first, rules)
+        after = rewrite(first, target.fused if own else [*target.fused, *newer])
         for step in (*target.fused_parts, *own):
             after = step(after)
+        after = rewrite(after, newer) if own and newer else after
         return each if after is each else share(after)
 
     return everywhere(graph, fused)

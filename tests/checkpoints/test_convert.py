@@ -143,12 +143,13 @@ def test_an_orbax_manager_saves_and_restores_ckpt_files(tmp_path, mindspore_load
 
 
 def test_arrays_that_a_format_cannot_hold_are_all_named_and_nothing_is_written(tmp_path):
-    origin = save_checkpoint({"e": np.zeros((0, 3)), "f": np.zeros(0)}, tmp_path / "a.ckpt")
+    tree = {"e": np.zeros((0, 3)), "f": np.zeros(0), "g": np.ones((1,) * 33)}
+    origin = save_checkpoint(tree, tmp_path / "a.ckpt")
     with pytest.raises(UnsupportedError) as raised:
         convert(origin, tmp_path / "orbax")
     assert str(raised.value) == (
         f"{tmp_path}/orbax: an Orbax directory cannot hold these arrays, nothing was written:\n"
-        "  e: float64 (0, 3)\n  f: float64 (0,)"
+        f"  e: float64 (0, 3)\n  f: float64 (0,)\n  g: float64 {(1,) * 33}"
     )
     assert not (tmp_path / "orbax").exists()
 

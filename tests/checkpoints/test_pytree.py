@@ -244,6 +244,7 @@ def test_leaves_that_no_checkpoint_holds_are_all_named(tmp_path):
         "g": "ends in \0",
         "h": "\ud800",
         "i": 1.0,
+        "\ud800": 1.0,
     }
     with pytest.raises(TypeError) as raised:
         save_checkpoint(tree, tmp_path / "a.ckpt")
@@ -256,7 +257,8 @@ def test_leaves_that_no_checkpoint_holds_are_all_named(tmp_path):
         "  e: the int 18446744073709551616 is wider than 64 bits\n"
         "  f: a builtins.bytes is not an array, number or text\n"
         "  g: a text that ends in NUL, which the format drops\n"
-        "  h: a text with lone surrogates"
+        "  h: a text with lone surrogates\n"
+        "  '\\ud800': its name has lone surrogates; rename it"
     )
     assert list(tmp_path.iterdir()) == []
 

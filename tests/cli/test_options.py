@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import fnckpt
 from fnckpt import extras
 from fnckpt.cli import main
+from fnckpt.cli.diffing import SAME
 from fnckpt.cli.registry import COMMANDS
 from fnckpt.exporting.export import export
 from fnckpt.ir.targets import TARGETS, target
@@ -129,6 +131,26 @@ def test_an_error_of_the_users_function_is_one_line_with_its_place(
     number = [text.strip() for text in NETS.splitlines()].index(line) + 1
     place = f"{folder}/nets_with_options.py:{number} in {function}: {line}"
     assert err.startswith(f"fnckpt: nets_with_options:{function}: {place}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("os.path:join", "os.path:join: expected str"),
+        ("types:SimpleNamespace", "types:SimpleNamespace: apply_fn must be .* got the class"),
+        (
+            "builtins:repr",
+            "builtins:repr: .*returns what is not an array; .* the result: a builtins",
+        ),
+    ],
+)
+def test_what_cannot_be_called_so_is_told_in_one_line(
+    function: str, told: str, capsys: Captured
+) -> None:
+    assert main(["export", function, "--input", "f32[2]", "-o", "a.onnx"]) == 2
+    said = capsys.readouterr().err
+    assert re.match(f"fnckpt: {told}", said)
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -303,6 +325,31 @@ def test_a_meta_file_is_drawn_and_compared(folder: Path, capsys: Captured) -> No
     code, out, _ = said_by(["diff", "a-graph.meta", "b-graph.meta"], capsys)
     assert code == 1
     assert "operator sub" in out
+
+
+def test_graphs_that_differ_in_numbers_alone_are_told_apart(folder: Path, capsys: Captured) -> None:
+    sample = np.ones(2, np.float32), np.int32(1)
+    for name, factor in (("a", 1), ("b", 2)):
+        weights = {"w": np.full(2, factor, np.float32)}
+        fnckpt.export(weights, lambda p, x, n: p["w"] * x * n, sample, "AIR", file_name=name)
+    code, out, _ = said_by(["diff", "a.air", "a.air"], capsys)
+    assert (code, out) == (0, f"a.air and a.air {SAME[True, False]}\n")
+    code, out, _ = said_by(["diff", "a.air", "b.air"], capsys)
+    assert code == 1
+    assert "1 of 1 outputs differ" in out
+
+
+def test_steps_that_differ_in_attributes_alone_are_told_apart(
+    folder: Path, capsys: Captured
+) -> None:
+    policy, state = fnckpt.CheckpointPolicy(), np.ones(2, np.float32)
+    for prefix, axis in (("a", 0), ("b", 1)):
+        step = lambda s, batch, axis=axis: (s + batch.sum(axis), {})  # noqa: E731
+        batches = [np.ones((2, 2), np.float32)]
+        fnckpt.train(step, state, batches, policy=policy, directory=".", prefix=prefix)
+    code, out, _ = said_by(["diff", "a-graph.meta", "b-graph.meta"], capsys)
+    assert code == 1
+    assert "axes of reduce_sum 1" in out
 
 
 def test_every_missing_library_is_named_with_the_command_that_installs_it(

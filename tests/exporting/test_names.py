@@ -120,6 +120,23 @@ def test_names_that_do_not_fit_are_told(
     assert not list(tmp_path.iterdir())
 
 
+def test_keys_in_another_order_are_told_before_names_are_swapped(tmp_path: Path) -> None:
+    def apply(_: object, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"logits": batch["ids"] + batch["mask"], "cache": batch["ids"]}
+
+    sample = {"ids": X, "mask": X}
+    for names, said in (
+        ({"input_names": ["mask", "ids"]}, r"input_names: mask, ids are the keys in another order"),
+        ({"output_names": ["logits", "cache"]}, "sorts the keys of a dict, so give cache, logits"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fnckpt.export(
+                {}, apply, sample, "ONNX", file_name=tmp_path / "net",
+                input_names=names.get("input_names"), output_names=names.get("output_names"),
+            )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
 def test_int64_ids_stay_int64_in_the_file(tmp_path: Path) -> None:
     table = np.arange(20, dtype=np.float32).reshape(10, 2)
     ids = np.array([[1, 2, 9]], np.int64)

@@ -159,3 +159,12 @@ def test_a_missing_key_is_told_with_how_to_switch_dropout_off(drop: Any, tmp_pat
 def test_a_class_in_place_of_its_instance_is_told(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="got the class Own; give an instance of it"):
         export(Own, X, "ONNX", file_name=tmp_path / "a")
+
+
+@pytest.mark.parametrize("returned", ["text", {"a": X, "b": object()}])
+def test_what_is_returned_and_is_not_an_array_is_named(returned: Any, tmp_path: Path) -> None:
+    told = (
+        r"returns what is not an array; return an array or a tree of arrays:\n  (b|the result): a "
+    )
+    with pytest.raises(TypeError, match=told):
+        export(lambda x: returned, X, "ONNX", file_name=tmp_path / "a")

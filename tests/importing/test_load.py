@@ -226,6 +226,10 @@ HOSTILE = {
          helper.make_node("Relu", ["b"], ["y"])], {}, "cycle"),
     "shapes that do not go together": (
         [helper.make_node("MatMul", ["x", "x"], ["y"], name="m")], {}, "'m'.*do not go together"),
+    "more inputs than the operator has": (
+        [helper.make_node("Relu", ["x"] * 5, ["y"])], {}, "Relu takes 1 inputs, 5 given"),
+    "bits of floats": (
+        [helper.make_node("BitwiseNot", ["x"], ["y"])], {}, "BitwiseNot takes no float32"),
     "a permutation that is none": (
         [helper.make_node("Transpose", ["x"], ["y"], perm=[0, 0])], {}, "do not go together"),
 }  # fmt: skip
@@ -246,6 +250,64 @@ def test_a_result_of_any_size_is_refused_before_it_is_made() -> None:
     )  # fmt: skip
     with pytest.raises(fnckpt.UnsupportedError, match="larger than"):
         load_graph(content).apply_fn({}, np.ones(1, np.float32))
+
+
+def ints(*numbers: int) -> np.ndarray:
+    return np.array(numbers)
+
+
+def looped(*inner: onnx.NodeProto) -> onnx.GraphProto:
+    """The body of a loop that carries ``v``, and stacks it as well."""
+    value = helper.make_tensor_value_info
+    nodes = [*inner, helper.make_node("Identity", ["c"], ["c2"]),
+             helper.make_node("Identity", ["v"], ["q"])]  # fmt: skip
+    given = [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []),
+             value("v", TensorProto.FLOAT, None)]  # fmt: skip
+    results = [value("c2", TensorProto.BOOL, []),
+               *(value(each, TensorProto.FLOAT, None) for each in ("w", "q"))]  # fmt: skip
+    return helper.make_graph(nodes, "b", given, results)
+
+
+# Few bytes that ask for much: the nodes, and the arrays that they take.
+GREEDY: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
+    "a mirror": (
+        [helper.make_node("Pad", ["x", "n"], ["y"], mode="reflect")],
+        {"n": ints(0, 1 << 30, 0, 1 << 30)}),
+    "a range": (
+        [helper.make_node("Range", ["a", "n", "b"], ["y"])],
+        {"a": np.array(0), "n": np.array(1 << 28), "b": np.array(1)}),
+    "an image": (
+        [helper.make_node("Unsqueeze", ["x", "a"], ["u"]),
+         helper.make_node("Resize", ["u", "", "", "n"], ["y"], mode="linear")],
+        {"a": ints(0, 1), "n": ints(1, 1, 1 << 27, 3)}),
+    "mels": (
+        [helper.make_node("MelWeightMatrix", ["n", "n", "r", "f", "r"], ["y"])],
+        {"n": np.array(1 << 20), "r": np.array(8000), "f": np.array(0)}),
+    "windows": (
+        [helper.make_node("Unsqueeze", ["x", "a"], ["u"]),
+         helper.make_node("MaxPool", ["u"], ["y"], kernel_shape=[1 << 17], dilations=[2],
+                          pads=[1 << 17, 1 << 17])], {"a": ints(0)}),
+    "doubling": (
+        [helper.make_node("Loop", ["n", "", "x"], ["a", "y"], body=looped(
+            helper.make_node("Concat", ["v", "v"], ["w"], axis=0)))], {"n": np.array(60)}),
+    "trips": (
+        [helper.make_node("Loop", ["n", "", "x"], ["a", "y"], body=looped(
+            helper.make_node("Neg", ["v"], ["w"])))], {"n": np.array(1 << 50)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", GREEDY)
+def test_what_asks_for_more_than_memory_is_refused_before_it_is_made(what: str) -> None:
+    nodes, arrays = GREEDY[what]
+    content = model(nodes, inputs={"x": [2, 3]}, outputs=["y"], arrays=arrays)
+    with pytest.raises(fnckpt.UnsupportedError, match=r"larger than|it asks for|more than"):
+        load_graph(content).apply_fn({}, np.ones((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("size", ["2^99999999", "2^(9^9)", "-5", "9" * 30])
+def test_a_size_that_is_a_riddle_is_open(size: str) -> None:
+    content = model([helper.make_node("Relu", ["x"], ["y"])], inputs={"x": [size]}, outputs=["y"])
+    assert str(load_graph(content).inputs[0]) == "x: float32[x_0]"
 
 
 def test_functions_that_double_again_and_again_are_refused() -> None:

@@ -17,6 +17,7 @@ from fnckpt.errors import FormatError
 from fnckpt.visible import visible
 
 _UNPACKED, _RATIO = 1 << 30, 2000  # bytes that any directory may claim; times its size for a large
+_MOST_AXES = 32  # of TensorStore's arrays
 _LONGEST = 300  # characters of a message that quotes the file
 _DAMAGED = (  # what Orbax and TensorStore raise of a damaged directory
     ArithmeticError,
@@ -33,14 +34,14 @@ _DAMAGED = (  # what Orbax and TensorStore raise of a damaged directory
 
 
 def holds(array: np.ndarray) -> bool:
-    """Whether Orbax can store ``array``: it has elements, of a dtype that TensorStore knows."""
+    """Whether Orbax can store ``array``: has elements, of a dtype and rank of TensorStore's."""
     if array.dtype.kind == "U":
         return not array.shape
     try:
         tensorstore.dtype(array.dtype)
     except ValueError:
         return False
-    return array.size > 0
+    return array.size > 0 and array.ndim <= _MOST_AXES
 
 
 def write(arrays: Mapping[str, np.ndarray], path: Path) -> None:

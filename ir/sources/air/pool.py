@@ -3,7 +3,7 @@
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sources.air.registry import Site, imports
 from fnckpt.ir.sources.build import Builder
-from fnckpt.ir.sources.composed import Pads, same_padding
+from fnckpt.ir.sources.composed import Pads, response_normalized, same_padding
 from fnckpt.ir.sources.source import Refusal
 
 Ints = tuple[int, ...]
@@ -103,11 +103,5 @@ def import_lrn(site: Site, x: Node) -> Node:
     b, op, radius = site.build, site.op, site.op.integer("depth_radius")
     if op.text("norm_region") != "ACROSS_CHANNELS" or not 0 <= radius <= MOST_RADIUS:
         raise Refusal(f"it normalizes within channels, or over more than {2 * MOST_RADIUS + 1}")
-    rank, channels = len(x.aval.shape), x.aval.shape[1]
-    ends = [radius if axis == 1 else 0 for axis in range(rank)]
-    wide = b.pad(b("Square", x), ends, ends, b.number(0, x))
-    total = b.slice(wide, 1, 0, channels)
-    for place in range(1, 2 * radius + 1):
-        total = b.add(total, b.slice(wide, 1, place, place + channels))
-    spread = b.add(b.mul(total, op.number("alpha")), op.number("bias"))
-    return b.div(x, b("Pow", spread, b.number(op.number("beta"), x)))
+    alpha, bias, beta = (op.number(each) for each in ("alpha", "bias", "beta"))
+    return response_normalized(b, x, 2 * radius + 1, alpha, bias, beta)

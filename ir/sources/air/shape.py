@@ -12,7 +12,7 @@ from fnckpt.ir.graph import Node
 from fnckpt.ir.sizes import is_known
 from fnckpt.ir.sources.air.reduction import axes_of
 from fnckpt.ir.sources.air.registry import Site, imports
-from fnckpt.ir.sources.build import INT32, Builder, axis_of
+from fnckpt.ir.sources.build import INT32, MOST_PARTS, Builder, axis_of, few
 from fnckpt.ir.sources.composed import Masks, mirrored, reshaped, strided, tiled
 from fnckpt.ir.sources.source import Refusal
 from fnckpt.ir.targets.air.codes import OF_ENGINE_CODE
@@ -137,6 +137,7 @@ def import_pack(site: Site, parts: list[Node]) -> Node:
 @imports("Unpack")
 def import_unpack(site: Site, x: Node) -> tuple[Node, ...]:
     axis = axis_of(site.op.integer("axis"), len(x.aval.shape))
+    few(x.aval.shape[axis], most=MOST_PARTS)
     return tuple(site.build.at(x, axis, i) for i in range(parts_in(site, x.aval.shape[axis])))
 
 

@@ -17,11 +17,12 @@ from fnckpt.ir.sources.faults import FAULTS, of_sizes
 from fnckpt.ir.sources.mindir.registry import RULES, Site
 from fnckpt.ir.sources.mindir.values import decoded
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
-from fnckpt.ir.targets.mindir.view import BY_SIGNATURE, REFERENCE
+from fnckpt.ir.targets.mindir.view import BY_SIGNATURE, MOST_DEPTH, REFERENCE
 from fnckpt.proto.mind_ir_pb2 import GraphProto, ModelProto, NodeProto
 
 MOST_CALLS = 200  # of functions inside each other
-MOST_NODES = 1_000_000
+MOST_NODES = 100_000
+MOST_LEAVES = 10_000  # of a tuple
 PASSED_ON = ("Load", "Depend")  # whose first input is their value
 EFFECTS = ("UpdateState",)
 
@@ -95,6 +96,22 @@ def flat(value: Any) -> list[Any]:
     return [leaf for each in value for leaf in flat(each)] if isinstance(value, tuple) else [value]
 
 
+def check_tuple(value: tuple[Any, ...], name: str) -> None:
+    """Tuples in tuples hold few values, and are not deep: a file may double one again and again.
+
+    Raises:
+      FormatError: they hold too many, or are too deep.
+    """
+    stack, count = [(each, 1) for each in value], 0
+    while stack:
+        each, depth = stack.pop()
+        count += 1
+        if count > MOST_LEAVES or depth > MOST_DEPTH:
+            raise FormatError(f"{name}: tuples in tuples, too many or too deep")
+        if isinstance(each, tuple):
+            stack += [(inner, depth + 1) for inner in each]
+
+
 def unflat(like: Any, leaves: list[Any]) -> Any:
     """The same tuples with other leaves, which are taken from the front."""
     if isinstance(like, tuple):
@@ -119,19 +136,23 @@ class Walk:
                 if node.op_type == "Constant" and node.output:
                     value = [a for a in node.attribute if a.name == "value"]
                     self.shared[node.output[0]] = decoded(value[0], name) if value else None
+        self.named = {name: self._names_in(graph) for name, graph in self.functions.items()}
         self.reach = {each: self._reached(each) for each in self.functions}
+
+    def _names_in(self, graph: GraphProto) -> list[str]:
+        """The functions that one names itself."""
+        names = (name for node in graph.node
+                 for name in (node.op_type.removeprefix(REFERENCE), *node.input))  # fmt: skip
+        return list(dict.fromkeys(name for name in names if name in self.functions))
 
     def _reached(self, start: str, without: Collection[str] = ()) -> set[str]:
         """The functions that a function names, and those that these do, not by way of some."""
         found: set[str] = set()
         stack = [start]
         while stack:
-            for node in self.functions[stack.pop()].node:
-                called = node.op_type.removeprefix(REFERENCE)
-                for each in (called, *node.input):
-                    if each in self.functions and each not in found and each not in without:
-                        found.add(each)
-                        stack.append(each)
+            new = [n for n in self.named[stack.pop()] if n not in found and n not in without]
+            found.update(new)
+            stack += new
         return found
 
     def node(self, value: Any) -> Node:
@@ -208,6 +229,7 @@ class Walk:
         if kind in EFFECTS:
             return None
         if kind in ("MakeTuple", "make_list"):
+            check_tuple(tuple(inputs), self.name)
             return tuple(inputs)
         if kind == "TupleGetItem":
             return inputs[0][int(inputs[1])]
@@ -235,7 +257,8 @@ class Walk:
     def _called(self, called: Any, given: tuple[Any, ...], force: str) -> Any:
         if isinstance(called, Closure):
             return self._call(called, given)
-        assert isinstance(called, Choice)
+        if not isinstance(called, Choice):
+            raise FormatError(f"{self.name}: a number or an array is called as a function")
         if force:
             chosen = next(each for each in called.closures if leads(self, each, force))
             return self._call(chosen, given)
@@ -249,7 +272,9 @@ class Walk:
         arguments = (*closure.given, *given)
         if self._loops and closure.name == self._loops[-1]:
             return Again(arguments)
-        if len(self._calls) >= MOST_CALLS or closure.name in self._loops:
+        if len(self._calls) >= MOST_CALLS:
+            raise FormatError(f"{self.name}: more than {MOST_CALLS} functions inside each other")
+        if closure.name in self._loops:
             raise FormatError(f"{self.name}: {closure.name} is called from inside itself")
         if closure.name in self._reached(closure.name, self._loops):
             return self._loop(closure.name, arguments)

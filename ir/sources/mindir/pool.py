@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.sources.build import INT64
+from fnckpt.ir.sources.build import INT64, few
 from fnckpt.ir.sources.mindir.network import mode_of, pads_of, spatial
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports
 from fnckpt.ir.sources.source import Refusal
@@ -28,6 +28,7 @@ def import_pool(site: Site, x: Node, *_: Value) -> Node:
 
 def windows(size: int, goal: int) -> list[tuple[int, int]]:
     """Where each of ``goal`` windows over ``size`` elements begins and ends."""
+    few(size, goal)
     return [(at * size // goal, -(-(at + 1) * size // goal)) for at in range(goal)]
 
 

@@ -1,5 +1,6 @@
 """A MindIR file as a ``Source``."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ def source(data: memoryview, name: str, folder: Path | None) -> Source:
     """
     model = _model(data, name)
     check(model)
+    check_names(model, name)
     arrays = {each.name: _array(each, name, folder) for each in model.graph.parameter}
     names = names_of(model, arrays)
     inputs = inputs_of(model, name)
@@ -81,6 +83,19 @@ def check(model: ModelProto) -> None:
             places.append(Place(operator_of(kind), node.name or "".join(node.output[:1]), reason))
     if places:
         raise NotImported(places)
+
+
+def check_names(model: ModelProto, name: str) -> None:
+    """Each weight, and each function, has a name of its own.
+
+    Raises:
+      FormatError: two are called alike.
+    """
+    for what, named in (("weights", model.graph.parameter), ("functions", model.functions)):
+        counted = Counter(each.name for each in named)
+        twice = [each for each, count in counted.items() if count > 1]
+        if twice:
+            raise FormatError(f"{name}: two {what} are called {twice[0]!r}")
 
 
 def names_of(model: ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, str]:

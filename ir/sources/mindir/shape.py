@@ -7,7 +7,7 @@ import numpy as np
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sizes import is_known
-from fnckpt.ir.sources.build import INT64, axis_of
+from fnckpt.ir.sources.build import INT64, axis_of, few
 from fnckpt.ir.sources.composed import Masks, mirrored, reshaped, strided, tiled
 from fnckpt.ir.sources.mindir.elementwise import tensor
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
@@ -225,4 +225,5 @@ def import_range(site: Site, start: Value, limit: Value, delta: Value, *_: Value
     first, last, step = (sizes(site, each, "its ends")[0] for each in (start, limit, delta))
     if step == 1 and is_known(first) and first == 0:
         return site.build.counted(last)
+    few((last - first) // step)
     return site.build.constant(np.arange(first, last, step), INT64)

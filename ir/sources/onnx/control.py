@@ -8,7 +8,7 @@ import onnx
 from fnckpt.ir.graph import Aval, Constant, FuncGraph, Node, Parameter, rebuilt
 from fnckpt.ir.operators import apply
 from fnckpt.ir.sizes import is_known
-from fnckpt.ir.sources.build import BOOL, INT32, INT64
+from fnckpt.ir.sources.build import BOOL, INT32, INT64, few
 from fnckpt.ir.sources.onnx.registry import DATA, Site, Value, imports
 from fnckpt.ir.sources.source import Refusal
 
@@ -71,6 +71,8 @@ def import_loop(
     always = goes_on_for_ever(graph.outputs[0], inputs[1]) and first is not None
     if not all(same):
         return _written_out(site, body, count if always else None, carried)
+    if always and count is not None and count.reshape(()).item() <= 0:
+        return _no_trip(site, body, carried)
     if always and count is not None:
         return _scanned(site, count.reshape(()).item(), graph, outer, carried)
     if stacks:
@@ -123,6 +125,7 @@ def _scanned(
 ) -> list[Value]:
     """``Scan``, which counts its trips where the body asks for their number."""
     b = site.build
+    few(length, most=np.iinfo(np.int32).max)
     captured = len(outer)
     trip, goes_on, *values = graph.inputs[captured:]
     outputs = replaced(graph, {id(goes_on): Constant(np.array(True))})[1:]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.sources.build import INT64, Builder
+from fnckpt.ir.sources.build import INT64, Builder, few
 from fnckpt.ir.sources.onnx.registry import Site, imports
 
 
@@ -63,6 +63,7 @@ def diagonal(b: Builder, term: Term) -> Term:
                          [k for k, each in enumerate(letters) if each == letter][:2])  # fmt: skip
         order = [first, second, *(i for i in range(len(letters)) if i not in (first, second))]
         size = value.aval.shape[first]
+        few(size)
         places = np.stack([np.arange(size)] * 2, -1)
         value = b("GatherNd", b.transpose(value, order), b.constant(places, INT64))
         letters = letter + "".join(letters[i] for i in order[2:])

@@ -9,7 +9,7 @@ import numpy as np
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.sizes import all_known
-from fnckpt.ir.sources.build import FLOAT32, INT32, INT64, Builder, axis_of
+from fnckpt.ir.sources.build import FLOAT32, INT32, INT64, Builder, axis_of, few
 from fnckpt.ir.sources.onnx.registry import Site, imports
 from fnckpt.ir.sources.source import Refusal
 
@@ -128,6 +128,7 @@ def resized(site: Site, x: Node, axes: dict[int, Resizing]) -> Node:
 
 def coordinates(site: Site, how: Resizing) -> Array:
     """Where each new element lies in the old axis."""
+    few(how.old, how.new)
     default = "half_pixel" if site.node.op_type == "Resize" and site.opset >= 11 else "asymmetric"
     mode = site.text("coordinate_transformation_mode", default)
     at, old, new, scale = np.arange(how.new, dtype=np.float64), how.old, how.new, how.scale
@@ -168,6 +169,7 @@ def weights(site: Site, mode: str, places: Array, how: Resizing) -> Array:
     narrow = min(how.scale, 1.0) if site.flag("antialias") else 1.0
     reach = 1 if mode == "linear" else 2
     first = math.floor(-reach / narrow) + 1
+    few(how.new, 2 - 2 * first)
     taps = np.arange(first, 2 - first)
     below = np.floor(places)
     offsets = (taps[None, :] - (places - below)[:, None]) * narrow
@@ -309,6 +311,7 @@ def import_col2im(site: Site, x: Node, image: Node, block: Node) -> Node:
     grown = [size + pads[i] + pads[rank + i] for i, size in enumerate(sizes)]
     counts = [(g - (w - 1) * d - 1) // s + 1
               for g, w, d, s in zip(grown, window, dilation, strides, strict=True)]  # fmt: skip
+    few(*window, *counts)
     n, blocks = x.aval.shape[:2]
     channels = blocks // math.prod(window)
     grids = [np.arange(w)[:, None] * d + np.arange(c)[None, :] * s

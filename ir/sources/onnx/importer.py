@@ -16,7 +16,7 @@ from fnckpt.ir.sources.onnx.model import Model
 from fnckpt.ir.sources.onnx.registry import CANNOT, Site, Value, rule_of
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
 
-MOST_NODES = 200_000  # of functions, which a small file can double again and again
+MOST_NODES = 100_000  # of functions, which a small file can double again and again
 MOST_CALLS = 64  # of functions inside each other
 
 # What Python and NumPy raise where a node's attributes and inputs do not go together.

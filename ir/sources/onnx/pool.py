@@ -8,7 +8,7 @@ import numpy as np
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.operators.reduction import least_and_greatest
-from fnckpt.ir.sources.build import INT64, Builder
+from fnckpt.ir.sources.build import INT64, MOST_PARTS, Builder, few
 from fnckpt.ir.sources.onnx.network import Pads, pads_of, reach_of, strides_of
 from fnckpt.ir.sources.onnx.registry import Site, imports
 
@@ -67,6 +67,7 @@ def import_max_pool(site: Site, x: Node) -> Node | tuple[Node, ...]:
 
 def parts_of(b: Builder, x: Node, windows: Windows, fill: np.generic) -> list[Node]:
     """For each place of a window what all windows see there."""
+    few(*windows.size, most=MOST_PARTS)
     low, high = ([0, 0, *(pair[side] for pair in windows.whole)] for side in (0, 1))
     whole = b.pad(x, low, high, b.constant(fill))
     reach = reach_of(windows.size, windows.dilation)
@@ -87,6 +88,7 @@ def _with_indices(site: Site, x: Node, windows: Windows) -> tuple[Node, ...]:
     """The greatest elements, and where in the whole array they are, the first of equal ones."""
     b, shape = site.build, x.aval.shape
     parts = b.stack(parts_of(b, x, windows, least_and_greatest(x.aval.dtype)[0]), len(shape))
+    few(*shape)
     flat = np.arange(math.prod(shape)).reshape(shape)
     if site.integer("storage_order", 0):
         spatial = shape[2:]
@@ -113,6 +115,7 @@ def import_max_unpool(site: Site, x: Node, indices: Node, shape: Node | None = N
     wanted = own if shape is None else b.sizes(shape, "the shape of its result")
     places = b.reshape(indices, (x.aval.size,))
     if tuple(wanted) != own:
+        few(*wanted)
         grid = np.arange(math.prod(wanted)).reshape(wanted)
         corner = grid[tuple(slice(0, n) for n in own)].reshape(-1)
         places = b("Gather", b.constant(corner, INT64), places, axis=0)
@@ -131,6 +134,7 @@ def import_average_pool(site: Site, x: Node) -> Node:
         return b("AvgPool", x, window=windows.size, strides=windows.strides, pads=windows.whole,
                  count_padding=counted)  # fmt: skip
     total = summed(b, x, windows)
+    few(*(size + sum(ends) for size, ends in zip(x.aval.shape[2:], windows.pads, strict=True)))
     ones = np.ones(x.aval.shape[2:], x.aval.dtype)
     pads = windows.pads if counted else ((0, 0),) * len(windows.size)
     there = b.constant(np.pad(ones, pads, constant_values=1)[None, None])

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.sources.build import INT64, Builder
+from fnckpt.ir.sources.build import INT64, Builder, few
 from fnckpt.ir.sources.onnx.registry import DATA, Site, imports
 from fnckpt.ir.sources.source import Refusal
 
@@ -101,6 +101,7 @@ def import_roi_align(site: Site, x: Node, regions: Node, batch: Node) -> Node:
     default = "half_pixel" if site.opset >= 16 else "output_half_pixel"
     half = site.text("coordinate_transformation_mode", default) == "half_pixel"
     goal = (site.integer("output_height", 1), site.integer("output_width", 1))
+    few(*goal, samples, samples)
     scaled = b.mul(regions, site.number("spatial_scale", 1.0))
     scaled = b.sub(scaled, 0.5) if half else scaled
     taps: list[list[Tap]] = []

@@ -1,9 +1,11 @@
 """Sequences whose length is known: they are gone when the graph is made."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.sources.build import INT64, axis_of
+from fnckpt.ir.sources.build import INT64, MOST_PARTS, axis_of, few
 from fnckpt.ir.sources.onnx.registry import Site, Value, imports
 from fnckpt.ir.sources.source import Refusal
 
@@ -12,12 +14,23 @@ Values = tuple[Value, ...]
 
 @imports("SequenceConstruct")
 def import_construct(site: Site, *values: Node) -> list[Values]:
+    check_arrays(values)
     return [tuple(values)]
 
 
 @imports("SequenceEmpty")
 def import_empty(site: Site) -> list[Values]:
     return [()]
+
+
+def check_arrays(values: Sequence[Value]) -> None:
+    """A sequence holds arrays.
+
+    Raises:
+      ValueError: it would hold another sequence.
+    """
+    if any(isinstance(each, tuple) for each in values):
+        raise ValueError("a sequence of sequences")
 
 
 def _place(site: Site, position: Node | None, size: int, default: int) -> int:
@@ -38,6 +51,7 @@ def import_at(site: Site, values: Values, position: Node) -> Value:
 def import_insert(
     site: Site, values: Values, value: Node, position: Node | None = None
 ) -> list[Values]:
+    check_arrays([value])
     at = _place(site, position, len(values), len(values))
     return [(*values[:at], value, *values[at:])]
 
@@ -67,11 +81,13 @@ def import_split(site: Site, x: Node, parts: Node | None = None) -> list[Values]
     axis = axis_of(site.integer("axis", 0), len(x.aval.shape))
     size = x.aval.shape[axis]
     if parts is None:
+        few(size, most=MOST_PARTS)
         sizes = [1] * size
     elif parts.aval.shape:
         sizes = list(b.sizes(parts, "the sizes of its parts"))
     else:
         each = b.size(parts, "the size of its parts")
+        few(size // each, most=MOST_PARTS)
         sizes = [min(each, size - start) for start in range(0, size, each)]
     ends = np.cumsum(sizes).tolist()
     found = [b.slice(x, axis, end - n, end) for n, end in zip(sizes, ends, strict=True)]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.sources.build import INT64, Builder, axis_of
+from fnckpt.ir.sources.build import INT64, Builder, axis_of, few
 from fnckpt.ir.sources.onnx.registry import Site, imports
 from fnckpt.ir.sources.source import Refusal
 
@@ -29,6 +29,7 @@ def import_mel_weights(
     """Triangles over the frequencies of a spectrum, at equal distances as ears hear them."""
     b = site.build
     count, size = b.size(bins, "the number of its bands"), b.size(length, "its length")
+    few(count + 2, size // 2 + 1)
     hertz = b.asked(rate, "its sample rate").item()
     ends = [
         2595 * np.log10(1 + b.asked(each, "its ends").item() / 700) for each in (lowest, highest)
@@ -114,6 +115,7 @@ def import_stft(
         raise Refusal("it has neither a window nor a length; the file is not valid")
     whole = x if len(x.aval.shape) == 3 else b.unsqueeze(x, 2)
     count = (whole.aval.shape[1] - size) // hop + 1
+    few(count, size)
     places = np.arange(count)[:, None] * hop + np.arange(size)[None, :]
     frames = b("Gather", whole, b.constant(places, INT64), axis=1)
     if window is not None:

@@ -59,6 +59,18 @@ def neighbours(x: Array, angles: Array) -> Array:
     return jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
 
 
+def pairs(x: Array, angles: Array) -> Array:
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = (x.reshape(*x.shape[:-1], SIZE // 2, 2)[..., i] for i in (0, 1))
+    return jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
+
+
+def complex_numbers(x: Array, angles: Array) -> Array:
+    apart = x.reshape(*x.shape[:-1], SIZE // 2, 2)
+    turned = jax.lax.complex(apart[..., 0], apart[..., 1]) * jnp.exp(1j * angles)
+    return jnp.stack([turned.real, turned.imag], -1).reshape(x.shape)
+
+
 def by_einsum(q: Array, k: Array, v: Array, weigh: Callable[[Array], Array]) -> Array:
     q = q.reshape(*q.shape[:2], GROUPS, HEADS // GROUPS, SIZE)
     weights = weigh(jnp.einsum("bsgrd,btgd->bgrst", q, k))
@@ -87,6 +99,20 @@ def of_a_table(mask: Array, row: Array, key: Array) -> Array:
     return part & (mask != 0)
 
 
+def triangle(mask: Array, row: Array, key: Array) -> Array:
+    new, total = row.shape[-2], key.shape[-1]
+    return jnp.tril(jnp.ones((total, total), bool))[total - new :] & (mask > 0)
+
+
+def not_above(mask: Array, row: Array, key: Array) -> Array:
+    new, total = row.shape[-2], key.shape[-1]
+    return jnp.logical_not(jnp.triu(jnp.ones((total, total), bool), 1)[total - new :]) & (mask > 0)
+
+
+def product(mask: Array, row: Array, key: Array) -> Array:
+    return ((key <= row) * mask).astype(bool)
+
+
 @dataclass(frozen=True)
 class Form:
     """How an attention is written."""
@@ -95,6 +121,7 @@ class Form:
     heads: Callable[..., Array] = by_einsum
     seen: Mask = causal
     added: bool = False
+    flag: bool = False
     fill: float = -1e30
     cap: float = 0.0
     axis: int = 2
@@ -119,6 +146,8 @@ class Form:
             where = seen.reshape(seen.shape[0], *(1,) * (scores.ndim - 3), new, total)
             if self.bias:
                 scores = scores + self.bias * (key - row)
+            if self.flag:
+                return jax.nn.softmax(scores + (1 - where.astype(np.float32)) * self.fill)
             if self.added:
                 return jax.nn.softmax(scores + jnp.where(where, 0.0, self.fill))
             return jax.nn.softmax(jnp.where(where, scores, self.fill))
@@ -137,6 +166,11 @@ FORMS: dict[str, Form] = {
     "no rotary, a mask that is added": Form(None, added=True, fill=-1e9),
     "the lowest number, added": Form(heads=by_repeat, added=True, fill=float(np.finfo("f").min)),
     "a table of who sees whom": Form(seen=of_a_table, heads=by_repeat),
+    "a triangle, cut": Form(seen=triangle),
+    "not what is above a triangle": Form(seen=not_above, heads=by_repeat),
+    "a product of masks, pairs": Form(pairs, by_repeat, seen=product),
+    "one less a flag, complex numbers": Form(complex_numbers, by_repeat, flag=True, fill=-1e9),
+    "added, repeated heads": Form(heads=by_repeat, added=True),
     "a soft cap": Form(cap=2.0),
     "a soft cap, products of matrices": Form(cap=2.0, heads=by_matmul, added=True),
 }
@@ -150,6 +184,10 @@ ALONE: dict[str, Form] = {
     "padding alone": Form(seen=lambda m, i, j: (m > 0) & (j + 0 * i >= 0)),
     "one of two conditions": Form(seen=lambda m, i, j: (j <= i) | (m > 0)),
     "what is hidden has weight": Form(fill=-10.0),
+    "a flag that is added with weight": Form(flag=True, fill=-10.0),
+    "not what is below a triangle": Form(
+        seen=lambda m, i, j: jnp.logical_not(jnp.tril(j + 0 * i >= 0, -1)) & (m > 0)
+    ),
 }
 
 
@@ -195,8 +233,9 @@ def test_an_attention_and_its_cache_are_one_operator_with_the_numbers_of_jax(
 ) -> None:
     form = (FORMS | WINDOWS)[name]
     result = fnckpt.export(
-        PARAMS, form, sample(), "ONNX", file_name=tmp_path / "net", runtime="onnxruntime-genai"
-    )
+        PARAMS, form, sample(), "ONNX", file_name=tmp_path / "net", opset=23,
+        runtime="onnxruntime-genai",
+    )  # fmt: skip
     nodes = {node.op_type: node for node in onnx.load(str(result)).graph.node}
     assert ("RotaryEmbedding" in nodes) == (form.turned is not None)
     assert not {"Softmax", "Cos" if form.turned is None else "Softmax", "Tanh"} & set(nodes)

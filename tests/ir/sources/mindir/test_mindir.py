@@ -3,7 +3,9 @@
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,6 +16,7 @@ import fnckpt
 from fnckpt.importing.load import load_graph
 from fnckpt.ir.targets import target
 from fnckpt.picture.graph import graph as drawn
+from fnckpt.proto.mind_ir_pb2 import ModelProto
 from tests.importing.test_load import X, net, weights
 from tests.ir.sources.mindir.cells import CELLS
 
@@ -81,12 +84,70 @@ def test_a_loop_and_a_branch_come_back(tmp_path: Path) -> None:
 
 
 def test_a_primitive_without_a_rule_is_named(tmp_path: Path) -> None:
-    from fnckpt.proto.mind_ir_pb2 import ModelProto
-
     file = fnckpt.export(weights(), net, X, "MINDIR", file_name=tmp_path / "net")
     model = ModelProto.FromString(file.path.read_bytes())
     model.primitives[0].op_type = "Blur"
     with pytest.raises(fnckpt.UnsupportedError, match="Blur: "):
+        load_graph(model.SerializeToString())
+
+
+def weights_twice(model: ModelProto) -> None:
+    model.graph.parameter.add().CopyFrom(model.graph.parameter[0])
+
+
+def functions_twice(model: ModelProto) -> None:
+    model.functions.add(name="f")
+    model.functions.add(name="f")
+
+
+def cycle(model: ModelProto) -> None:
+    nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+    nodes[0].input[0] = nodes[-1].output[0]
+
+
+def called_array(model: ModelProto) -> None:
+    nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+    nodes[-1].op_type = f"REF::{nodes[0].output[0]}"
+
+
+def deep(model: ModelProto) -> None:
+    """Functions inside each other, too many for Python's stack."""
+    last = next(node for node in reversed(model.graph.node) if node.op_type != "Constant")
+    for i in range(300):
+        function = model.functions.add(name=f"f{i}")
+        function.input.add(name=f"x{i}")
+        function.output.add(name=f"y{i}")
+        function.node.add(op_type=f"REF::f{i + 1}" if i < 299 else last.op_type,
+                          input=[f"x{i}"], output=[f"y{i}"], name=f"n{i}")  # fmt: skip
+    last.op_type = "REF::f0"
+    del last.input[1:]
+
+
+def tuples(model: ModelProto, copies: int) -> None:
+    """Tuples in tuples, each of so many copies of the one before."""
+    model.primitives.add(name="pair", op_type="MakeTuple")
+    value = model.graph.input[0].name
+    for i in range(2000):
+        model.graph.node.add(op_type="REF::pair", input=[value] * copies, output=[f"t{i}"])
+        value = f"t{i}"
+    model.graph.output[0].name = value
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(weights_twice, "two weights are called"), (functions_twice, "two functions are called 'f'"),
+     (cycle, "is used before it is computed"), (called_array, "is called as a function"),
+     (deep, "more than 200 functions inside each other"),
+     (partial(tuples, copies=2), "tuples in tuples, too many or too deep"),
+     (partial(tuples, copies=1), "tuples in tuples, too many or too deep")],
+)  # fmt: skip
+def test_a_damaged_file_is_a_format_error(
+    change: Callable[[ModelProto], None], told: str, tmp_path: Path
+) -> None:
+    file = fnckpt.export(weights(), net, X, "MINDIR", file_name=tmp_path / "net")
+    model = ModelProto.FromString(file.path.read_bytes())
+    change(model)
+    with pytest.raises(fnckpt.FormatError, match=told):
         load_graph(model.SerializeToString())
 
 
@@ -101,8 +162,6 @@ def test_a_file_that_is_cut_off_is_a_format_error(end: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("location", ["../w", "/etc/passwd", "a\0b", "", "missing"])
 def test_weights_that_lie_elsewhere_are_not_read(location: str, tmp_path: Path) -> None:
-    from fnckpt.proto.mind_ir_pb2 import ModelProto
-
     file = fnckpt.export(weights(), net, X, "MINDIR", file_name=tmp_path / "net")
     model = ModelProto.FromString(file.path.read_bytes())
     tensor = model.graph.parameter[0]

@@ -34,7 +34,6 @@ NOT_RIGHT: dict[str, str] = {
     r"attention_.*causal_bf16|attention_.*padded_kv_bf16": "rounded to bfloat16 at other places",
     r"cast_e8m0_FLOAT(16)?_to_FLOAT8E8M0": "a type of exponents alone is rounded to nearest",
     r"dft_inverse": "the expected zeros are 3e-7 in float32",
-    r"dynamicquantizelinear(_expanded)?$": "a tie is rounded after another division",
 }
 
 
