@@ -8,7 +8,9 @@ import pytest
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import Aval, FuncGraph, Parameter
 from fnckpt.ir.operators import apply
+from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.mindir import TARGET
+from fnckpt.ir.targets.mindir.legalize_older import OLDER
 from fnckpt.ir.targets.mindir.view import types_of
 from fnckpt.ir.targets.target import Refused, legalized
 from fnckpt.proto import mind_ir_pb2 as mind_ir
@@ -88,6 +90,26 @@ def test_the_attribute_style_has_no_primitives_of_its_own() -> None:
 def test_what_lite_lacks_or_computes_roughly_is_not_written() -> None:
     lacking = {"GeLU", "IsNan", "PadV3", "Rsqrt", "SiLU"}
     assert not {op for case in CASES.values() for op in primitives(written(case))} & lacking
+
+
+LIMITS = {"float32": 1e-6, "float16": 1e-3, "float64": 1e-12}
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_a_sine_is_written_out_for_2_0_which_leaves_old_values(dtype: str) -> None:
+    limit = LIMITS[dtype]
+    far = np.concatenate([np.linspace(-30, 30, 6001), np.logspace(-30, 4.3, 2000)])
+    x = np.concatenate([far, -far]).astype(dtype)
+    given = Parameter("x", Aval(x.shape, np.dtype(dtype)))
+    graph = FuncGraph("net", (given,), (apply("Sin", given),), ("y",))
+    assert "Sin" not in primitives(encoded(graph))
+    (found,) = evaluate(rewrite(legalized(graph, TARGET), OLDER), [x])
+    wanted = np.sin(x.astype(np.float64))
+    finite = np.isfinite(x)
+    assert found.dtype == dtype
+    assert np.abs(found - wanted)[finite].max() <= limit
+    near = (np.abs(x) < 1) & (np.abs(x) > np.finfo(dtype).tiny)
+    assert (np.abs(found - wanted)[near] / np.abs(wanted[near])).max() <= limit
 
 
 def test_a_choice_is_between_tensors_of_its_own_shape() -> None:
