@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import diffrax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,8 +12,6 @@ from jax import Array
 from tests.ir.conformance.case import Case, expected
 from tests.ir.conformance.files import written
 from tests.ir.targets.onnx.test_operators import computed
-
-diffrax = pytest.importorskip("diffrax", reason="it is of the extra 'networks'")
 
 RATES = np.array([[-0.5, 0.2, 0.0], [0.1, -0.7, 0.3], [0.0, 0.4, -0.2]], np.float32)
 TIMES = np.linspace(0, 1, 4, dtype=np.float32)
