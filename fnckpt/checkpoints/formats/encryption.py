@@ -106,7 +106,7 @@ def _block(data: memoryview, at: int, source: str) -> tuple[bytes, int, int, byt
     mark, tag, following, nonce_length, nonce, length = _HEAD.unpack_from(data, at)
     if mark != _GCM:
         found = _MODES.get(mark, f"{mark:#010x}")
-        raise FormatError(f"{place}: there is no block of mode AES-GCM here, found {found}")
+        raise FormatError(f"{place}: no block in mode AES-GCM begins here, found {found}")
     start = at + _HEAD.size
     if (nonce_length, following) != (_NONCE, 4 + _NONCE + 4 + length):
         raise FormatError(f"{place}: the lengths of an encrypted block disagree")
