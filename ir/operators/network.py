@@ -287,6 +287,10 @@ def _standardized(x: np.ndarray, axes: int | Ints, epsilon: float) -> np.ndarray
 @operator("RmsNorm", lambda x, *_, axis, epsilon: x)
 def rms_norm(x: np.ndarray, scale: np.ndarray, *, axis: int, epsilon: float) -> np.ndarray:
     """``x`` over the root of its mean of squares along ``axis``, times the vector ``scale``."""
+    return _over_root(x, scale, axis, epsilon)
+
+
+def _over_root(x: np.ndarray, scale: np.ndarray, axis: int, epsilon: float) -> np.ndarray:
     xp, values = module_of(x), summed(x)
     shape = tuple(-1 if i == axis else 1 for i in range(x.ndim))
     with np.errstate(over="ignore"):
@@ -302,7 +306,7 @@ def skip_rms_norm(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``rms_norm(x + y, scale)`` along the last axis, and ``x + y``."""
     total = x + y
-    return rms_norm(total, scale, axis=x.ndim - 1, epsilon=epsilon), total
+    return _over_root(total, scale, x.ndim - 1, epsilon), total
 
 
 @operator("Standardize", lambda x, *, axes, epsilon: x)
