@@ -28,9 +28,17 @@ def is_number(node: Node) -> bool:
     if not isinstance(node, CNode):
         return False
     if node.op == "Select":
-        test, instead, _ = node.inputs
-        return isinstance(test, CNode) and test.op == "IsNan" and is_number(instead)
+        return _replaces_nan(*node.inputs)
     return node.op in KEEPS and is_number(node.inputs[0])
+
+
+def _replaces_nan(test: Node, first: Node, other: Node) -> bool:
+    """Whether a choice takes a number instead of NaN; what equals anything is no NaN."""
+    if not isinstance(test, CNode):
+        return False
+    if test.op == "Equal" and any(first is each for each in test.inputs):
+        return is_number(other)
+    return test.op == "IsNan" and is_number(first)
 
 
 TINY = 1e-300  # less than each number of float32
