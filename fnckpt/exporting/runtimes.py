@@ -9,9 +9,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from fnckpt.errors import FormatError
+from fnckpt.exporting import runtime_values
 from fnckpt.extras import install, require
 
 Arrays = Sequence[np.ndarray]
@@ -19,18 +21,26 @@ Arrays = Sequence[np.ndarray]
 # A Python that imports nothing from the working directory, which may hold another's numpy.py.
 ISOLATED = (sys.executable, "-P")
 
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
 # MindSpore runs in a process of its own: a file that it does not like can end the interpreter.
+# NumPy does not have bfloat16: such arrays go there and back as float32.
 MINDSPORE = """
 import sys
 import numpy as np
 import mindspore as ms
 ms.set_context(mode=ms.GRAPH_MODE)
-path, given, found = sys.argv[1:]
+path, given, found, *narrow = sys.argv[1:]
 inputs = np.load(given)
+tensors = {name: ms.Tensor(inputs[name]) for name in inputs.files}
+tensors |= {name: tensors[name].astype(ms.bfloat16) for name in narrow}
 net = ms.nn.GraphCell(ms.load(path))
-result = net(*(ms.Tensor(inputs[f"arr_{i}"]) for i in range(len(inputs.files))))
+result = net(*(tensors[f"arr_{i}"] for i in range(len(tensors))))
 results = result if isinstance(result, (tuple, list)) else (result,)
-np.savez(found, *(r.asnumpy() for r in results))
+arrays = {f"arr_{i}": r for i, r in enumerate(results)}
+narrow = [name for name, r in arrays.items() if r.dtype == ms.bfloat16]
+arrays |= {name: arrays[name].astype(ms.float32) for name in narrow}
+np.savez(found, narrow=narrow, **{name: r.asnumpy() for name, r in arrays.items()})
 """
 
 
@@ -56,9 +66,7 @@ def run_onnx(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:
         session = onnxruntime.InferenceSession(
             os.fspath(path), quiet, providers=["CPUExecutionProvider"]
         )
-        names = [value.name for value in session.get_inputs()]
-        results = session.run(None, dict(zip(names, inputs, strict=True)))
-        return [np.asarray(result) for result in results]
+        return runtime_values.outputs(session, inputs)
     except (*raised, RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise RuntimeError(f"{path}: ONNX Runtime does not run it: {error}") from None
 
@@ -71,13 +79,21 @@ def run_mindir(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]
     """
     with tempfile.TemporaryDirectory() as directory:
         given, found = Path(directory, "given.npz"), Path(directory, "found.npz")
-        np.savez(given, *inputs)
-        command = [*ISOLATED, "-c", MINDSPORE, os.path.abspath(path), str(given), str(found)]
+        narrow = [f"arr_{i}" for i, array in enumerate(inputs) if array.dtype == BFLOAT16]
+        wide = (x.astype(np.float32) if x.dtype == BFLOAT16 else x for x in inputs)
+        np.savez(given, *wide)
+        files = os.path.abspath(path), str(given), str(found)
+        command = [*ISOLATED, "-c", MINDSPORE, *files, *narrow]
         done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{path}: MindSpore does not run it: {done.stderr[-2000:]}")
         with np.load(found) as results:
-            return [results[f"arr_{i}"] for i in range(len(results.files))]
+            narrow = results["narrow"].tolist()
+            names = [f"arr_{i}" for i in range(len(results.files) - 1)]
+            return [
+                results[name].astype(BFLOAT16) if name in narrow else results[name]
+                for name in names
+            ]
 
 
 def run_air(path: str | os.PathLike[str], inputs: Arrays) -> list[np.ndarray]:

@@ -100,7 +100,7 @@ def test_what_matches_nothing_is_refused_by_name(path, asked, told):
     [
         ({"part": 3}, TypeError, "part: must be a name"),
         ({"part": ""}, ValueError, "part: must be a name"),
-        ({"only": []}, ValueError, "only: must have a pattern"),
+        ({"only": []}, ValueError, "only: must have at least one pattern"),
         ({"skip": [3]}, TypeError, "skip: must be patterns of names, got 3"),
     ],
 )

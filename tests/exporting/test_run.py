@@ -1,13 +1,16 @@
 """Which array goes to which input of a file that is run."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnckpt.errors import UnsupportedError
 from fnckpt.exporting.export import export
 from fnckpt.exporting.run import run
 
@@ -68,3 +71,38 @@ def test_the_only_input_takes_the_only_array(tmp_path: Path):
 def test_a_number_of_numpy_is_an_array_without_axes(tmp_path: Path, number: Any):
     path = export({}, lambda params, x: x + 1, np.float32(2), "AIR", file_name=tmp_path / "n").path
     assert run(path, number)[0].tolist() == 2
+
+
+@pytest.mark.parametrize(
+    ("file_format", "dtype"),
+    [("ONNX", "bfloat16"), ("ONNX", "float8_e4m3fn"), ("ONNX", "float8_e5m2"),
+     ("MINDIR", "bfloat16")],
+)  # fmt: skip
+def test_dtypes_that_numpy_lacks_go_in_and_come_out(file_format: str, dtype: str, tmp_path: Path):
+    x, y = np.array([[1, -2, 0.5]], jnp.dtype(dtype)), np.ones(3, np.float32)
+    path = export(
+        {}, lambda _, x, y: (x, x.astype(jnp.float32) + y, x[:, :0]), (x, y), file_format,
+        file_name=tmp_path / "net",
+    ).path  # fmt: skip
+    same, wide, empty = run(path, [x, y])
+    assert (same.dtype, empty.dtype) == (x.dtype, x.dtype)
+    assert same.tobytes() == x.tobytes()
+    assert wide.tolist() == [[2, -1, 1.5]]
+    assert empty.shape == (1, 0)
+
+
+EIGHT = np.ones(2, jnp.float8_e5m2)
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "told"),
+    [(lambda _, x: x.astype(jnp.float32), EIGHT, "x is float8_e5m2[2]: MindIR has no dtype float8"),
+     (lambda _, x: (x, jnp.ones(2)), EIGHT, "x is float8_e5m2[2]: MindIR has no dtype float8_e5m2"),
+     (lambda _, x: x.astype(jnp.int4), ONE, "MindIR has no dtype int4"),
+     (lambda _, x: (x, jnp.ones(2, jnp.int4)), ONE, "MindIR has no dtype int4")],
+)  # fmt: skip
+def test_dtypes_that_mindir_lacks_are_refused_by_name(
+    function: Callable[..., object], x: np.ndarray, told: str, tmp_path: Path
+):
+    with pytest.raises(UnsupportedError, match=re.escape(told)):
+        export({}, function, x, "MINDIR", file_name=tmp_path / "net")

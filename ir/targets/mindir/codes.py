@@ -42,6 +42,11 @@ DTYPES: dict[int, np.dtype] = {
 } | {_TENSOR.FLOAT64: np.dtype(np.float64)}
 
 
+def no_dtype(dtype: np.dtype) -> str:
+    """Why a value cannot be written."""
+    return f"MindIR has no dtype {dtype}; cast to one that it has"
+
+
 def data_type(dtype: np.dtype) -> int:
     """The number of a dtype in a ``TensorProto``.
 
@@ -49,5 +54,5 @@ def data_type(dtype: np.dtype) -> int:
       Refusal: MindIR has no such dtype.
     """
     if dtype.name not in DATA_TYPES:
-        raise Refusal(f"MindIR has no dtype {dtype}; cast to one that it has")
+        raise Refusal(no_dtype(dtype))
     return DATA_TYPES[dtype.name]

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from fnckpt.ir.border import KEY
-from fnckpt.ir.graph import CNode, FuncGraph, aval_of, everywhere
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, aval_of, everywhere
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.external import Beside, beside, fits
+from fnckpt.ir.targets.mindir.codes import DATA_TYPES, no_dtype
 from fnckpt.ir.targets.mindir.inner_sizes import with_sizes
 from fnckpt.ir.targets.mindir.registry import CANNOT, EMITTERS, NO_BFLOAT16
 from fnckpt.ir.targets.mindir.writer import (
@@ -47,6 +48,7 @@ def encode(
     dialect = DIALECTS[mindspore]
     graph = everywhere(graph, lambda each: rewrite(each, dialect.legalize))
     graph = everywhere(graph, with_sizes)
+    _refuse_dtypes(graph)
     writer = Writer(graph, dialect)
     emit_all(graph.cnodes(), EMITTERS, CANNOT, writer)
     if not dialect.arguments:
@@ -101,6 +103,19 @@ def _parameters(arrays: Mapping[str, np.ndarray], data: Beside | None) -> list[P
         tensor.external_data.offset, tensor.external_data.length = place.offset, place.length
         parts += field(GRAPH_PARAMETER, [tensor.SerializeToString()])
     return parts
+
+
+def _refuse_dtypes(graph: FuncGraph) -> None:
+    """What the format has no number for; an input may be the output, or not used."""
+    given = [(x, f"{x.name} is {x.aval}: ") for x in (*graph.inputs, *graph.weights())]
+    places = [(apply("Identity", x), told, x.aval) for x, told in given]
+    places += [(node, "", aval) for node in graph.cnodes() for aval in node.results]
+    known = (x for x in graph.outputs if isinstance(x, Constant))
+    places += [(apply("Identity", x), "an output: ", x.aval) for x in known]
+    found = [(node, told + no_dtype(aval.dtype)) for node, told, aval in places
+             if aval.dtype.name not in DATA_TYPES]  # fmt: skip
+    if found:
+        raise Refused(found)
 
 
 def _refuse_bfloat16(graph: FuncGraph) -> None:
