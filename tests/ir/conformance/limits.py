@@ -19,6 +19,7 @@ REFUSED: dict[str, dict[str, str]] = {
 # An older opset of ONNX lacks this, too.
 REFUSED["ONNX-17"] = REFUSED["ONNX"] | {
     r"^write (segment_)?(max|min)": "a scatter by (max|min) needs opset 18; pass opset=18",
+    r"float8_e(4m3fn|5m2)": r"a cast to float8_\w+ needs opset 19; pass opset=20",
 }
 
 # The runtime's own kernel gives another result, and exactness would cost every user of it.
