@@ -130,6 +130,7 @@ def export_decoder(
       ModuleNotFoundError: with ``verify``, the runtime is not installed.
 
     Examples:
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> def apply(params, ids, mask, cache):
       ...     x = params["words"][ids][:, None]
