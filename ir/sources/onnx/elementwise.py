@@ -5,6 +5,7 @@ from functools import reduce
 
 import numpy as np
 
+from fnckpt.ir.eight_bits import OF_ONNX
 from fnckpt.ir.graph import Constant, Node
 from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sources.build import BOOL, INT32, Builder
@@ -101,9 +102,6 @@ def import_cast(site: Site, x: Node, like: Node | None = None) -> Node:
     return cast(site.build, x, dtype, saturate=saturate)
 
 
-EIGHT_BITS = frozenset({"float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"})
-
-
 NARROW_INTS = {"uint4": 4, "int4": 4, "uint2": 2, "int2": 2}
 
 
@@ -117,7 +115,7 @@ def cast(b: Builder, x: Node, dtype: np.dtype, *, saturate: bool) -> Node:
         up = b("ShiftLeft", b.cast(x, INT32), b.number(left, INT32))
         shift = "ShiftRightLogical" if dtype.name[0] == "u" else "ShiftRightArithmetic"
         return b.cast(b(shift, up, b.number(left, INT32)), dtype)
-    if saturate and dtype.name in EIGHT_BITS and x.aval.dtype.kind not in "biu":
+    if saturate and dtype.name in OF_ONNX and x.aval.dtype.kind not in "biu":
         most = float(np.asarray(_greatest(dtype), np.float32))
         x = b.where(b("IsNan", x), x, b.minimum(b.maximum(x, -most), most))
     if dtype == BOOL and x.aval.dtype.kind not in "b":
