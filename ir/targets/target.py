@@ -46,6 +46,8 @@ class Target:
       no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
       symbolic: whether sizes may be left open.
       loops: whether it has branches and loops; else they are written out.
+      recurrent: whether its runtimes are faster with a loop that is a gated recurrent cell than
+        with its steps written out.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Target:
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
     symbolic: bool = True
     loops: bool = True
+    recurrent: bool = False
     fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
 
 

@@ -37,6 +37,7 @@ TARGET = Target(
     suffix=".onnx",
     legalize=LEGALIZE,
     guards=legalize_order.GUARDS,
+    recurrent=True,
     fused_first=(recurrent.recurrent,),
     fused=(
         *products.FUSE,
