@@ -188,7 +188,13 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     """``graph`` in the operators that ``target`` has; with ``fast_math`` without its guards."""
     left_out = target.guards if fast_math else ()
     rules = [rule for rule in target.legalize if rule not in left_out]
-    return share_weights(everywhere(graph, lambda each: rewrite(each, rules)))
+    return share_weights(everywhere(graph, lambda each: _rewritten(each, rules)))
+
+
+def _rewritten(graph: FuncGraph, rules: Sequence[Rule]) -> FuncGraph:
+    """``graph`` by ``rules``; what two of its nodes became that is equal is there once."""
+    after = rewrite(graph, rules)
+    return graph if after is graph else share(after)
 
 
 def preferred(
