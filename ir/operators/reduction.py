@@ -49,6 +49,12 @@ REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "ReduceSum": _named("sum"),
 }
 
+# In one walk, where a runtime has them.
+OF_MAGNITUDES: dict[str, Callable[..., np.ndarray]] = {
+    "ReduceL1": lambda x, axis, keepdims: abs(x).sum(axis, keepdims=keepdims),
+    "ReduceSumSquare": lambda x, axis, keepdims: (x * x).sum(axis, keepdims=keepdims),
+}
+
 IDENTITIES: dict[str, float] = {"ReduceMax": -np.inf, "ReduceMin": np.inf}
 
 
@@ -80,7 +86,7 @@ def _reduce(
         return asarray(function(x, axis=axes, keepdims=keepdims)).astype(x.dtype)
 
 
-for _name, _function in REDUCTIONS.items():
+for _name, _function in (REDUCTIONS | OF_MAGNITUDES).items():
     operator(_name, _reduced)(partial(_reduce, _name, _function))
 
 
