@@ -7,6 +7,7 @@ from fnckpt.ir.graph import FuncGraph, everywhere
 from fnckpt.ir.passes import (
     activations,
     arithmetic,
+    branches,
     fast_math,
     fuse,
     in_front,
@@ -16,6 +17,7 @@ from fnckpt.ir.passes import (
     powers,
     reductions,
     reshape,
+    special_values,
     symbolic,
     weights,
 )
@@ -49,6 +51,7 @@ PASSES: dict[str, Pass] = {
         *padding.MERGE,
         *symbolic.RULES,
         *arithmetic.RULES,
+        *branches.RULES,
         *powers.RULES,
         *arithmetic.KEEP,
         *arithmetic.LATER,
@@ -97,6 +100,7 @@ PASSES: dict[str, Pass] = {
         arithmetic.drop_product,
         arithmetic.multiply_by_power,
         *arithmetic.EARLIER,
+        *special_values.RULES,
     ),
     "share_finished": share,
 }
