@@ -288,6 +288,7 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
         call.closed,
         wish.max_unroll,
         loops=goal.loops,
+        recurrent=goal.recurrent,
         keeps_weights=wish.keep_params,
     )
     graphs = [("lowered", graph)]

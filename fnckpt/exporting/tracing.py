@@ -46,6 +46,7 @@ class Traced:
         max_unroll: int = DEFAULT_MAX_UNROLL,
         *,
         loops: bool = True,
+        recurrent: bool = False,
         keeps_weights: bool = False,
     ) -> FuncGraph:
         """The graph; what ``function``, which was traced, closes over is a weight of its name.
@@ -61,6 +62,7 @@ class Traced:
             output_names=self.output_names,
             max_unroll=max_unroll,
             loops=loops,
+            recurrent=recurrent,
             keeps_weights=keeps_weights,
             constant=Known(function).value,
         )

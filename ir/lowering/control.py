@@ -1,7 +1,8 @@
 """Branches and loops: kept as they are, or written out where that is known and short.
 
 A loop is written out if its number of trips is known and the equations of all trips are few: then
-each step is simplified alone, and a runtime has no loop to manage. A target that has no loops gets
+each step is simplified alone, and a runtime has no loop to manage. What may be an LSTM or a GRU
+stays a loop for a target that has these as operators. A target that has no loops gets
 all of them written out, up to ``max_unroll``.
 """
 
@@ -15,7 +16,7 @@ from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.known import constant_of, is_weight, known_value
 from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
-from fnckpt.ir.lowering.trips import equations, holds_loops, known_trips
+from fnckpt.ir.lowering.trips import equations, has_gates, holds_loops, known_trips
 from fnckpt.ir.operators import apply, constant, items
 from fnckpt.ir.sizes import is_known
 
@@ -62,6 +63,8 @@ def _is_written_out(site: Site, trips: int, jaxpr: object, stacked: Sequence[Val
                 "ONNX or MINDIR"
             )
         return True
+    if site.recurrent and trips > 1 and has_gates(jaxpr):
+        return False
     weights = any(is_weight(part) for each in stacked for part in _parts(each))
     most = MOST_OF_WEIGHTS if weights else MOST_EQUATIONS
     return trips <= site.max_unroll and trips * equations(jaxpr) <= most

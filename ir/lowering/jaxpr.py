@@ -191,8 +191,8 @@ class Found:
 class Run:
     """One lowering: its limit on unrolling, its way with an equation, the problems found so far.
 
-    ``loops``: whether the target has branches and loops. ``keeps_weights``: whether nothing is
-    computed of weights.
+    ``loops``: whether the target has branches and loops. ``recurrent``: whether recurrent cells
+    stay loops. ``keeps_weights``: whether nothing is computed of weights.
     """
 
     max_unroll: int
@@ -200,6 +200,7 @@ class Run:
     results: Callable[[JaxprEqn], tuple[Aval, ...]] = avals_of_results
     problems: list[Found] = field(default_factory=list)
     loops: bool = True
+    recurrent: bool = False
     keeps_weights: bool = False
     constant: Callable[[object], Value] = constant_of
 
@@ -213,6 +214,7 @@ def lower(
     output_names: Sequence[str],
     max_unroll: int = DEFAULT_MAX_UNROLL,
     loops: bool = True,
+    recurrent: bool = False,
     keeps_weights: bool = False,
     constant: Callable[[object], Value] = constant_of,
 ) -> FuncGraph:
@@ -226,13 +228,20 @@ def lower(
       output_names: one for each result.
       max_unroll: the most iterations of a loop that are written out.
       loops: whether branches and loops may stay; else they are written out, or refused.
+      recurrent: whether a loop that is a gated recurrent cell stays a loop, however short.
       keeps_weights: leaves a factorization of weights to the file, where they can be replaced.
       constant: the value of an array that the function closes over; a weight where it has a name.
 
     Raises:
       NotLowered: naming every equation that cannot be lowered.
     """
-    run = Run(max_unroll, loops=loops, keeps_weights=keeps_weights, constant=constant)
+    run = Run(
+        max_unroll,
+        loops=loops,
+        recurrent=recurrent,
+        keeps_weights=keeps_weights,
+        constant=constant,
+    )
     closed = compat.without_dead(closed)
     consts = [run.constant(value) for value in closed.consts]
     held = [as_in_file(parameter) for parameter in (*parameters, *inputs)]
@@ -302,8 +311,15 @@ def _equation(run: Run, eqn: JaxprEqn, inputs: Sequence[Value], place: _Place) -
     name = eqn.primitive.name
     try:
         results = run.results(eqn)
-        call = partial(_call, run, place)
-        site = Site(results, place.origin(), call, run.max_unroll, run.loops, run.keeps_weights)
+        site = Site(
+            results,
+            place.origin(),
+            partial(_call, run, place),
+            run.max_unroll,
+            run.loops,
+            run.recurrent,
+            run.keeps_weights,
+        )
         values = run.lowered(site, eqn, inputs)
     except Refusal as refusal:
         return _refused(run, eqn, inputs, place, str(refusal))

@@ -95,6 +95,7 @@ class Site:
       call: ``call(jaxpr, args)`` lowers a jaxpr that the equation holds.
       max_unroll: how many copies of a loop's body may be written.
       loops: whether the target has loops and branches, so that those stay what they are.
+      recurrent: whether a loop that is a gated recurrent cell stays a loop, however short.
       keeps_weights: whether nothing may be computed of weights at export.
     """
 
@@ -103,6 +104,7 @@ class Site:
     call: Call
     max_unroll: int
     loops: bool = True
+    recurrent: bool = False
     keeps_weights: bool = False
 
     @property

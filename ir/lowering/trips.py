@@ -32,20 +32,27 @@ def _counted(jaxpr: Jaxpr) -> int:
     return count
 
 
-def holds_loops(jaxpr: object) -> bool:
-    """Whether a loop is among the equations of a jaxpr, or inside them."""
+def primitives(jaxpr: object) -> frozenset[str]:
+    """The names of the primitives among the equations of a jaxpr, and inside them."""
     whole = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     assert isinstance(whole, Jaxpr)
-    return _holds_loops(whole)
+    return _primitives(whole)
 
 
 @lru_cache(maxsize=4096)
-def _holds_loops(jaxpr: Jaxpr) -> bool:
-    return any(
-        eqn.primitive.name in ("scan", "while")
-        or any(map(_holds_loops, jaxprs_in_params(eqn.params)))
-        for eqn in jaxpr.eqns
-    )
+def _primitives(jaxpr: Jaxpr) -> frozenset[str]:
+    own = frozenset(eqn.primitive.name for eqn in jaxpr.eqns)
+    return own.union(*(_primitives(j) for eqn in jaxpr.eqns for j in jaxprs_in_params(eqn.params)))
+
+
+def holds_loops(jaxpr: object) -> bool:
+    """Whether a loop is among the equations of a jaxpr, or inside them."""
+    return not primitives(jaxpr).isdisjoint({"scan", "while"})
+
+
+def has_gates(jaxpr: object) -> bool:
+    """Whether a body may be a gated recurrent cell: products, and both functions of its gates."""
+    return primitives(jaxpr) >= {"dot_general", "logistic", "tanh"}
 
 
 def _depends_on_sizes(closed: ClosedJaxpr) -> bool:

@@ -51,6 +51,12 @@ REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
 
 KEEPS_DTYPE = frozenset({"ReduceProd", "ReduceSum"})  # JAX would sum integers in 64 bits
 
+# In one walk, where a runtime has them.
+OF_MAGNITUDES: dict[str, Callable[..., np.ndarray]] = {
+    "ReduceL1": lambda x, axis, keepdims: abs(x).sum(axis, keepdims=keepdims),
+    "ReduceSumSquare": lambda x, axis, keepdims: (x * x).sum(axis, keepdims=keepdims),
+}
+
 IDENTITIES: dict[str, float] = {"ReduceMax": -np.inf, "ReduceMin": np.inf}
 
 
@@ -83,7 +89,7 @@ def _reduce(
         return asarray(function(x, axis=axes, keepdims=keepdims)).astype(x.dtype)
 
 
-for _name, _function in REDUCTIONS.items():
+for _name, _function in (REDUCTIONS | OF_MAGNITUDES).items():
     operator(_name, _reduced)(partial(_reduce, _name, _function))
 
 

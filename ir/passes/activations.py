@@ -33,6 +33,13 @@ def fuse_softplus(root: CNode, x: Node) -> Node | None:
     return _of(root, "Softplus", x)
 
 
+@rewrites(_REST)
+def fuse_softplus_below_zero(root: CNode, x: Node) -> Node | None:
+    """log1p(exp(-|x|)) is softplus(-|x|): of numbers above 88 it would not be."""
+    build = Build(root)
+    return _of(root, "Softplus", build("Neg", build("Abs", x))) if is_float(x) else None
+
+
 @rewrites(Op("Select", Op("GreaterEqual", x, ZERO), x, Op("Mul", x, Scalar("alpha"))))
 def fuse_leaky_relu(root: CNode, x: Node, alpha: float) -> Node | None:
     """x where x >= 0, else x * alpha."""
@@ -117,6 +124,7 @@ def compose_mish(root: CNode) -> Node:
 
 RULES: tuple[Rule, ...] = (fuse_softplus,)
 FUSE: tuple[Rule, ...] = (
+    fuse_softplus_below_zero,
     fuse_leaky_relu,
     fuse_elu,
     fuse_scaled_elu,

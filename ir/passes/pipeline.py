@@ -11,6 +11,7 @@ from fnckpt.ir.passes import (
     fast_math,
     fuse,
     in_front,
+    interleave,
     layout,
     norms,
     padding,
@@ -48,6 +49,7 @@ PASSES: dict[str, Pass] = {
     "simplify": _rules(
         *reshape.RULES,
         *reshape.FOLD,
+        *interleave.RULES,
         *padding.MERGE,
         *symbolic.RULES,
         *arithmetic.RULES,

@@ -7,19 +7,20 @@ the loop's beginning and end cost more than its elements: in ONNX Runtime 1.32 `
 this than the transposes at its border cost. Looks at all users of a value, so that it is a pass.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from math import prod
 
-from fnckpt.ir.attributes import Ints, integer, ints
+from fnckpt.ir.attributes import Ints, integer, ints, sizes
 from fnckpt.ir.graph import CNode, FuncGraph, Node, rebuilt, with_outputs
 from fnckpt.ir.operators import is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS, SCANS
 from fnckpt.ir.passes import reshape
 from fnckpt.ir.passes.build import Build, known
+from fnckpt.ir.passes.longer_rows import longer_rows
 from fnckpt.ir.passes.rewrite import rewrite
-from fnckpt.ir.sizes import all_known
+from fnckpt.ir.sizes import is_known
 
 LONGEST = 8  # the last axis that is moved
 LEAST = 4096  # elements
@@ -55,8 +56,9 @@ def planes(graph: FuncGraph) -> FuncGraph:
     """``graph`` with each region that gains by it computed with the last axis in front."""
     nodes = graph.cnodes()
     steps = {id(node): step for node in nodes if (step := _step(node)) is not None}
-    chosen = _worthwhile(graph, nodes, steps)
-    if not chosen:
+    longer = {id(node): made for node in nodes if (made := longer_rows(node)) is not None}
+    chosen = _worthwhile(graph, nodes, steps, longer)
+    if not chosen and not longer:
         return graph
     turned: dict[tuple[int, int], Node] = {}
     new: dict[int, Node] = {}
@@ -69,7 +71,9 @@ def planes(graph: FuncGraph) -> FuncGraph:
 
     for node in graph.nodes():
         if not isinstance(node, CNode) or id(node) not in chosen:
-            new[id(node)] = rebuilt(node, new)
+            same = rebuilt(node, new)
+            made = longer.get(id(node))
+            new[id(node)] = made(same) if made and isinstance(same, CNode) else same
             continue
         step = steps[id(node)]
         result = step.result(tuple(in_front(n, step.rank, node) for n in node.inputs))
@@ -110,32 +114,35 @@ def _wide(node: Node, rank: int) -> Ints:
 
 def _step(node: CNode) -> Step | None:
     """How ``node`` is computed with its last axis in front; None where it is not."""
-    if not all(map(_has_one_known_shape, (node, *node.inputs))):
+    if not all(map(_has_one_result, (node, *node.inputs))):
         return None
     make = _elementwise if is_elementwise(node) else STEPS.get(node.op)
     wide = (node.inputs[0],) if node.op in READS else (node,)
     if make is None or not all(map(_is_short, (*wide, *node.inputs[: node.op in MOVES]))):
         return None
-    return make(node) if max(n.aval.size for n in (node, *node.inputs)) >= LEAST else None
+    return make(node) if max(_count(n.aval.shape) for n in (node, *node.inputs)) >= LEAST else None
 
 
-def _has_one_known_shape(node: Node) -> bool:
-    several = isinstance(node, CNode) and len(node.results) != 1
-    return not several and all_known(node.aval.shape)
+def _count(shape: Ints) -> int:
+    """The elements of a shape, a symbolic size counted as 1: the least that there is to gain."""
+    return prod(n for n in shape if is_known(n))
+
+
+def _has_one_result(node: Node) -> bool:
+    return not isinstance(node, CNode) or len(node.results) == 1
 
 
 def _is_short(node: Node) -> bool:
     """Whether the last axis is short."""
-    return len(node.aval.shape) >= 2 and 0 < node.aval.shape[-1] <= LONGEST
+    shape = node.aval.shape
+    return len(shape) >= 2 and is_known(shape[-1]) and 0 < shape[-1] <= LONGEST
 
 
 def _elementwise(node: CNode) -> Step:
     shape, rank = node.aval.shape, len(node.aval.shape)
 
     def repeated(other: Node) -> bool:
-        wide = _wide(other, rank)
-        across = wide[-1] == 1 or (wide[-2] == 1 and shape[-2] > 1)
-        return other.aval.size > 1 and shape[-1] > 1 and across
+        return shape[-1] > 1 and _wide(other, rank)[-2:] not in (shape[-2:], (1, 1))
 
     loops = any(map(repeated, node.inputs))
     build = Build(node)
@@ -143,7 +150,7 @@ def _elementwise(node: CNode) -> Step:
         rank,
         lambda inputs: build(node.op, *inputs, **node.attrs),
         rank,
-        LOOP * prod(shape[:-1]) if loops else 0.0,
+        LOOP * _count(shape[:-1]) if loops else 0.0,
     )
 
 
@@ -151,14 +158,14 @@ def _entries(*names: str) -> Callable[[CNode], Step]:
     """Attributes with one entry an axis: that of the last axis goes in front, too."""
 
     def step(node: CNode) -> Step:
-        moved = {name: (ints(node, name)[-1], *ints(node, name)[:-1]) for name in names}
+        moved = {name: (sizes(node, name)[-1], *sizes(node, name)[:-1]) for name in names}
         build, shape = Build(node), node.aval.shape
         cut = node.op == "Slice" and shape[-1] < node.inputs[0].aval.shape[-1]
         return Step(
             len(shape),
             lambda inputs: build(node.op, *inputs, **{**node.attrs, **moved}),
             len(shape),
-            CUT * prod(shape[:-1]) if cut else 0.0,
+            CUT * _count(shape[:-1]) if cut else 0.0,
         )
 
     return step
@@ -166,7 +173,7 @@ def _entries(*names: str) -> Callable[[CNode], Step]:
 
 def _concat(node: CNode) -> Step:
     rank, build, axis = len(node.aval.shape), Build(node), integer(node, "axis")
-    joined = CUT * prod(node.aval.shape[:-1]) if axis == rank - 1 else 0.0
+    joined = CUT * _count(node.aval.shape[:-1]) if axis == rank - 1 else 0.0
     place = (axis + 1) % rank
     return Step(rank, lambda inputs: build("Concat", *inputs, axis=place), rank, joined)
 
@@ -177,7 +184,7 @@ def _reduction(node: CNode) -> Step | None:
     if not keep and rank - 1 not in axes:
         return None
     if axes == (rank - 1,) and node.op in PAIRWISE and shape[-1] <= MOST_PAIRWISE:
-        return Step(rank, partial(_pairwise, node), rank if keep else 0, LOOP * prod(shape[:-1]))
+        return Step(rank, partial(_pairwise, node), rank if keep else 0, LOOP * _count(shape[:-1]))
     moved = tuple(sorted((axis + 1) % rank for axis in axes))
     return Step(
         rank,
@@ -206,7 +213,7 @@ def _gathered(node: CNode) -> Step | None:
         rank,
         lambda inputs: build("Gather", inputs[0], index, axis=0),
         0,
-        CUT * node.aval.size,
+        CUT * _count(node.aval.shape),
     )
 
 
@@ -253,14 +260,18 @@ STEPS = {"BroadcastTo": _entries("shape"), **MOVES, **READS}
 
 
 def _worthwhile(
-    graph: FuncGraph, nodes: Iterable[CNode], steps: Mapping[int, Step]
+    graph: FuncGraph, nodes: Iterable[CNode], steps: Mapping[int, Step], longer: Container[int]
 ) -> frozenset[int]:
-    """The nodes, by id, of the regions that gain more than their borders cost."""
+    """The nodes, by id, of the regions that gain more than their borders cost.
+
+    What ``longer`` rows gain, which cost nothing at the border, is no reason to turn a region.
+    """
     here = [node for node in nodes if id(node) in steps]
     region = _regions(here, steps)
     gains: dict[int, float] = {}
     for node in here:
-        gains[region[id(node)]] = gains.get(region[id(node)], 0.0) + steps[id(node)].gain
+        gain = 0.0 if id(node) in longer else steps[id(node)].gain
+        gains[region[id(node)]] = gains.get(region[id(node)], 0.0) + gain
     for key, cost in _borders(graph, steps, region).items():
         gains[key[0]] -= cost
     return frozenset(id(node) for node in here if gains[region[id(node)]] > 0)
@@ -311,4 +322,4 @@ def _cost(node: Node, rank: int) -> float:
     wide = _wide(node, rank)
     if known(node) is not None or wide[-1] == 1 or prod(wide[:-1]) == 1:
         return 0.0
-    return NODE + MOVED * node.aval.size
+    return NODE + MOVED * _count(wide)

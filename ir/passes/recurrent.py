@@ -1,7 +1,7 @@
 """Scans that are an LSTM or a GRU, as one operator, where ONNX Runtime is faster with it.
 
-It is with every LSTM, and with a GRU of one sequence. With a GRU of a batch, and with a simple
-recurrent network, it is not (docs/benchmarks.md).
+It is with every LSTM, and with a GRU of one sequence or of a few. With a GRU of a large batch, and
+with a simple recurrent network, it is not (docs/benchmarks.md).
 
 A body is looked at as Flax, Haiku, Keras and Equinox write theirs: gates are sums of products of a
 row and the state with weights, in any order, from one product or several, turned or not.
@@ -13,7 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from fnckpt.ir.attributes import flag, graph, integer
-from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, inlined, rebuilt, with_outputs
+from fnckpt.ir.graph import (
+    CNode,
+    Constant,
+    FuncGraph,
+    Node,
+    Parameter,
+    inlined,
+    rebuilt,
+    with_outputs,
+)
 from fnckpt.ir.operators import constant, items
 from fnckpt.ir.passes.affine import (
     Affine,
@@ -28,6 +37,8 @@ from fnckpt.ir.passes.affine import (
 from fnckpt.ir.passes.build import FLOAT32, Build
 from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sizes import InconclusiveDimensionOperation, is_known
+
+MOST_OF_GRU = 1024  # elements of the states of a batch
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ def _gru(body: Body) -> Cell | None:
     if len(body.carries) != 1:
         return None
     state = body.carries[0].aval
-    if not state.shape or state.size != state.shape[-1]:
+    if not state.shape or (state.size != state.shape[-1] and state.size > MOST_OF_GRU):
         return None
     last = len(state.shape) - 1
     for z, (node, axis) in _mixed(body, body.outputs[0], last):
@@ -297,11 +308,34 @@ def _applied(body: Body, cell: Cell) -> Sequence[Node] | None:
     first = [build.reshape(scan.inputs[captured + i], (1, batch, units)) for i in cell.states]
     attrs = {"reverse": flag(scan, "reverse"), **dict(cell.attrs)}
     every, *last = items(build(cell.op, flat, *weights, *first, **attrs))
+    nan, last_nan = _nan_of(build, flat, first, reverse=flag(scan, "reverse"))
     found = {
-        place: build.reshape(each, shape) for place, each in zip(cell.states, last, strict=True)
+        place: build.reshape(build("Add", each, last_nan), shape)
+        for place, each in zip(cell.states, last, strict=True)
     }
+    every = build("Add", every, build.reshape(nan, (time, 1, batch, 1)))
     whole = build.reshape(every, (time, *shape))
     return [found[i] if i < carried else whole for i in range(len(scan.results))]
+
+
+def _nan_of(build: Build, x: Node, states: Sequence[Node], *, reverse: bool) -> tuple[Node, Node]:
+    """NaN where a sequence had one by then, else 0: at each step, and at the last.
+
+    ONNX Runtime's LSTM and GRU make numbers of NaN, where JAX has NaN in all that follows.
+    """
+
+    def zero(value: Node, *axes: int) -> Node:
+        low, high = (build.number(end, value) for end in (-1, 1))
+        finite = build("Minimum", build("Maximum", value, low), high)
+        total = build("ReduceSum", finite, axes=axes, keepdims=True)
+        return build("Mul", total, build.number(0, value))
+
+    found: list[Node] = [build("CumSum", zero(x, 2), axis=0, reverse=reverse), zero(x, 0, 2)]
+    for state in states:
+        if not isinstance(state, Constant) or np.isnan(state.value).any():
+            found = [build("Add", each, zero(state, 2)) for each in found]
+    every, last = found
+    return every, last
 
 
 def _parts(body: Body, cell: Cell, units: int) -> list[Node] | None:

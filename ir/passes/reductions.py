@@ -1,4 +1,7 @@
-"""Logsumexp: one operator, which each target writes in as few parts as its runtime needs."""
+"""Reductions that are one operator: logsumexp, and sums of magnitudes and of squares."""
+
+from collections.abc import Callable
+from math import prod
 
 import numpy as np
 
@@ -6,9 +9,10 @@ from fnckpt.ir.attributes import ints
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.arithmetic import is_float
-from fnckpt.ir.passes.build import FLOAT32, Build, through
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build, through
 from fnckpt.ir.passes.fuse import is_wide_enough, reduced, sums
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites
+from fnckpt.ir.sizes import all_known
 
 Ints = tuple[int, ...]
 
@@ -56,6 +60,41 @@ def compose_log_sum_exp(root: CNode) -> Node:
     total = build("ReduceSum", build("Exp", build("Sub", x, shift)), **along)
     return build.reshape(build("Add", build("Log", total), shift), root.aval.shape)
 
+
+LEAST_OF_MEAN = 4096  # elements, below which a mean is as fast
+
+
+def _of_all(of: str) -> Callable[..., Node | None]:
+    """A rule for the sum or the mean of all elements of what ``of`` reduces in one walk."""
+
+    def reduce_at_once(root: CNode, x: Node) -> Node | None:
+        axes, build = ints(root, "axes"), Build(root)
+        if x.aval.dtype not in (FLOAT32, FLOAT64) or len(axes) != len(x.aval.shape) or not axes:
+            return None
+        if root.op == "ReduceMean" and not (all_known(x.aval.shape) and _is_large(x)):
+            return None
+        total = build(of, x, **root.attrs)
+        if root.op == "ReduceSum":
+            return total
+        return build("Mul", total, build.number(1 / prod(x.aval.shape), x))
+
+    return reduce_at_once
+
+
+def _is_large(x: Node) -> bool:
+    return prod(x.aval.shape) >= LEAST_OF_MEAN
+
+
+# Along some of the axes ONNX Runtime is no faster with them (docs/benchmarks.md).
+AT_ONCE = tuple(
+    Rule(Op(reduction, each), _of_all(of))
+    for each, of in (
+        (Op("Abs", x), "ReduceL1"),
+        (Op("Square", x), "ReduceSumSquare"),
+        (Op("Mul", x, x), "ReduceSumSquare"),
+    )
+    for reduction in ("ReduceSum", "ReduceMean")
+)
 
 RULES: tuple[Rule, ...] = LOG_SUMS
 COMPOSE: tuple[Rule, ...] = (compose_log_sum_exp,)

@@ -46,6 +46,8 @@ class Target:
       no_dtype: types that ``export(dtype=...)`` cannot ask of it, with reason and way out.
       symbolic: whether sizes may be left open.
       loops: whether it has branches and loops; else they are written out.
+      recurrent: whether its runtimes are faster with a loop that is a gated recurrent cell than
+        with its steps written out.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Target:
     no_dtype: Mapping[str, str] = field(default_factory=dict[str, str])
     symbolic: bool = True
     loops: bool = True
+    recurrent: bool = False
     fused_parts: Sequence[Callable[[FuncGraph], FuncGraph]] = ()
 
 
@@ -185,7 +188,13 @@ def legalized(graph: FuncGraph, target: Target, *, fast_math: bool = False) -> F
     """``graph`` in the operators that ``target`` has; with ``fast_math`` without its guards."""
     left_out = target.guards if fast_math else ()
     rules = [rule for rule in target.legalize if rule not in left_out]
-    return share_weights(everywhere(graph, lambda each: rewrite(each, rules)))
+    return share_weights(everywhere(graph, lambda each: _rewritten(each, rules)))
+
+
+def _rewritten(graph: FuncGraph, rules: Sequence[Rule]) -> FuncGraph:
+    """``graph`` by ``rules``; what two of its nodes became that is equal is there once."""
+    after = rewrite(graph, rules)
+    return graph if after is graph else share(after)
 
 
 def preferred(

@@ -17,6 +17,8 @@ CANNOT: dict[str, str] = {
     "apply_fn",
     **dict.fromkeys(("Gru", "Lstm"), "it is made for ONNX alone; a Scan of its steps is the same"),
     "CachedAttention": "it is made for ONNX alone; an Attention and a Concat are the same",
+    "ReduceL1": "it is made for ONNX alone; a ReduceSum of Abs is the same",
+    "ReduceSumSquare": "it is made for ONNX alone; a ReduceSum of Square is the same",
     "Rotary": "it is made for ONNX alone; products and a Concat are the same",
     "SkipRmsNorm": "it is made for ONNX Runtime alone; a sum and an RmsNorm are the same",
 }

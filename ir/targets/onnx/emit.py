@@ -365,7 +365,7 @@ def emit_scatter_nd(node: CNode, w: Writer) -> None:
     w.node("ScatterND", node, x, index(node, w, indices, wide=True), updates, **extra)
 
 
-@emits("ReduceMean", "ReduceProd")
+@emits("ReduceL1", "ReduceMean", "ReduceProd", "ReduceSumSquare")
 def emit_reduction(node: CNode, w: Writer) -> None:
     inputs, attrs = reduction(node, w, *node.inputs)
     w.node(node.op, node, *inputs, **attrs)

@@ -52,7 +52,7 @@ DTYPES: dict[str, tuple[str, ...]] = {
     "Neg": (*FLOATS, "int8", "int16", "int32", "int64"),
     "Pad": (*FLOATS, "int8", "int32", "int64", "uint8", "uint32", "uint64", "bool"),
     "Pow": (*FLOATS, "int32", "int64"),
-    "ReduceLogSumExp": (F32, F64),
+    **dict.fromkeys(("ReduceL1", "ReduceLogSumExp", "ReduceSumSquare"), (F32, F64)),
     "ReduceMean": FLOATS,
     "Relu": FLOATS,
     **dict.fromkeys(("CachedAttention", "RmsNorm", "Rotary", "SkipRmsNorm"), (F32,)),

@@ -56,6 +56,7 @@ CASES: dict[str, tuple[Activation, str]] = {
     "selu": (jax.nn.selu, "Elu Mul"),
     "soft_sign": (jax.nn.soft_sign, "Abs Add Div"),
     "softplus": (jax.nn.softplus, "Softplus"),
+    "what logaddexp adds": (lambda x: jnp.log1p(jnp.exp(-jnp.abs(x))), "Abs Neg Softplus"),
 }
 
 

@@ -134,6 +134,7 @@ CELLS: dict[str, tuple[str, Callable[[], Net]]] = {
     "by hand, from the end": ("Lstm", lambda: written(lstm, 2, 2, reverse=True)),
     "by hand, one sequence": ("Lstm", lambda: written(lstm, 2, 1)),
     "by hand, GRU": ("Gru", lambda: written(gru, 1, 1)),
+    "by hand, GRU of a batch": ("Gru", lambda: written(gru, 1, 3)),
 }
 
 
@@ -210,7 +211,7 @@ LEFT: dict[str, Callable[[], Net]] = {
     "simple": lambda: written(simple, 1, 1),
     "GRU of the row": lambda: written(gru_of_row, 1, 1),
     "GRU of two gates": lambda: written(gru_of_two, 1, 1),
-    "GRU of a batch, slower as one": lambda: written(gru, 1, 2),
+    "GRU of a large batch, slower as one": lambda: written(gru, 1, 260),
 }
 
 
@@ -233,6 +234,51 @@ def test_a_stack_of_cells_keeps_the_scan() -> None:
 
     graph = graph_of((params, net, x))
     assert recurrent(graph) is graph
+
+
+@pytest.mark.parametrize("cell", [nn.OptimizedLSTMCell, nn.GRUCell])
+def test_a_short_loop_of_a_cell_is_one_operator_in_onnx_and_written_out_elsewhere(
+    cell: Any, tmp_path: Path
+) -> None:
+    params, apply, x = linen(cell, 2)
+    ops: dict[str, list[str]] = {}
+    for file_format in ("ONNX", "MINDIR"):
+        file = fnckpt.export(params, apply, x, file_format, file_name=tmp_path / "net")
+        ops[file_format] = [n.op for n in target(file_format).summarize(file.path).nodes]
+    assert not {"Scan", "Loop"} & set(ops["ONNX"])
+    assert {"LSTM", "GRU"} & set(ops["ONNX"])
+    assert ops["MINDIR"].count("MatMul") >= TIME
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("cell", "states"), [(lstm, 2), (gru, 1)])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_nan_goes_on_to_all_later_steps_and_infinity_does_not(
+    cell: Any, states: int, odd: float, reverse: bool, tmp_path: Path
+) -> None:
+    params, apply, x = written(cell, states, 2, reverse=reverse)
+    file = fnckpt.export(params, apply, x, "ONNX", file_name=tmp_path / "net")
+    x[2, 1, 0] = odd
+    near(fnckpt.run(file, x), apply(params, x))
+
+
+@pytest.mark.parametrize("state", [0, 1])
+def test_nan_in_a_state_that_is_given_reaches_its_sequence_alone(
+    state: int, tmp_path: Path
+) -> None:
+    params, _, x = written(lstm, 2, 2)
+
+    def net(params: Any, x: Any, h: Any, c: Any) -> Any:
+        step = lambda carry, row: (new := lstm(params, row, *carry), new[0])  # noqa: E731
+        return lax.scan(step, (h, c), x)[1]
+
+    states = [np.full((2, UNITS), 0.1, np.float32) for _ in range(2)]
+    inputs = (x, *states)
+    file = fnckpt.export(params, net, inputs, "ONNX", file_name=tmp_path / "net")
+    states[state][1, 2] = np.nan
+    (found,) = fnckpt.run(file, inputs)
+    assert np.isnan(found[:, 1]).all()
+    near([found[:, 0]], net(params, *inputs)[:, 0])
 
 
 def test_one_weight_of_all_gates_keeps_its_name() -> None:

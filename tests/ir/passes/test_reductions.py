@@ -15,6 +15,7 @@ from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.passes.pipeline import optimized
 from fnckpt.ir.passes.reductions import COMPOSE
 from fnckpt.ir.passes.rewrite import rewrite
+from fnckpt.ir.targets import target
 
 INF, NAN, MOST = np.inf, np.nan, np.finfo(np.float32).max
 ROWS = np.array(
@@ -80,3 +81,35 @@ def test_what_only_looks_like_logsumexp_is_left_alone(name: str) -> None:
     after = optimized(graph, debug=True)
     assert "ReduceLogSumExp" not in {node.op for node in after.cnodes()}
     np.testing.assert_allclose(evaluate(after, (X,))[0], evaluate(graph, (X,))[0], rtol=1e-6)
+
+
+LARGE = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32)
+SUMS = {
+    "squared error": (lambda x: ((x - 1) ** 2).mean(), ["Sub", "ReduceSumSquare", "Mul"]),
+    "absolute error": (lambda x: jnp.abs(x - 1).mean(), ["Sub", "ReduceL1", "Mul"]),
+    "length": (lambda x: jnp.sqrt((x * x).sum()), ["ReduceSumSquare", "Sqrt"]),
+    "of rows": (lambda x: (x * x).sum(-1), ["Mul", "ReduceSum"]),
+    "used twice": (lambda x: (jnp.abs(x).sum(), jnp.abs(x)), ["Abs", "ReduceSum"]),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_sum_of_all_magnitudes_or_squares_is_one_operator_in_onnx(
+    name: str, tmp_path: Path
+) -> None:
+    function, wanted = SUMS[name]
+    file = fnckpt.export(None, lambda _, x: function(x), LARGE, "ONNX", file_name=tmp_path / "sum")
+    assert [node.op for node in target("ONNX").summarize(file.path).nodes] == wanted
+    odd = LARGE.copy()
+    odd[3, 4] = np.inf
+    for x in (LARGE, odd, np.where(odd == np.inf, np.nan, odd)):
+        expected = jax.tree.leaves(function(jnp.asarray(x)))
+        for found, one in zip(fnckpt.run(file, x), expected, strict=True):
+            np.testing.assert_allclose(found, np.asarray(one), rtol=1e-5)
+
+
+def test_a_mean_of_few_elements_stays_a_mean(tmp_path: Path) -> None:
+    file = fnckpt.export(
+        None, lambda _, x: jnp.abs(x).mean(), LARGE[:4], "ONNX", file_name=tmp_path / "few"
+    )
+    assert [node.op for node in target("ONNX").summarize(file.path).nodes] == ["Abs", "ReduceMean"]

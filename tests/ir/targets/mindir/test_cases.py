@@ -85,6 +85,8 @@ def test_the_cases_have_every_operator() -> None:
         "CachedAttention",
         "Gru",
         "Lstm",
+        "ReduceL1",
+        "ReduceSumSquare",
         "Rotary",
         "SkipRmsNorm",
     }  # tests/ir/passes has them
