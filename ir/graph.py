@@ -143,7 +143,11 @@ class FuncGraph:
 
     def nodes(self) -> list[Node]:
         """Every node that the outputs need, each after what it uses."""
-        return ordered(self.outputs)
+        return list(self._ordered)
+
+    @cached_property  # a pass asks several times, and most passes leave the graph as it is
+    def _ordered(self) -> tuple[Node, ...]:
+        return tuple(ordered(self.outputs))
 
     def cnodes(self) -> list[CNode]:
         """The operators, each after what it uses."""

@@ -5,7 +5,7 @@ Their weights have paths: what uses ``blocks.0.conv.kernel`` is in the module ``
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter
@@ -27,15 +27,23 @@ def scoped(graph: FuncGraph) -> FuncGraph:
     """
     if _tells(graph):
         return graph
-    own = _of_weights(graph)
-    modules = {**_between(graph, own), **own}
+    own = of_weights(graph, {id(p): module_of(p.path or p.name) for p in graph.weights()})
+    modules = {**between(graph, own, graph.cnodes()), **own}
+
+    def scope(node: CNode) -> str:
+        return named(node.origin.scope) or "/".join(modules.get(id(node), ()))
+
+    return with_scopes(graph, scope)
+
+
+def with_scopes(graph: FuncGraph, scope: Callable[[CNode], str]) -> FuncGraph:
+    """``graph`` whose nodes have the scopes that ``scope`` tells."""
     inputs = {id(node) for node in graph.inputs}
     new: dict[int, Node] = {}
     for node in graph.nodes():
         new[id(node)] = node
         if isinstance(node, CNode) and id(node) not in inputs:
-            scope = _named(node.origin.scope) or "/".join(modules.get(id(node), ()))
-            origin = replace(node.origin, scope=scope)
+            origin = replace(node.origin, scope=scope(node))
             used = tuple(new[id(each)] for each in node.inputs)
             new[id(node)] = replace(node, inputs=used, origin=origin)
     return replace(graph, outputs=tuple(new[id(node)] for node in graph.outputs))
@@ -45,13 +53,13 @@ def _tells(graph: FuncGraph) -> bool:
     """Whether the name stacks name the modules of most nodes that use weights."""
     weights = {id(node) for node in graph.weights()}
     using = [n for n in graph.cnodes() if any(id(each) in weights for each in n.inputs)]
-    return 2 * sum(bool(_named(node.origin.scope)) for node in using) >= len(using)
+    return 2 * sum(bool(named(node.origin.scope)) for node in using) >= len(using)
 
 
-def _named(scope: str) -> str:
+def named(scope: str) -> str:
     """``scope`` without the parts that name no module.
 
-    >>> _named("eqx.nn.MLP/vmap()"), _named("jvp()/Decoder"), _named("vmap(eqx.nn.Linear)")
+    >>> named("eqx.nn.MLP/vmap()"), named("jvp()/Decoder"), named("vmap(eqx.nn.Linear)")
     ('', 'Decoder', '')
     """
     return "/".join(part for part in scope.split("/") if not _UNNAMED.fullmatch(part))
@@ -75,44 +83,27 @@ def module_of(path: str) -> Module:
     return tuple(module)
 
 
-def _of_weights(graph: FuncGraph) -> dict[int, Module]:
+def of_weights(graph: FuncGraph, weights: Mapping[int, Module]) -> dict[int, Module]:
     """The modules of the nodes that use weights, themselves or reshaped."""
-    weights = {id(node): node for node in graph.weights()}
-    given = {id(node) for node in graph.inputs}
+    given = {id(node) for node in graph.inputs} - weights.keys()
     fixed: dict[int, Module] = {}  # nodes that are computed from weights alone
     own: dict[int, Module] = {}
     for node in graph.nodes():
-        if isinstance(node, Parameter) and id(node) in weights:
-            fixed[id(node)] = module_of(node.path or node.name)
+        if id(node) in weights:
+            fixed[id(node)] = weights[id(node)]
         if not isinstance(node, CNode):
             continue
         used = [fixed[id(each)] for each in node.inputs if id(each) in fixed]
         if not used:
             continue
-        own[id(node)] = _common(used)
+        own[id(node)] = common(used)
         whole = all(id(n) in fixed for n in node.inputs if isinstance(n, CNode | Parameter))
         if whole and not any(id(each) in given for each in node.inputs):
             fixed[id(node)] = own[id(node)]
     return own
 
 
-def _between(graph: FuncGraph, own: Mapping[int, Module]) -> dict[int, Module]:
-    """The modules of the other nodes; at the beginning and the end of the graph the whole."""
-    before: dict[int, Module] = {}
-    for node in graph.cnodes():
-        found = [own.get(id(n), before.get(id(n), ())) for n in node.inputs if isinstance(n, CNode)]
-        before[id(node)] = _common(found)
-    users: dict[int, list[Module]] = {id(node): [()] for node in graph.outputs}
-    modules: dict[int, Module] = {}
-    for node in reversed(graph.cnodes()):
-        after = _common(users.get(id(node), []))
-        modules[id(node)] = _common([before[id(node)], after])
-        for each in node.inputs:
-            users.setdefault(id(each), []).append(own.get(id(node), after))
-    return modules
-
-
-def _common(modules: list[Module]) -> Module:
+def common(modules: list[Module]) -> Module:
     """The innermost module that holds all; () where there is none."""
     if not modules:
         return ()
@@ -121,3 +112,25 @@ def _common(modules: list[Module]) -> Module:
         if any(module[at] != part for module in modules):
             return shortest[:at]
     return shortest
+
+
+def between(
+    graph: FuncGraph,
+    own: Mapping[int, Module],
+    nodes: Sequence[CNode],
+    common: Callable[[list[Module]], Module] = common,
+) -> dict[int, Module]:
+    """The modules of the other ``nodes``; at the beginning and the end of the graph the whole."""
+    before: dict[int, Module] = {}
+    counts = {id(node) for node in nodes}
+    for node in nodes:
+        used = [n for n in node.inputs if id(n) in counts]
+        before[id(node)] = common([own.get(id(n), before.get(id(n), ())) for n in used])
+    users: dict[int, list[Module]] = {id(node): [()] for node in graph.outputs}
+    modules: dict[int, Module] = {}
+    for node in reversed(nodes):
+        after = common(users.get(id(node), []))
+        modules[id(node)] = common([before[id(node)], after])
+        for each in node.inputs:
+            users.setdefault(id(each), []).append(own.get(id(node), after))
+    return modules

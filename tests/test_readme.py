@@ -48,3 +48,14 @@ def printed(command: str) -> str:
 def test_every_link_of_the_readme_leads_somewhere(name: str, root: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (root / name).read_text())
     assert [link for link in links if not (root / link).exists()] == []
+
+
+def test_the_chinese_readme_has_the_sections_tables_code_and_notebooks_of_the_english_one(
+    root: Path,
+) -> None:
+    texts = [(root / name).read_text() for name in READMES]
+    for pattern in (r"^## ", r"^\|", r"^```\w*$"):
+        english, chinese = (re.findall(pattern, text, re.MULTILINE) for text in texts)
+        assert english == chinese
+    english, chinese = (set(re.findall(r"notebooks/\w+\.ipynb", text)) for text in texts)
+    assert english == chinese

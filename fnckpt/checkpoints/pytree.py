@@ -13,7 +13,7 @@ import numpy as np
 
 from fnckpt.checkpoints import differing
 from fnckpt.checkpoints.differing import RESERVED, Differences
-from fnckpt.checkpoints.formats import ckpt, safetensors
+from fnckpt.checkpoints.formats import ckpt, npz, safetensors
 from fnckpt.checkpoints.formats.ckpt_index import Found
 from fnckpt.checkpoints.formats.orbax_layout import is_orbax
 from fnckpt.checkpoints.garbage_collection import uncollected
@@ -24,11 +24,11 @@ from fnckpt.checkpoints.selection import Patterns, Selection, selection
 from fnckpt.checkpoints.storable import check_leaves, host
 from fnckpt.errors import CheckpointMismatch
 from fnckpt.extras import require
-from fnckpt.files import replacing
+from fnckpt.files import opened_regular, replacing
 
 __all__ = ["RESERVED", "Differences", "differences", "load_checkpoint", "save_checkpoint"]
 
-SAFETENSORS = ".safetensors"
+SAFETENSORS, NPZ = ".safetensors", ".npz"
 
 Tree = TypeVar("Tree")
 
@@ -196,7 +196,8 @@ def load_checkpoint(
     """The tensors of the file ``path``, as written by ``save_checkpoint``, ``train`` or MindSpore.
 
     Args:
-      path: a ``.ckpt`` or ``.safetensors`` file, or the directory of a step or a tree of Orbax.
+      path: a ``.ckpt``, ``.safetensors`` or ``.npz`` file, or the directory of a step or a tree of
+        Orbax.
       like: None, or a pytree that says what is expected. Each leaf comes back as its kind: a jax
         array (or ``jax.ShapeDtypeStruct``) with its sharding and weak type, a PRNG key array, a
         NumPy array, a Python scalar or text. Names, shapes and dtypes must agree.
@@ -270,18 +271,30 @@ def differences(path: str | os.PathLike[str], like: object) -> Differences:
 def opened(
     path: str | os.PathLike[str], *, verify: bool, mapped: bool, key: bytes | None = None
 ) -> AbstractContextManager[ckpt.Contents]:
-    """The file ``path``, of either format, or the directory of Orbax, indexed."""
+    """The file ``path``, of any format, or the directory of Orbax, indexed."""
     path = Path(path)
     of_orbax = path.is_dir() and is_orbax(path)
     if path.is_dir() and not of_orbax:
         raise IsADirectoryError(errno.EISDIR, _told_of_directory(path))
-    if not of_orbax and path.suffix != SAFETENSORS:
+    suffix = path.suffix.lower()
+    read = _of_orbax if of_orbax else _reader(path, suffix)
+    if read is None:
         return ckpt.opened(path, verify=verify, key=key, mapped=mapped)
     if key is not None:
-        what = "an Orbax directory" if of_orbax else f"the format {SAFETENSORS}"
+        what = "an Orbax directory" if of_orbax else f"the format {suffix}"
         raise ValueError(f"{path}: {what} has no encryption; leave out dec_key")
-    arrays = _of_orbax(path) if of_orbax else safetensors.read(path)
+    arrays = read(path)
     return nullcontext(ckpt.Contents({**arrays}, memoryview(b""), str(path), None, 0))
+
+
+def _reader(path: Path, suffix: str) -> Callable[[Path], Mapping[str, np.ndarray]] | None:
+    """What reads a file whole; None for a ``.ckpt``, whatever it is called."""
+    if suffix == SAFETENSORS:
+        return safetensors.read
+    if suffix != NPZ:
+        return None
+    with opened_regular(path) as file:
+        return npz.read if file.read(2) == b"PK" else None
 
 
 def _of_orbax(path: Path) -> Mapping[str, np.ndarray]:

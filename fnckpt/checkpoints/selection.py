@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from fnckpt.checkpoints.differing import RESERVED
 from fnckpt.errors import CheckpointMismatch
 
 Patterns = str | Sequence[str] | None
@@ -129,8 +130,11 @@ def _branches(names: Collection[str]) -> list[str]:
 def _instead(
     name: str, names: Collection[str], listed: Callable[[Collection[str]], list[str]] = sorted
 ) -> str:
-    """What an error adds: the closest names, or the first."""
-    known = listed(names)
+    """What an error adds: the closest names of the state, or the first."""
+    own = [each for each in names if each and not each.startswith(RESERVED)]
+    if not own and "" in names:
+        return "; its state is one array, which has no name"
+    known = listed(own)
     close = get_close_matches(name, known[:1000], n=3)
     if close:
         return f"; close: {', '.join(close)}"

@@ -26,7 +26,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "Equinox, or a function that closes over its weights, needs no --params",
     )
     parser.add_argument(
-        "--params", type=Path, help="a .ckpt: its names, split at dots, are nested dicts"
+        "--params", type=Path, help="a checkpoint: its names, split at dots, are nested dicts"
     )
     parser.add_argument("--part", default="", help="only this part of the parameters: params")
     parser.add_argument(

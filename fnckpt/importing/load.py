@@ -19,9 +19,10 @@ from fnckpt.importing.names import KeyPath, leaf_at, nested, paths_of
 from fnckpt.ir.graph import FuncGraph
 from fnckpt.ir.sizes import is_symbolic
 from fnckpt.ir.sources import SUFFIXES, format_of, reader
-from fnckpt.ir.sources.mapping import mapped
+from fnckpt.ir.sources.mapping import stored
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Source
 from fnckpt.ir.sources.spelled import respelled
+from fnckpt.ir.targets.foreign import content_of
 from fnckpt.ir.targets.target import Summary, ValueSummary
 from fnckpt.ir.traced import TracedFunction, canonical
 from fnckpt.picture.facts import facts
@@ -206,9 +207,16 @@ def _opened(
     """What errors call the file, its bytes, its folder, and its format."""
     if isinstance(file, str | os.PathLike):
         path = Path(file)
-        data = mapped(path)
+        whole = stored(path)
         known = SUFFIXES.get(path.suffix.lower())
-        return str(path), data, path.parent, known or format_of(data, str(path))
+        known = known or format_of(whole.part(0, min(1, whole.size)), str(path))
+        # The messages of the others are copied when they are parsed, so they are not mapped.
+        data = (
+            whole.part(0, whole.size)
+            if known == "ONNX"
+            else memoryview(content_of(path, f"a {known} file"))
+        )
+        return str(path), data, path.parent, known
     content = file if isinstance(file, bytes | bytearray | memoryview) else file.read()
     if not isinstance(content, bytes | bytearray | memoryview):
         raise TypeError(f"load_graph reads bytes, got {type(content).__name__}; open it as binary")

@@ -42,10 +42,12 @@ def _input(name: str, hover: str, number: int, path: tuple[str, ...] = ()) -> Le
 def _with_paths(
     values: Sequence[ValueSummary], otherwise: str
 ) -> Iterator[tuple[ValueSummary, tuple[str, ...]]]:
-    """Many are drawn in the parts of their names, or where these have none, in one box."""
-    for value in values:
-        path = path_of(value.name, ".") or (otherwise,)
-        yield value, path if len(values) > FEW else ()
+    """Many are drawn in the parts of their names, or if most have no parts, in one box."""
+    paths = [path_of(value.name, ".") for value in values]
+    parted = 2 * sum(map(bool, paths)) > len(paths)
+    for value, path in zip(values, paths, strict=True):
+        inside = (path if parted else ()) or (otherwise,)
+        yield value, inside if len(values) > FEW else ()
 
 
 def _taken(node: NodeSummary) -> tuple[str, ...]:

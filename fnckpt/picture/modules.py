@@ -43,10 +43,18 @@ class Module:
 def path_of(name: str, separator: str = "/") -> tuple[str, ...]:
     """The modules in a node's name, the outermost first, without the node's own part.
 
-    >>> path_of("net/block_0/Relu")
-    ('net', 'block_0')
+    A place in a list is no module of its own.
+
+    >>> path_of("net/block_0/Relu"), path_of("net/blocks/0/conv/Conv")
+    (('net', 'block_0'), ('net', 'blocks/0', 'conv'))
     """
-    return tuple(name.split(separator, MOST_DEPTH)[:-1])
+    path: list[str] = []
+    for part in name.split(separator, MOST_DEPTH)[:-1]:
+        if part.isdecimal() and path:
+            path[-1] += f"{separator}{part}"
+        else:
+            path.append(part)
+    return tuple(path)
 
 
 def tree(leaves: Sequence[Leaf]) -> Module:

@@ -257,7 +257,7 @@
 
     const keys = {
       "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "0": () => fit(),
-      o: () => every(top, true), c: () => every(top, false),
+      o: () => { every(top, true); fit(true); }, c: () => { every(top, false); fit(true); },
       ArrowUp: (box) => box ? near(box, "start") && go(near(box, "start")) : move(0, 60),
       ArrowDown: (box) => box ? near(box, "end") && go(near(box, "end")) : move(0, -60),
       ArrowLeft: () => move(60, 0), ArrowRight: () => move(-60, 0),
@@ -267,9 +267,12 @@
         if (outer) { toggle(outer, false); go(outer); }
       },
     };
-    svg.addEventListener("keydown", (event) => {
-      const act = keys[event.key];
+    // On a page the keys work wherever the focus is, but a button keeps those that press it.
+    (page ? document : svg).addEventListener("keydown", (event) => {
+      const act = keys[event.key], inside = svg.contains(event.target);
       if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (!inside && event.target !== document.body && event.key.length > 1) return;
+      if (!inside && event.key === " ") return;
       event.preventDefault();
       act(boxAt(event));
     });

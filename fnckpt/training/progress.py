@@ -70,10 +70,16 @@ class Bar:
         """Print the line that stays: steps, seconds, rate and ``shown``."""
         self.refresh(shown)
         if self.has_lines:
-            seconds = max(time.monotonic() - self._begin, 1e-9)
-            about = [f"epoch {self._epoch}/{self.epochs}: {self._count} steps, {seconds:.1f} s"]
-            about += [f"{self._count / seconds:.3g} step/s"]
-            self.line(", ".join(about + [f"{k} {_text(v)}" for k, v in shown.items()]))
+            about = [*self._pace(), *(f"{k} {_text(v)}" for k, v in shown.items())]
+            self.line(f"epoch {self._epoch}/{self.epochs}: {', '.join(about)}")
+
+    def _pace(self) -> list[str]:
+        """What this process did of the epoch; a resume may find its last step done."""
+        seconds = max(time.monotonic() - self._begin, 1e-9)
+        if not self._count:
+            return ["no step was left"]
+        steps = "1 step" if self._count == 1 else f"{self._count} steps"
+        return [steps, f"{seconds:.1f} s", f"{self._count / seconds:.3g} step/s"]
 
     def line(self, text: str) -> None:
         """Print ``text`` above the bar, if anything is shown at all.

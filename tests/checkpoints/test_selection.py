@@ -1,6 +1,8 @@
 """Parts of checkpoints: what is asked for is read, nothing else; what does not fit is told."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ from orbax.checkpoint.experimental.v1 import training
 
 from fnckpt import (
     CheckpointMismatch,
+    CheckpointPolicy,
     FormatError,
     convert,
     differences,
     load_checkpoint,
     save_checkpoint,
+    train,
 )
 from fnckpt.checkpoints.selection import matches
 
@@ -193,3 +197,27 @@ def test_what_safetensors_cannot_hold_is_named(tmp_path):
     with pytest.raises(ValueError, match="no CRC and no encryption; leave out crc"):
         save_checkpoint({"b": np.ones(2)}, tmp_path / "a.safetensors", crc=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (np.ones(2, np.float32), "; its state is one array, which has no name"),
+        ({"w": np.ones(2, np.float32)}, "; it has w"),
+    ],
+)
+@pytest.mark.parametrize("asked", [{"part": "params"}, {"only": "params.*"}])
+def test_an_error_lists_the_names_of_the_state_alone(
+    state: Any, told: str, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    train(
+        lambda state, batch: (state, {}),
+        state,
+        [np.float32(0)],
+        policy=CheckpointPolicy(),
+        directory=tmp_path,
+        progress=False,
+    )
+    with pytest.raises(CheckpointMismatch) as raised:
+        load_checkpoint(tmp_path / "CKP-1_1.ckpt", **asked)
+    assert str(raised.value).endswith(told)

@@ -392,3 +392,16 @@ def test_the_table_of_the_demo_fits_80_columns_where_nothing_is_installed(
     header = ("file", "bytes", "nodes", "runtime", "accuracy", "max error")
     print_table(header, [row.cells() for row in rows])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_params_are_read_from_every_format_of_checkpoints(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("named.py").write_text("def net(params, x):\n    return x @ params['layer']['w']\n")
+    fnckpt.save_checkpoint({"layer": {"w": np.ones((4, 3), np.float32)}}, "p.ckpt")
+    for name in ("p.npz", "p.safetensors"):
+        fnckpt.convert("p.ckpt", name)
+    for name in ("p.npz", "p.ckpt", "p.safetensors"):
+        call = ["export", "named:net", "--params", name, "--input", "f32[2,4]", "-o", "named.onnx"]
+        assert main(call) == 0, capsys.readouterr().err
+        assert "layer.w" in said_by(["inspect", "named.onnx"], capsys)[1]

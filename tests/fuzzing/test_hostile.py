@@ -1,6 +1,7 @@
 """Small files that would grow, hang, or lie: each is refused, or read in linear time."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -150,6 +152,22 @@ def test_a_damaged_orbax_directory_is_refused(tmp_path: Path) -> None:
             FormatError, match=f"without{name}: a damaged Orbax checkpoint|no Orbax"
         ):
             convert(path, tmp_path / "b.ckpt")
+
+
+@pytest.mark.parametrize("name", ["manifest.ocdbt", "_CHECKPOINT_METADATA"])
+def test_orbax_logs_nothing_beside_the_one_line_of_an_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = save_checkpoint({"w": np.ones(3)}, tmp_path / "a.ckpt")
+    path = convert(source, tmp_path / "tree")
+    (path / name).write_bytes(b'{"a')
+    logger, said = logging.getLogger("absl"), list[str]()
+    monkeypatch.setattr(logger, "handle", lambda record: said.append(record.getMessage()))
+    monkeypatch.setattr(logger, "disabled", False)
+    with suppress(FormatError):
+        inspect_file(path)
+    assert said == []
+    assert not logger.disabled
 
 
 @pytest.mark.parametrize(("shape", "chunks"), [(1 << 40, 3), (1 << 40, 1 << 40), (3, 1 << 40)])

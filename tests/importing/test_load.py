@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -365,3 +367,41 @@ def test_what_has_64_bits_is_told_where_jax_has_32(tmp_path: Path) -> None:
         loaded = load_graph(content.SerializeToString())
     assert "narrowed" in repr(loaded)
     assert loaded.apply_fn({}, np.ones(2)).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["ONNX", "MINDIR", "AIR"])
+def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_and_not_the_end(
+    kind: str, tmp_path: Path
+) -> None:
+    """Nor do arrays that were loaded end the process when the file is cut off later."""
+    child = f"""
+import sys, numpy as np, fnckpt
+from pathlib import Path
+from fnckpt.ir.sources import mapping
+from fnckpt.ir.targets import foreign
+path = Path({str(tmp_path / "net")!r}).with_suffix({f".{kind.lower()}"!r})
+params = {{"w": np.ones((512, 512), np.float32)}}
+fnckpt.export(params, lambda p, x: x @ p["w"], (1, 512), {kind!r}, file_name=path)
+loaded = fnckpt.load_graph(path)
+whole = path.read_bytes()
+with path.open("r+b") as file:
+    file.truncate(len(whole) // 4)
+assert sum(map(np.sum, loaded.params.values())) == 512 * 512
+size = foreign.regular_size
+def cut(given, kind):
+    path.write_bytes(whole)
+    found = size(given, kind)
+    with path.open("r+b") as file:
+        file.truncate(len(whole) // 4)
+    return found
+foreign.regular_size = mapping.regular_size = cut
+try:
+    fnckpt.load_graph(path)
+except fnckpt.FormatError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", child], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "net"))

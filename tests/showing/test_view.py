@@ -30,7 +30,7 @@ import fnckpt
 from fnckpt.cli import main
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
-from fnckpt.picture.boxes import Box, Drawing
+from fnckpt.picture.boxes import Box, Drawing, Edge
 from fnckpt.picture.drawing import drawing_of
 from fnckpt.picture.graph import graph
 from fnckpt.picture.layout import layout, spread
@@ -112,6 +112,35 @@ def test_a_thousand_operators_stay_a_small_page() -> None:
     drawing = drawing_of(summary)
     assert len(drawing.boxes) == 102
     assert len(graph(summary)) < 2_000_000
+
+
+def values(names: list[str]) -> tuple[ValueSummary, ...]:
+    return tuple(ValueSummary(name, "float32", (1,)) for name in names)
+
+
+def test_a_place_in_a_list_is_a_part_of_its_module_s_name() -> None:
+    names = [f"blocks/{at}/{layer}/Conv" for at in (0, 1) for layer in ("first", "second")]
+    nodes = [NodeSummary(n, "Conv", (x,), (n,)) for n, x in zip(names, ["x", *names], strict=False)]
+    summary = Summary("fnckpt", values(["x"]), values(names[-1:]), (), tuple(nodes))
+    labels = [box.label for box in drawing_of(summary).boxes]
+    assert labels == ["x", "blocks/0 (2)", "blocks/1 (2)", "Conv"]
+
+
+def test_outputs_without_parts_keep_those_with_parts_in_their_box() -> None:
+    names = [str(i) for i in range(10)]
+    nodes = [NodeSummary(f"net/{n}", "Relu", ("state.w",), (n,)) for n in names]
+    given = values([f"state.{n}" for n in "abcdefghijw"])
+    summary = Summary("fnckpt", given, values([*names, "state.a"]), (), tuple(nodes))
+    labels = [box.label for box in drawing_of(summary).boxes]
+    assert (labels[0], labels[-1]) == ("state (11)", "outputs (11)")
+
+
+def test_what_a_circle_feeds_stands_below_it() -> None:
+    """The update is the first in the file, for its first operator needs nothing."""
+    boxes = tuple(Box(label, "module", "") for label in ("update", "a", "b"))
+    edges = [(1, 2), (2, 1), (2, 0)]
+    placed = layout(Drawing(boxes, tuple(Edge(start, end) for start, end in edges)))
+    assert placed.rows[0] > max(placed.rows[1:])
 
 
 def test_a_hostile_name_is_text(tmp_path: Path) -> None:
@@ -330,6 +359,9 @@ q("[data-key=o]")[0].click();
 said.covered = covered();
 said.all = q("[aria-expanded=false]").length;
 q("[data-key=c]")[0].click();
+press(document.body, "o");
+said.anywhere = q("[aria-expanded=false]").length;
+press(document.body, "c");
 said.back = state() === before;
 const view = document.querySelector("svg > g"), old = view.getAttribute("transform");
 press(document.querySelector("svg"), "+");
@@ -351,5 +383,6 @@ def test_keys_open_modules_in_place_and_close_them_as_they_were(name: str, tmp_p
     assert all(said.pop("inside"))
     assert "Block_1" in said.pop("details")
     assert said == {
-        "open": "true", "same": True, "covered": False, "all": 0, "back": True, "zoomed": True,
+        "open": "true", "same": True, "covered": False, "all": 0, "anywhere": 0, "back": True,
+        "zoomed": True,
     }  # fmt: skip

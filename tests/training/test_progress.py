@@ -43,6 +43,25 @@ LINE = (
 )
 
 
+def test_a_resume_behind_the_last_step_of_an_epoch_tells_no_rate_of_nothing(tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(step, state, metrics):
+        if step == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        shown(tmp_path, on_step=stop)
+    line = shown(tmp_path, progress="lines", resume=True).splitlines()[1]
+    assert line == "epoch 1/2: no step was left, loss 1, saved CKP-1_3.ckpt"
+
+
+def test_one_step_is_told_as_one(tmp_path):
+    text = shown(tmp_path, [np.float32(1)], progress="lines")
+    assert re.match(r"epoch 1/2: 1 step, \d", text)
+
+
 @pytest.mark.parametrize("kind", [True, "lines"])
 def test_an_epoch_leaves_one_line(tmp_path, kind):
     text = shown(tmp_path, progress=kind, eval_fn=lambda state: {"error": state * 2})

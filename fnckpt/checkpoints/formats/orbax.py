@@ -1,7 +1,9 @@
 """Orbax's directories, read and written."""
 
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,8 @@ def _reading(path: Path, take: Callable[[Path], dict[str, np.ndarray]]) -> dict[
     """What ``take`` gives of the tree in ``path``; what Orbax raises becomes a FormatError."""
     path.stat()  # says so if there is nothing
     try:
-        return take(tree_of(path))
+        with _quiet():
+            return take(tree_of(path))
     except FormatError:
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -102,6 +105,17 @@ def _reading(path: Path, take: Callable[[Path], dict[str, np.ndarray]]) -> dict[
         raise FormatError(
             f"{path}: a damaged Orbax checkpoint ({type(error).__name__}: {told})"
         ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Orbax logs of a damaged directory: the error says it, in one line."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

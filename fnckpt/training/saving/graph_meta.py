@@ -7,6 +7,7 @@ from jax.extend.core import ClosedJaxpr
 
 from fnckpt.files import replacing
 from fnckpt.ir.lowering.literal import literal
+from fnckpt.ir.step_scopes import step_scoped
 from fnckpt.ir.targets import anf
 
 
@@ -22,6 +23,6 @@ def write_graph_meta(
       name: of the graph.
     """
     labels = names or [f"arg_{i}" for i in range(len(closed.jaxpr.invars))]
-    data = anf.encode(literal(closed, labels, name=name))
+    data = anf.encode(step_scoped(literal(closed, labels, name=name), "state"))
     with replacing(path) as file:
         file.write(data)

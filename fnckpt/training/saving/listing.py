@@ -136,6 +136,6 @@ def _owner(paths: Iterator[Path]) -> str | None:
 def _prefix_in(path: Path) -> str | None:
     """What ``path`` says of its prefix; None where ``train`` did not save it."""
     try:
-        return str(load_checkpoint(path, only=_PREFIX, mmap=True, verify=False)[_PREFIX])
+        return str(load_checkpoint(path, only=_PREFIX, verify=False)[_PREFIX])
     except CheckpointMismatch:
         return None

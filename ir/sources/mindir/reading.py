@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.sources.mapping import mapped_beside
+from fnckpt.ir.sources.mapping import beside
 from fnckpt.ir.sources.mindir.importer import EFFECTS, PASSED_ON, imported
 from fnckpt.ir.sources.mindir.registry import RULES
 from fnckpt.ir.sources.mindir.values import array_of, dtype_of
@@ -124,13 +124,13 @@ def _array(tensor: TensorProto, name: str, folder: Path | None) -> np.ndarray:
     if not tensor.HasField("external_data"):
         return array_of(tensor, name)
     place, who = tensor.external_data, f"{name}: {tensor.name!r}"
-    content = mapped_beside(who, place.location, folder)
-    told, end, size = f"{who}: its data is in", place.offset + place.length, len(content)
+    file = beside(who, place.location, folder)
+    told, end, size = f"{who}: its data is in", place.offset + place.length, file.size
     if place.offset < 0 or place.length < 0 or end > size or not size:
         raise FormatError(f"{told} {place.location!r} to byte {end}, which has {size}")
-    if content[0] != LITTLE_ENDIAN:
+    if file.part(0, 1)[0] != LITTLE_ENDIAN:
         raise FormatError(f"{told} {place.location!r}, whose numbers are big-endian")
-    return array_of(tensor, name, content[place.offset : end])
+    return array_of(tensor, name, file.part(place.offset, end))
 
 
 def inputs_of(model: ModelProto, name: str) -> Sequence[Input]:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
 from fnckpt.errors import FormatError
-from fnckpt.ir.sources.mapping import mapped_beside
+from fnckpt.ir.sources.mapping import beside
 from fnckpt.ir.targets.external import MOST_BYTES
 from fnckpt.wire import LENGTH, Part, Reader, field
 
@@ -87,19 +87,19 @@ class Model:
         return FormatError(f"{self.name}: {name!r}: {fault}")
 
     def _beside(self, tensor: onnx.TensorProto) -> memoryview:
-        """The data of a tensor in another file, mapped."""
+        """The data of a tensor in another file."""
         held = {entry.key: entry.value for entry in tensor.external_data}
         location = held.get("location", "")
-        data = mapped_beside(f"{self.name}: {tensor.name!r}", location, self.folder)
+        file = beside(f"{self.name}: {tensor.name!r}", location, self.folder)
         numbers = [held.get("offset", "0"), held.get("length", "")]
         if not all(each.isdecimal() or not each for each in numbers):
             raise self.error(tensor.name, f"its data has no place in {location!r}: {numbers}")
-        size = len(data)
+        size = file.size
         start = int(numbers[0] or 0)
         end = start + int(numbers[1]) if numbers[1] else size
         if end > size or start > end:
             raise self.error(tensor.name, f"its data ends at byte {end} of {location!r}, {size}")
-        return data[start:end]
+        return file.part(start, end)
 
 
 def read(data: memoryview, name: str, folder: Path | None) -> Model:

@@ -1,5 +1,6 @@
 """Which checkpoints a directory has: in the order of training, whoever's name looks alike."""
 
+import mmap
 import re
 from typing import Any
 
@@ -135,3 +136,20 @@ def test_resume_goes_on_from_either_format_and_keeps_counting(tmp_path, first, s
         *(f"CKP-2_{at}.{second}" for at in (1, 2, 3)),
     ]
     assert result.checkpoints == fnckpt.checkpoints(tmp_path)
+
+
+def test_listing_and_resuming_map_no_file_which_another_process_could_cut_off(
+    tmp_path, monkeypatch
+):
+    """A mapped file that is cut off ends the process (SIGBUS)."""
+    fit(tmp_path)
+    mapped, real = list[int](), mmap.mmap
+
+    def counted(number: int, *args: Any, **options: Any) -> mmap.mmap:
+        mapped.append(number)
+        return real(number, *args, **options)
+
+    monkeypatch.setattr(mmap, "mmap", counted)
+    assert len(fnckpt.checkpoints(tmp_path)) == 3
+    fit(tmp_path, epochs=2, resume=True)
+    assert set(mapped) <= {-1}
