@@ -5,6 +5,7 @@ computed by NumPy while JAX traces.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy
@@ -23,9 +24,22 @@ from fnckpt.ir.graph import (
 )
 from fnckpt.ir.operators import OPERATORS
 from fnckpt.ir.operators.control import results_of
+from fnckpt.ir.operators.table import Evaluate
 
 Value = np.ndarray | jax.Array
 Values = Value | tuple[Value, ...]
+
+
+LOOPS = frozenset({"Scan", "While"})
+
+
+def kept_loop(compute: Evaluate, attrs: Mapping[str, object]) -> Evaluate:
+    """A loop as a function of its inputs, by whose name the lowering knows it."""
+
+    def kept_loop(*inputs: Value) -> Any:
+        return compute(*inputs, **attrs)
+
+    return kept_loop
 
 
 def canonical(dtype: np.dtype) -> np.dtype:
@@ -55,12 +69,15 @@ class TracedFunction:
     Args:
       graph: what to compute.
       weights: arrays instead of the values of weights, by their names.
+      keep_loops: its loops stay loops when it is exported again, however short they are.
     """
 
     traced = True
 
-    def __init__(self, graph: FuncGraph, weights: Mapping[str, Value]) -> None:
-        self.graph, self.weights = graph, weights
+    def __init__(
+        self, graph: FuncGraph, weights: Mapping[str, Value], *, keep_loops: bool = False
+    ) -> None:
+        self.graph, self.weights, self.keep_loops = graph, weights, keep_loops
         self.results = results_of(graph)
         given = set(map(id, graph.inputs))
         self._nodes = [node for node in graph.nodes() if id(node) not in given]
@@ -82,7 +99,11 @@ class TracedFunction:
             return results[index]
         attrs = {name: self._attr(value) for name, value in node.attrs.items()}
         with jax.named_scope(node.origin.scope or node.op), np.errstate(all="ignore"):
-            result = OPERATORS[node.op].evaluate(*inputs, **attrs)
+            compute = OPERATORS[node.op].evaluate
+            if self.keep_loops and node.op in LOOPS:
+                compute = jax.jit(kept_loop(compute, attrs))
+                attrs = {}
+            result = compute(*inputs, **attrs)
         results = list(result) if isinstance(result, tuple) else [result]
         arrays = [_checked(node, *each) for each in zip(results, node.results, strict=True)]
         return tuple(arrays) if len(arrays) > 1 else arrays[0]
@@ -98,7 +119,7 @@ class TracedFunction:
         if isinstance(value, tuple):
             return tuple(map(self._attr, value))
         if isinstance(value, FuncGraph):
-            return TracedFunction(value, self.weights)
+            return TracedFunction(value, self.weights, keep_loops=self.keep_loops)
         return canonical(value) if isinstance(value, np.dtype) else value
 
 

@@ -4,7 +4,8 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from fnckpt.ir.sizes import is_symbolic
 from fnckpt.ir.sources import SUFFIXES, format_of, reader
 from fnckpt.ir.sources.mapping import stored
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Source
+from fnckpt.ir.sources.spelled import respelled
 from fnckpt.ir.targets.foreign import content_of
 from fnckpt.ir.targets.target import Summary, ValueSummary
 from fnckpt.ir.traced import TracedFunction, canonical
@@ -225,6 +227,7 @@ def _opened(
 def _function(name: str, source: Source, paths: Mapping[str, KeyPath]) -> Apply:
     """``apply_fn`` of a source."""
     kept: dict[tuple[Shape, ...], FuncGraph] = {}
+    function = partial(TracedFunction, keep_loops=source.writer is not None)
 
     def apply_fn(params: PyTree, *inputs: Array) -> jax.Array | tuple[jax.Array, ...]:
         arrays = [_array(name, *each) for each in _paired(name, source.inputs, inputs)]
@@ -238,7 +241,7 @@ def _function(name: str, source: Source, paths: Mapping[str, KeyPath]) -> Apply:
                     kept.pop(next(iter(kept)))
                 kept[shapes] = graph
         weights = {key: jax.numpy.asarray(leaf_at(params, path)) for key, path in paths.items()}
-        outputs = TracedFunction(graph, weights)(*arrays)
+        outputs = function(graph, weights)(*arrays)
         results = tuple(map(jax.numpy.asarray, outputs))
         return results[0] if len(results) == 1 else results
 
@@ -294,9 +297,12 @@ def _built(
     name: str, source: Source, shapes: Sequence[Shape], given: Mapping[str, np.ndarray]
 ) -> Imported:
     try:
-        return source.build(shapes, given)
+        built = source.build(shapes, given)
     except NotImported as error:
         raise UnsupportedError(_message(name, error.places)) from None
+    if source.writer is None:
+        return built
+    return replace(built, graph=respelled(built.graph, source.writer))
 
 
 def _declared(name: str, inputs: Sequence[Input]) -> list[Shape]:

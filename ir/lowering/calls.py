@@ -9,6 +9,7 @@ from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_call
 from fnckpt.ir.operators import constant
+from fnckpt.ir.traced import kept_loop
 
 
 @lowers_call(
@@ -24,9 +25,16 @@ from fnckpt.ir.operators import constant
     "remat2",
 )
 def inline(
-    site: Site, *args: Value, jaxpr: object = None, call_jaxpr: object = None, **_: object
+    site: Site,
+    *args: Value,
+    jaxpr: object = None,
+    call_jaxpr: object = None,
+    name: str = "",
+    **_: object,
 ) -> tuple[Value, ...]:
-    return site.call(jaxpr if call_jaxpr is None else call_jaxpr, args)
+    """What it calls; a loop that a file of ours has as a loop stays one."""
+    called = jaxpr if call_jaxpr is None else call_jaxpr
+    return site.call(called, args, keep_loops=name == kept_loop.__name__)
 
 
 @lowers_call("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call")

@@ -9,7 +9,7 @@ from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.registry import Site, lowers
 from fnckpt.ir.lowering.shape import dilate, pad
 from fnckpt.ir.operators import constant
-from fnckpt.ir.sizes import all_known
+from fnckpt.ir.sizes import is_known
 
 Ints = tuple[int, ...]
 Pads = Sequence[tuple[int, int]]
@@ -32,7 +32,7 @@ def lower_conv(
 ) -> Node:
     """Operands are turned to channels first, and the result back."""
     avals = (site.aval, x.aval, w.aval)
-    if any(all_known(aval.shape) and not aval.size for aval in avals):
+    if any(is_known(size) and size == 0 for aval in avals for size in aval.shape):
         # a window larger than its input, or a sum over nothing
         zero = constant(np.zeros((), site.aval.dtype))
         return site.apply("BroadcastTo", zero, shape=site.aval.shape) if site.aval.shape else zero

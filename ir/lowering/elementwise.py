@@ -152,7 +152,7 @@ def lower_integer_pow(site: Site, x: Node, *, y: int) -> Node:
         if left:
             square = site.apply("Square", square)
     assert power is not None
-    return power if y > 0 else site.apply("Div", site.constant(1, x), power)
+    return power if y > 0 else site.apply("Reciprocal", power)
 
 
 @lowers("round")

@@ -13,10 +13,11 @@ from jax.lax import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionN
 from fnckpt.ir.graph import Aval, CNode, Constant, Node
 from fnckpt.ir.lowering.compose import composed
 from fnckpt.ir.lowering.known import known_sizes, known_value
+from fnckpt.ir.lowering.ranges import is_between
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
 from fnckpt.ir.lowering.shape import broadcast_in_dim, counting, slice_
 from fnckpt.ir.operators import constant
-from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
+from fnckpt.ir.sizes import InconclusiveDimensionOperation
 
 Ints = tuple[int, ...]
 INT32 = np.dtype(np.int32)
@@ -63,8 +64,8 @@ def elements_of(starts: Sequence[Node]) -> Node | None:
 
 def as_index(site: Site, x: Node) -> Node:
     """An index as int32; what int32 cannot hold lies outside every array, and stays outside."""
-    if x.aval.dtype.itemsize >= 4 and x.aval.dtype != INT32:
-        most = np.iinfo(INT32).max
+    most = np.iinfo(INT32).max
+    if x.aval.dtype.itemsize >= 4 and x.aval.dtype != INT32 and not is_between(x, (most,)):
         x = site.apply("Minimum", x, site.constant(most, x))
         if x.aval.dtype.kind == "i":
             x = site.apply("Maximum", x, site.constant(-most, x))
@@ -73,36 +74,10 @@ def as_index(site: Site, x: Node) -> Node:
 
 def clamp(site: Site, x: Node, last: Sequence[int]) -> Node:
     """``x`` between 0 and ``last``."""
-    if are_inside(x, last) or is_clamped(x, last):
+    if are_inside(x, last) or is_between(x, last):
         return x
     low = site.apply("Maximum", x, site.constant(0, x))
     return site.apply("Minimum", low, site.sizes(last))
-
-
-def is_clamped(x: Node, last: Sequence[int]) -> bool:
-    """Whether ``x`` is known to be between 0 and ``last``, because it was brought there before."""
-    if not all_known(last):
-        return False
-    shape = x.aval.shape
-    while isinstance(x, CNode) and x.op in ("Cast", "Reshape", "BroadcastTo", "Transpose"):
-        x = x.inputs[0]
-    if not isinstance(x, CNode):
-        return False
-    columns = shape == x.aval.shape and shape[-1:] == (len(last),)
-    if x.op == "Concat" and columns and len(x.inputs) == len(last):
-        pairs = zip(x.inputs, last, strict=True)
-        return all(n.aval.shape[-1:] == (1,) and is_clamped(n, (end,)) for n, end in pairs)
-    if x.op != "Minimum":
-        return False
-    most = np.asarray(last if columns else min(last, default=0))
-    for low, end in (x.inputs, x.inputs[::-1]):
-        most_known = known_value(end)
-        if isinstance(low, CNode) and low.op == "Maximum" and most_known is not None:
-            floors = [known for each in low.inputs if (known := known_value(each)) is not None]
-            if any((each >= 0).all() for each in floors):
-                row = most_known.shape in ((len(last),), ())
-                return bool((most_known <= (most if row else min(last, default=0))).all())
-    return False
 
 
 def are_inside(x: Node, last: Sequence[int]) -> bool:

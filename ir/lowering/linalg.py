@@ -1,7 +1,7 @@
 """Factorizations of matrices that have one answer only, in JAX."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,10 @@ from jax import Array, lax
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
 from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_factorization
+
+Carry = TypeVar("Carry")
+
+MOST_COLUMNS = 16  # that are written out; of 32, a loop has 60 nodes for 830 and runs in a third
 
 
 def written_out(
@@ -22,6 +26,31 @@ def written_out(
             f"than max_unroll={site.max_unroll}; raise max_unroll"
         )
     return composed(site, function, *inputs)
+
+
+def in_steps(
+    site: Site, columns: int, function: Callable[..., object], *inputs: Value
+) -> tuple[Value, ...]:
+    """``function(*inputs, looped)``: many columns are a loop, where the format has loops."""
+    looped = site.loops and columns > MOST_COLUMNS
+    run = lambda *given: function(*given, looped)  # noqa: E731
+    if looped:
+        return composed(site, run, *inputs, keep_loops=True)
+    return written_out(site, columns, run, *inputs)
+
+
+def stepped(
+    step: Callable[..., tuple[Carry, Array]], carry: Carry, count: int, looped: bool
+) -> tuple[Carry, Array | None]:
+    """``step(carry, k)`` for each ``k`` below ``count``, and its rows as a last axis, if any."""
+    if looped:
+        carry, rows = lax.scan(step, carry, np.arange(count, dtype=np.int32))
+        return carry, jnp.moveaxis(rows, 0, -1)
+    found: list[Array] = []
+    for k in range(count):
+        carry, row = step(carry, k)
+        found.append(row)
+    return carry, jnp.stack(found, -1) if found else None
 
 
 def swapped(x: Array) -> Array:
@@ -89,11 +118,11 @@ def lower_triangular_solve(
     return result
 
 
-def exchanged(x: Array, k: int, pivot: Array) -> Array:
+def exchanged(x: Array, k: int | Array, pivot: Array) -> Array:
     """``x[..., rows, :]`` with row ``k`` and row ``pivot[...]`` in each other's place."""
     rows = np.arange(x.shape[-2], dtype=np.int32)
     at = pivot[..., None]
-    source = jnp.where(rows == k, at, jnp.where(rows == at, np.int32(k), rows))
+    source = jnp.where(rows == k, at, jnp.where(rows == at, jnp.int32(k), rows))
     return jnp.take_along_axis(x, source[..., None], -2, mode="promise_in_bounds")
 
 
@@ -102,31 +131,31 @@ def lower_lu(site: Site, x: Node) -> tuple[Value, ...]:
     """Gauss' elimination; the greatest number of a column, the first of equals, is its pivot."""
     m, n = x.aval.shape[-2:]
 
-    def factor(a: Array) -> tuple[Array, Array, Array]:
+    def step(carry: tuple[Array, Array], k: int | Array) -> tuple[tuple[Array, Array], Array]:
+        a, order = carry
+        column = a[..., :, k]
+        sizes = jnp.abs(jnp.real(column))
+        if jnp.iscomplexobj(a):  # as LAPACK compares them
+            sizes = sizes + jnp.abs(jnp.imag(column))
+        sizes = jnp.where(np.arange(m) >= k, sizes, sizes.dtype.type(-1))
+        pivot = jnp.argmax(sizes, -1).astype(np.int32)
+        a, order = exchanged(a, k, pivot), exchanged(order, k, pivot)
+        head = a[..., k, k][..., None, None]
+        below = (np.arange(m) > k)[:, None]
+        safe = jnp.where(head == 0, jnp.ones_like(head), head)
+        factors = jnp.where(below, a[..., :, k][..., None] / safe, a.dtype.type(0))
+        right = np.arange(n) > k
+        row = jnp.where(right, a[..., k, :][..., None, :], a.dtype.type(0))
+        a = a - factors * row
+        return (jnp.where(below & (np.arange(n) == k), factors, a), order), pivot
+
+    def factor(a: Array, looped: bool) -> tuple[Array, Array, Array]:
         batch = a.shape[:-2]
         order = jnp.broadcast_to(np.arange(m, dtype=np.int32)[:, None], (*batch, m, 1))
-        pivots = []
-        for k in range(min(m, n)):
-            column = a[..., :, k]
-            sizes = jnp.abs(jnp.real(column))
-            if jnp.iscomplexobj(a):  # as LAPACK compares them
-                sizes = sizes + jnp.abs(jnp.imag(column))
-            sizes = jnp.where(np.arange(m) >= k, sizes, sizes.dtype.type(-1))
-            pivot = jnp.argmax(sizes, -1).astype(np.int32)
-            pivots.append(pivot)
-            a, order = exchanged(a, k, pivot), exchanged(order, k, pivot)
-            head = a[..., k : k + 1, k : k + 1]
-            below = (np.arange(m) > k)[:, None]
-            safe = jnp.where(head == 0, jnp.ones_like(head), head)
-            factors = jnp.where(below, a[..., :, k : k + 1] / safe, a.dtype.type(0))
-            right = np.arange(n) > k
-            row = jnp.where(right, a[..., k : k + 1, :], a.dtype.type(0))
-            a = a - factors * row
-            a = jnp.where(below & (np.arange(n) == k), factors, a)
-        stacked = jnp.stack(pivots, -1) if pivots else jnp.zeros((*batch, 0), np.int32)
-        return a, stacked, order[..., 0]
+        (a, order), pivots = stepped(step, (a, order), min(m, n), looped)
+        return a, jnp.zeros((*batch, 0), np.int32) if pivots is None else pivots, order[..., 0]
 
-    return written_out(site, min(m, n), factor, x)
+    return in_steps(site, min(m, n), factor, x)
 
 
 @lowers("lu_pivots_to_permutation")
@@ -134,14 +163,16 @@ def lower_pivots(site: Site, pivots: Node, *, permutation_size: int) -> Value:
     """The order of rows after all exchanges."""
     count = pivots.aval.shape[-1]
 
-    def ordered(pivots: Array) -> Array:
+    def ordered(pivots: Array, looped: bool) -> Array:
+        def step(order: Array, k: int | Array) -> tuple[Array, Array]:
+            pivot = pivots[..., k]
+            return exchanged(order, k, pivot), pivot
+
         rows = np.arange(permutation_size, dtype=np.int32)[:, None]
         order = jnp.broadcast_to(rows, (*pivots.shape[:-1], permutation_size, 1))
-        for k in range(count):
-            order = exchanged(order, k, pivots[..., k])
-        return order[..., 0]
+        return stepped(step, order, count, looped)[0][..., 0]
 
-    (result,) = written_out(site, count, ordered, pivots)
+    (result,) = in_steps(site, count, ordered, pivots)
     return result
 
 
@@ -151,11 +182,11 @@ def squares(x: Array) -> Array:
     return real * real + imag * imag if jnp.iscomplexobj(x) else x * x
 
 
-def reflected(a: Array) -> tuple[Array, Array]:
+def reflected(a: Array, looped: bool) -> tuple[Array, Array]:
     """Householder's factorization as LAPACK's geqrf packs it: R above, the reflectors below."""
     m, n = a.shape[-2:]
-    taus = []
-    for k in range(min(m, n)):
+
+    def step(a: Array, k: int | Array) -> tuple[Array, Array]:
         below = np.arange(m) > k
         column = a[..., :, k]
         head = column[..., k]
@@ -172,32 +203,37 @@ def reflected(a: Array) -> tuple[Array, Array]:
         product = jnp.sum(jnp.conj(v[..., :, None]) * right, -2, keepdims=True)
         a = a - jnp.conj(tau[..., None, None]) * v[..., :, None] * product
         packed = jnp.where(below, v, jnp.where(np.arange(m) == k, new_head[..., None], column))
-        a = jnp.where(np.arange(n) == k, packed[..., :, None], a)
-        taus.append(tau)
-    return a, jnp.stack(taus, -1) if taus else jnp.zeros((*a.shape[:-2], 0), a.dtype)
+        return jnp.where(np.arange(n) == k, packed[..., :, None], a), tau
+
+    a, taus = stepped(step, a, min(m, n), looped)
+    return a, jnp.zeros((*a.shape[:-2], 0), a.dtype) if taus is None else taus
 
 
-def orthogonal(a: Array, taus: Array, columns: int) -> Array:
+def orthogonal(a: Array, taus: Array, columns: int, looped: bool) -> Array:
     """The product of reflectors, as its first ``columns`` columns: LAPACK's orgqr."""
-    m = a.shape[-2]
-    q = jnp.broadcast_to(np.eye(m, columns, dtype=a.dtype), (*a.shape[:-2], m, columns))
-    for k in reversed(range(taus.shape[-1])):
+    m, count = a.shape[-2], taus.shape[-1]
+
+    def step(q: Array, place: int | Array) -> tuple[Array, Array]:
+        k = count - 1 - place
         v = jnp.where(np.arange(m) > k, a[..., :, k], (np.arange(m) == k).astype(a.dtype))
         product = jnp.sum(jnp.conj(v[..., :, None]) * q, -2, keepdims=True)
-        q = q - taus[..., k, None, None] * v[..., :, None] * product
-    return q
+        tau = taus[..., k]
+        return q - tau[..., None, None] * v[..., :, None] * product, tau
+
+    q = jnp.broadcast_to(np.eye(m, columns, dtype=a.dtype), (*a.shape[:-2], m, columns))
+    return stepped(step, q, count, looped)[0]
 
 
 @lowers_factorization("geqrf")
 def lower_geqrf(site: Site, x: Node) -> Sequence[Value]:
-    return written_out(site, min(x.aval.shape[-2:]), reflected, x)
+    return in_steps(site, min(x.aval.shape[-2:]), reflected, x)
 
 
 @lowers_factorization("householder_product")
 def lower_householder_product(site: Site, a: Node, taus: Node) -> Value:
     columns = a.aval.shape[-1]
-    build = lambda a, taus: orthogonal(a, taus, columns)  # noqa: E731
-    (result,) = written_out(site, taus.aval.shape[-1], build, a, taus)
+    build = lambda a, taus, looped: orthogonal(a, taus, columns, looped)  # noqa: E731
+    (result,) = in_steps(site, taus.aval.shape[-1], build, a, taus)
     return result
 
 
@@ -211,11 +247,11 @@ def lower_qr(
     m, n = x.aval.shape[-2:]
     size = m if full_matrices else min(m, n)
 
-    def factor(a: Array) -> tuple[Array, Array]:
-        packed, taus = reflected(a)
-        return orthogonal(packed, taus, size), jnp.triu(packed[..., :size, :])
+    def factor(a: Array, looped: bool) -> tuple[Array, Array]:
+        packed, taus = reflected(a, looped)
+        return orthogonal(packed, taus, size, looped), jnp.triu(packed[..., :size, :])
 
-    return written_out(site, min(m, n), factor, x)
+    return in_steps(site, min(m, n), factor, x)
 
 
 class Row(NamedTuple):

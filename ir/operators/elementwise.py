@@ -80,6 +80,14 @@ def _relu(x: np.ndarray) -> np.ndarray:
     return NN.relu(x) if is_jax(x) else np.maximum(x, np.zeros((), x.dtype))
 
 
+def _reciprocal(x: np.ndarray) -> np.ndarray:
+    return LAX.integer_pow(x, -1) if is_jax(x) else (1 / x).astype(x.dtype)
+
+
+def _rsqrt(x: np.ndarray) -> np.ndarray:
+    return LAX.rsqrt(x) if is_jax(x) else (1 / np.sqrt(x)).astype(x.dtype)
+
+
 def _silu(x: np.ndarray) -> np.ndarray:
     return (x * special_of(x).expit(wide(x))).astype(x.dtype)
 
@@ -111,10 +119,10 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "LogicalNot": _named("logical_not"),
     "Neg": _named("negative"),
     "PopulationCount": _population_count,
-    "Reciprocal": lambda x: (1 / x).astype(x.dtype),
+    "Reciprocal": _reciprocal,
     "Relu": _relu,
     "Round": _named("rint"),
-    "Rsqrt": lambda x: (1 / module_of(x).sqrt(x)).astype(x.dtype),
+    "Rsqrt": _rsqrt,
     "Sigmoid": _special("logistic", scipy.special.expit),
     "Sign": _named("sign"),
     "Silu": _silu,

@@ -63,6 +63,16 @@ def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return x[_rows(indices)]
 
 
+def _along(x: Any, indices: Any, axis: int) -> np.ndarray:
+    """A gather whose other axes are batches; JAX's own counts from the end, too."""
+    others = tuple(i for i in range(x.ndim) if i != axis)
+    numbers = LAX.GatherDimensionNumbers(
+        (), (axis,), (axis,), operand_batching_dims=others, start_indices_batching_dims=others
+    )
+    places = JNP.expand_dims(indices, -1)
+    return LAX.gather(x, places, numbers, (1,) * x.ndim, mode=INSIDE)
+
+
 @operator(
     "GatherElements",
     lambda x, indices, *, axis: Aval(indices.shape, x.dtype),
@@ -71,7 +81,7 @@ def gather_nd(x: np.ndarray, indices: np.ndarray) -> np.ndarray:
 def gather_elements(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
     """As ``numpy.take_along_axis``."""
     if is_jax(x, indices):
-        return JNP.take_along_axis(x, indices, axis, mode=INSIDE)
+        return _along(JNP.asarray(x), JNP.asarray(indices), axis)
     return np.take_along_axis(x, indices, axis)
 
 

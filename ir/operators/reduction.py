@@ -49,6 +49,8 @@ REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "ReduceSum": _named("sum"),
 }
 
+KEEPS_DTYPE = frozenset({"ReduceProd", "ReduceSum"})  # JAX would sum integers in 64 bits
+
 # In one walk, where a runtime has them.
 OF_MAGNITUDES: dict[str, Callable[..., np.ndarray]] = {
     "ReduceL1": lambda x, axis, keepdims: abs(x).sum(axis, keepdims=keepdims),
@@ -79,7 +81,8 @@ def _reduce(
     asarray = module_of(x).asarray
     with np.errstate(all="ignore"):
         if is_jax(x) and all(x.shape[axis] for axis in axes):  # JAX computes with ``initial``
-            return function(x, axis=axes, keepdims=keepdims).astype(x.dtype)
+            own = {"dtype": x.dtype} if name in KEEPS_DTYPE else {}
+            return function(x, axis=axes, keepdims=keepdims, **own).astype(x.dtype)
         if name in IDENTITIES:
             initial = least_and_greatest(x.dtype)[name == "ReduceMin"]
             return asarray(function(x, axis=axes, keepdims=keepdims, initial=initial))
@@ -97,12 +100,16 @@ def _arg_aval(x: Aval, *, axis: int, dtype: np.dtype) -> Aval:
 @operator("ArgMax", _arg_aval)
 def argmax(x: np.ndarray, *, axis: int, dtype: np.dtype) -> np.ndarray:
     """Where the first greatest element along ``axis`` is; NaN is greater than all."""
+    if is_jax(x):
+        return LAX.argmax(x, axis, dtype)
     return module_of(x).argmax(x, axis).astype(dtype)
 
 
 @operator("ArgMin", _arg_aval)
 def argmin(x: np.ndarray, *, axis: int, dtype: np.dtype) -> np.ndarray:
     """Where the first least element along ``axis`` is; NaN is less than all."""
+    if is_jax(x):
+        return LAX.argmin(x, axis, dtype)
     return module_of(x).argmin(x, axis).astype(dtype)
 
 

@@ -218,9 +218,15 @@ def _mean_of_symbolic(root: CNode, x: Node, total: CNode, vector: CNode) -> Node
 def _keep_dimensions(root: CNode) -> Node | None:
     """reduce(x) is reduce(x, keepdims) reshaped; the reshape then moves on and often cancels."""
     if root.attrs["keepdims"]:
-        return None
+        return _of_one(root)
     kept = apply(root.op, *root.inputs, origin=root.origin, axes=root.attrs["axes"], keepdims=True)
     return reshaped(kept, root.aval.shape, root)
+
+
+def _of_one(root: CNode) -> Node | None:
+    """A reduction of one element is that element."""
+    (x,), axes = root.inputs, ints(root, "axes")
+    return x if root.op != "ReduceLogSumExp" and all(x.aval.shape[i] == 1 for i in axes) else None
 
 
 @rewrites(Op("Reshape", attrs={"shape": "shape"}))

@@ -7,6 +7,7 @@ from fnckpt.ir.graph import FuncGraph, everywhere
 from fnckpt.ir.passes import (
     activations,
     arithmetic,
+    branches,
     fast_math,
     fuse,
     in_front,
@@ -17,6 +18,7 @@ from fnckpt.ir.passes import (
     powers,
     reductions,
     reshape,
+    special_values,
     symbolic,
     weights,
 )
@@ -51,6 +53,7 @@ PASSES: dict[str, Pass] = {
         *padding.MERGE,
         *symbolic.RULES,
         *arithmetic.RULES,
+        *branches.RULES,
         *powers.RULES,
         *arithmetic.KEEP,
         *arithmetic.LATER,
@@ -99,6 +102,7 @@ PASSES: dict[str, Pass] = {
         arithmetic.drop_product,
         arithmetic.multiply_by_power,
         *arithmetic.EARLIER,
+        *special_values.RULES,
     ),
     "share_finished": share,
 }

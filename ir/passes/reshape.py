@@ -112,9 +112,14 @@ def drop_cast(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
 
 
 def _widens(source: np.dtype, dtype: np.dtype) -> bool:
-    """Whether every float of ``source`` is one of ``dtype``."""
-    floats = source.kind not in "biuc" and dtype.kind not in "biuc"
-    return floats and source.itemsize < dtype.itemsize
+    """Whether every number of ``source`` is one of ``dtype``, both floats or both integers."""
+    kinds = source.kind + dtype.kind
+    if any(kind in kinds for kind in "bc"):
+        return source.kind == "b" and dtype.kind in "iu"
+    whole = [kind in "iu" for kind in kinds]
+    if source.itemsize >= dtype.itemsize or whole[0] != whole[1]:
+        return False
+    return kinds != "iu"
 
 
 @rewrites(Op("Cast", Op("Cast", x, users=0), attrs={"dtype": "dtype"}))

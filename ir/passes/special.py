@@ -11,7 +11,7 @@ from functools import reduce
 import numpy as np
 
 from fnckpt.ir.graph import CNode, Node
-from fnckpt.ir.passes.build import FLOAT16, FLOAT32, FLOAT64, Build, through
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build, through
 from fnckpt.ir.passes.rewrite import Rule, rewrites
 
 G = 7.0
@@ -65,7 +65,7 @@ def _lanczos(f: Arithmetic, z: Node) -> tuple[Node, Node, Node]:
 def compose_lgamma(node: CNode) -> Node:
     """Below one half by Euler's reflection formula."""
     (x,) = node.inputs
-    if x.aval.dtype == FLOAT16:
+    if x.aval.dtype.itemsize == 2:
         return through(node, FLOAT32)
     f = Arithmetic(node, x)
     reflected = f("Less", x, 0.5)
@@ -87,7 +87,7 @@ def compose_lgamma(node: CNode) -> Node:
 def compose_digamma(node: CNode) -> Node:
     """The derivative of Lanczos' formula; below one half by reflection, NaN at its poles."""
     (x,) = node.inputs
-    if x.aval.dtype == FLOAT16:
+    if x.aval.dtype.itemsize == 2:
         return through(node, FLOAT32)
     f = Arithmetic(node, x)
     reflected = f("Less", x, 0.5)
@@ -108,7 +108,7 @@ def compose_digamma(node: CNode) -> Node:
 def compose_erf_inv(node: CNode) -> Node:
     """A polynomial of ``log(1 - x * x)``; two steps of Newton's make it exact in double."""
     (x,) = node.inputs
-    if x.aval.dtype == FLOAT16:
+    if x.aval.dtype.itemsize == 2:
         return through(node, FLOAT32)
     f = Arithmetic(node, x)
     w = f("Neg", f("Log1p", f("Neg", f("Square", x))))

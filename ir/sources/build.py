@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+from fnckpt.ir.attributes import sizes as attribute_sizes
 from fnckpt.ir.evaluate import compute
 from fnckpt.ir.graph import (
     NOWHERE,
@@ -260,6 +261,12 @@ class Builder:
             return x
         starts, limits, strides = [0] * len(sizes), list(sizes), [1] * len(sizes)
         starts[axis], limits[axis], strides[axis] = start, limit, stride
+        if isinstance(x, CNode) and x.op == "Slice":
+            old = [attribute_sizes(x, name) for name in ("start", "limit", "strides")]
+            if (old[0][axis], old[1][axis], old[2][axis]) == (0, sizes[axis], 1):  # of other axes
+                for new, own in zip((starts, limits, strides), old, strict=True):
+                    new[:] = [*own[:axis], new[axis], *own[axis + 1 :]]
+                (x,) = x.inputs
         return self("Slice", x, start=tuple(starts), limit=tuple(limits), strides=tuple(strides))
 
     def at(self, x: Node, axis: int, index: int) -> Node:

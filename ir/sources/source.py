@@ -41,6 +41,14 @@ class Imported:
 
 
 @dataclass(frozen=True)
+class Writer:
+    """What wrote a file of ours: the format, and the options that say its version."""
+
+    file_format: str
+    options: tuple[tuple[str, int | str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Source:
     """A file that was read, before the shapes of its inputs are known.
 
@@ -52,6 +60,7 @@ class Source:
       weights: the arrays that can be trained, by name.
       build: the graph for inputs of the given shapes, and the numbers of those that are known by
         name. Raises ``NotImported``.
+      writer: ours, where it wrote the file; None where another program did.
     """
 
     summary: Summary
@@ -59,6 +68,7 @@ class Source:
     inputs: Sequence["Input"]
     weights: Mapping[str, np.ndarray]
     build: Callable[[Sequence[Shape], Mapping[str, np.ndarray]], Imported]
+    writer: Writer | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from fnckpt.errors import FormatError
 from fnckpt.ir.sources.air.importer import imported
 from fnckpt.ir.sources.air.registry import RULES
-from fnckpt.ir.sources.source import Input, NotImported, Place, Source
+from fnckpt.ir.sources.source import Input, NotImported, Place, Source, Writer
 from fnckpt.ir.sources.symbols import shapes_of
 from fnckpt.ir.targets.air.codes import OF_NAME
 from fnckpt.ir.targets.air.evaluate import ordered
@@ -61,6 +61,7 @@ def _source(path: str | object, data: memoryview) -> Source:
         weights={weights[op.name]: op.const for op in consts
                  if op.name in weights and op.const is not None},
         build=partial(imported, name, order, links, weights, inputs),
+        writer=Writer("AIR"),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.sources.build import BOOL, INT32, INT64, Builder, axis_of
+from fnckpt.ir.sources.build import INT32, INT64, Builder, axis_of
 from fnckpt.ir.sources.composed import (
     floor_div,
     floor_mod,
@@ -14,6 +14,7 @@ from fnckpt.ir.sources.composed import (
 )
 from fnckpt.ir.sources.mindir.registry import Site, Value, imports, whole
 from fnckpt.ir.sources.mindir.values import OF_ID
+from fnckpt.ir.sources.source import Refusal
 from fnckpt.ir.targets.mindir.emit import SAME
 
 OURS = {theirs: ours for ours, theirs in SAME.items()}
@@ -112,8 +113,6 @@ def import_cast(site: Site, x: Value, *_: Value) -> Node:
     goal = site.get("dst_type")
     dtype = goal if isinstance(goal, np.dtype) else OF_ID[int(goal)]
     node = tensor(site.build, x)
-    if dtype == BOOL and node.aval.dtype != BOOL:
-        return site.build.compare("NotEqual", node, 0)
     return site.build.cast(node, dtype)
 
 
@@ -270,6 +269,15 @@ def import_cum_most(site: Site, x: Node, *_: Value) -> tuple[Node, None]:
     (axis,) = whole(site.get("axis"))
     op = {"Cummax": "CumMax", "Cummin": "CumMin"}[site.op]
     return site.build(op, x, axis=axis_of(axis, len(x.aval.shape)), reverse=False), None
+
+
+@imports("CumulativeLogsumexp")
+def import_cum_log_sum_exp(site: Site, x: Node, axis: Value, *_: Value) -> Node:
+    if site.flag("exclusive"):
+        raise Refusal("it leaves each element itself out; write it with exclusive=False")
+    b, rank = site.build, len(x.aval.shape)
+    place = axis_of(b.size(tensor(b, axis), "its axis"), rank)
+    return b("CumLogSumExp", x, axis=place, reverse=site.flag("reverse"))
 
 
 @imports("TopK")

@@ -13,10 +13,11 @@ from fnckpt.ir.sources.mapping import beside
 from fnckpt.ir.sources.mindir.importer import EFFECTS, PASSED_ON, imported
 from fnckpt.ir.sources.mindir.registry import RULES
 from fnckpt.ir.sources.mindir.values import array_of, dtype_of
-from fnckpt.ir.sources.source import Input, NotImported, Place, Source
+from fnckpt.ir.sources.source import Input, NotImported, Place, Source, Writer
 from fnckpt.ir.sources.symbols import shapes_of
 from fnckpt.ir.targets.mindir.read import summary_of
 from fnckpt.ir.targets.mindir.view import BY_SIGNATURE, REFERENCE, operator_of
+from fnckpt.ir.targets.mindir.writer import DIALECTS
 from fnckpt.proto.mind_ir_pb2 import ModelProto, TensorProto
 
 STRUCTURE = {
@@ -50,7 +51,16 @@ def source(data: memoryview, name: str, folder: Path | None) -> Source:
         inputs=inputs,
         weights={names[key]: value for key, value in arrays.items() if key in names},
         build=partial(imported, name, model, arrays, names, inputs),
+        writer=_writer(model),
     )
+
+
+def _writer(model: ModelProto) -> Writer | None:
+    """Ours, with the dialect of the file."""
+    if model.producer_name != "fnckpt":
+        return None
+    versions = (n for n, d in DIALECTS.items() if d.mind_ir_version == model.mind_ir_version)
+    return Writer("MINDIR", (("mindspore", next(versions, next(iter(DIALECTS)))),))
 
 
 def _model(data: memoryview, name: str) -> ModelProto:

@@ -1,6 +1,7 @@
 """ONNX files become graphs; importing this fills the table of imports."""
 
 from fnckpt.ir.sources.onnx import (
+    bits,
     control,
     einsum,
     elementwise,
@@ -19,6 +20,7 @@ from fnckpt.ir.sources.onnx import (
 from fnckpt.ir.sources.onnx.reading import source
 
 __all__ = [
+    "bits",
     "control",
     "einsum",
     "elementwise",

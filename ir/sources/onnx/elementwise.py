@@ -11,7 +11,6 @@ from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sources.build import BOOL, INT32, Builder
 from fnckpt.ir.sources.composed import shrunk, softsign
 from fnckpt.ir.sources.onnx.registry import Site, imports
-from fnckpt.ir.sources.onnx.saturation import cast_source
 from fnckpt.ir.sources.source import Refusal
 from fnckpt.ir.targets.onnx.emit import SAME
 
@@ -95,9 +94,6 @@ def import_cast(site: Site, x: Node, like: Node | None = None) -> Node:
     dtype = site.around.dtype(site.integer("to")) if like is None else like.aval.dtype
     if dtype.kind in "OcSU" or x.aval.dtype.kind in "OcSU":
         raise Refusal(f"JAX has no cast from {x.aval.dtype} to {dtype}; do it outside the network")
-    source = cast_source(x, dtype) if site.ours else None
-    if source is not None:
-        return site.build.cast(source, dtype)
     saturate = site.flag("saturate", True)
     return cast(site.build, x, dtype, saturate=saturate)
 
@@ -118,8 +114,6 @@ def cast(b: Builder, x: Node, dtype: np.dtype, *, saturate: bool) -> Node:
     if saturate and dtype.name in OF_ONNX and x.aval.dtype.kind not in "biu":
         most = float(np.asarray(_greatest(dtype), np.float32))
         x = b.where(b("IsNan", x), x, b.minimum(b.maximum(x, -most), most))
-    if dtype == BOOL and x.aval.dtype.kind not in "b":
-        return b.compare("NotEqual", x, 0)
     return b.cast(x, dtype)
 
 
@@ -223,13 +217,6 @@ def import_dropout(site: Site, x: Node, *_: Node | None) -> tuple[Node, ...]:
     """As after training: nothing is dropped."""
     mask = site.build.full(x.aval.shape, 1, BOOL if site.opset >= 10 else x.aval.dtype)
     return (x, mask)
-
-
-@imports("BitCast")
-def import_bit_cast(site: Site, x: Node) -> Node:
-    if not isinstance(x, Constant):
-        raise Refusal("the graph has no operator that reads the bits of a value as another type")
-    return site.build.constant(x.value.view(site.around.dtype(site.integer("to"))))
 
 
 @imports("Binarizer", domain="ai.onnx.ml")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.lowering.ranges import range_of
 from fnckpt.ir.sources.build import INT64, Builder, axis_of
 from fnckpt.ir.sources.onnx.registry import Site, imports
 from fnckpt.ir.sources.onnx.shape import uncast
@@ -34,7 +35,9 @@ def inside(site: Site, indices: Node, size: int) -> Node:
 
 
 def from_end(b: Builder, indices: Node, size: int) -> Node:
-    """A negative index counts from the end."""
+    """A negative index counts from the end, where it may be one."""
+    if np.all(range_of(indices).low >= 0):
+        return indices
     return b.where(b.compare("Less", indices, 0), b.add(indices, _size(b, size, indices)), indices)
 
 

@@ -12,9 +12,9 @@ from fnckpt.ir.sources.onnx.functions import Definitions
 from fnckpt.ir.sources.onnx.importer import imported, kind_of, no_rule
 from fnckpt.ir.sources.onnx.model import Model, read
 from fnckpt.ir.sources.onnx.registry import CANNOT, rule_of
-from fnckpt.ir.sources.source import Input, NotImported, Place, Source
+from fnckpt.ir.sources.source import Input, NotImported, Place, Source, Writer
 from fnckpt.ir.sources.symbols import Dimension, shapes_of
-from fnckpt.ir.targets.onnx.encode import OURS
+from fnckpt.ir.targets.onnx.encode import NEWEST_OPSET, OLDEST_OPSET, OURS
 from fnckpt.ir.targets.target import NodeSummary, Summary, ValueSummary
 
 
@@ -42,7 +42,16 @@ def source(data: memoryview, name: str, folder: Path | None) -> Source:
         inputs=inputs,
         weights={each: arrays[each] for each in trained},
         build=partial(imported, model, arrays, trained, inputs),
+        writer=_writer(model),
     )
+
+
+def _writer(model: Model) -> Writer | None:
+    """Ours, with the opset of the file."""
+    if model.proto.producer_name != "fnckpt":
+        return None
+    opset = {each.domain: each.version for each in model.proto.opset_import}.get("", 0)
+    return Writer("ONNX", (("opset", min(max(opset, OLDEST_OPSET), NEWEST_OPSET)),))
 
 
 def check(model: Model) -> None:

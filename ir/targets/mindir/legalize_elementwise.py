@@ -105,9 +105,12 @@ def _gelu_slope(build: Build, x: Node) -> Node:
 
 @rewrites("Digamma")
 def no_digamma_of_zero(node: CNode) -> Node | None:
-    """NaN at 0 as at the other poles; the kernel makes it infinite."""
+    """NaN at 0 as at the other poles; the kernel makes it infinite.
+
+    Of float32 it has three digits beside its poles, and of float64 there is none.
+    """
     (x,), build = node.inputs, Build(node)
-    if x.aval.dtype == FLOAT64:  # no kernel
+    if x.aval.dtype.itemsize > 2:
         return special.compose_digamma.rewrite(node)
     if isinstance(x, CNode) and x.op == "Select" and _equals(x.inputs[0], x.inputs[2], 0):
         return None

@@ -7,7 +7,7 @@ from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes import nothing
 from fnckpt.ir.passes.build import Build, known
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
 
 
 def drop_reduction_of_nothing(node: CNode) -> Node | None:
@@ -122,6 +122,10 @@ def shift_without_sign(node: CNode) -> Node | None:
     one, zero = build.number(1, b), build.number(0, b)
     half = build("BitwiseAnd", build("ShiftRightArithmetic", a, one),
                  build.number(np.iinfo(signed).max, a))  # fmt: skip
+    count = scalar_of(y)
+    if count:
+        one_less = build.number(count - 1, b)
+        return build.cast(build("ShiftRightArithmetic", half, one_less), x.aval.dtype)
     rest = build("Maximum", zero, build("Sub", b, one))
     low = build("BitwiseAnd", rest, build.number(np.iinfo(signed).bits - 1, b))
     shifted = build.where(build("Equal", b, zero), a, build("ShiftRightArithmetic", half, low))

@@ -6,7 +6,7 @@ from fnckpt.ir.attributes import integer, ints
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
 from fnckpt.ir.recursion import bounded
 
 
@@ -156,6 +156,8 @@ def _shift_unsigned(root: CNode) -> Node | None:
     unsigned, width = bits_of(dtype)
     x, amount = build.cast(x, unsigned), build.cast(amount, unsigned)
     shifted = build.cast(build(root.op, x, amount), dtype)
+    if (known := scalar_of(amount)) is not None and 0 <= known < width:
+        return shifted
     outside = build("GreaterEqual", amount, constant(width, unsigned))
     return build("Select", outside, constant(0, dtype), shifted)
 

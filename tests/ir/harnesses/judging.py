@@ -57,6 +57,8 @@ def _problem(harness: Harness, file_format: str) -> str | None:
         return f"refused: {refused}"
     except (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException) as error:
         return f"ONNX Runtime: {error}"
+    except IndexError as error:  # NumPy's, of a place that is outside
+        return f"{file_format}: {error}"
     return difference(harness, graph, found)
 
 

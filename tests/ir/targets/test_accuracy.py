@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -22,18 +23,22 @@ from tests.ir.targets.mindir.judge import Judged
 from tests.ir.targets.onnx.test_operators import computed
 
 OPERATORS = (
-    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cbrt", "Cos", "Cosh", "Elu", "Erf", "Erfc",
-    "Exp", "Expm1", "Gelu", "Lgamma", "Log", "Log1p", "Reciprocal", "Rsqrt", "Sigmoid", "Silu",
-    "Sin", "Sinh", "Softplus", "Sqrt", "Square", "Tan", "Tanh",
+    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cbrt", "Cos", "Cosh", "Digamma", "Elu",
+    "Erf", "ErfInv", "Erfc", "Exp", "Expm1", "Gelu", "HardSigmoid", "HardSwish", "Lgamma", "Log",
+    "Log1p", "Mish", "Reciprocal", "Rsqrt", "Sigmoid", "Silu", "Sin", "Sinh", "Softplus", "Sqrt",
+    "Square", "Tan", "Tanh",
 )  # fmt: skip
 ATTRIBUTES: dict[str, dict[str, Attr]] = {"Elu": {"alpha": 1.0}, "Gelu": {"approximate": True}}
 
 # Of max(1, the value); and of the value itself where a function passes through 0.
-TOLERANCES = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-12}
+TOLERANCES = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-6, "float64": 1e-12}
 RELATIVE = ("Expm1", "Log1p", "Tanh")
 
-# What is left: ONNX Runtime's Sigmoid of float32.
-COARSE: dict[str, dict[str, float]] = {"ONNX": {"Silu float32": 1.1e-6}, "MINDIR": {}}
+# What is left: ONNX Runtime's Sigmoid of float32, and JAX's own error.
+COARSE: dict[str, dict[str, float]] = {
+    "ONNX": {"Silu float32": 1.1e-6, "ErfInv float32": 2.8e-6},
+    "MINDIR": {},
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Sweep:
 
     def points(self) -> np.ndarray:
         """Spaced by their logarithm; around 1, and up to 12, more of them; both signs."""
-        info = np.finfo(self.dtype)
+        info = ml_dtypes.finfo(self.dtype)
         least, most = np.log10(float(info.tiny)) + 1, np.log10(float(info.max)) - 1
         far, near = np.logspace(least, most, 600), np.logspace(-12, 2, 600)
         x = np.concatenate([far, near, np.linspace(0.01, 12, 600), 1 + np.linspace(-1, 1, 99) / 99])
@@ -68,7 +73,7 @@ class Sweep:
             finite = np.isfinite(wanted.astype(self.dtype))
             assert np.array_equal(np.isfinite(found), finite), self.name
             scale = np.abs(wanted) if self.op in RELATIVE else np.maximum(1, np.abs(wanted))
-            scale = np.maximum(scale, 100 * float(np.finfo(self.dtype).tiny))
+            scale = np.maximum(scale, 100 * float(ml_dtypes.finfo(self.dtype).tiny))
             difference = np.abs(found.astype(np.float64) - wanted) / scale
         return float(np.max(difference[finite], initial=0))
 
@@ -76,7 +81,9 @@ class Sweep:
 LEFT = np.linspace(-20, 20, 401, dtype=np.float32)
 SWEEPS = [Sweep(op, dtype) for op in OPERATORS for dtype in TOLERANCES]
 WRITTEN_OUT = ("Exp", "Expm1", "Log", "Log1p", "Tanh")  # the other dtypes have the digits, too
-IN_MINDSPORE = [each for each in SWEEPS if each.dtype == "float32" or each.op in WRITTEN_OUT]
+IN_MINDSPORE = [
+    each for each in SWEEPS if each.dtype in ("float32", "bfloat16") or each.op in WRITTEN_OUT
+]
 every_sweep = pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
 
 
@@ -104,7 +111,7 @@ def of_mindspore() -> Mapping[str, Judged]:
 def test_mindspore_has_the_digits_of_the_dtype(sweep: Sweep) -> None:
     judged = of_mindspore()[sweep.name]
     assert not judged.error, judged.error
-    assert sweep.error(judged.outputs[0]) <= allowed("MINDIR", sweep)
+    assert sweep.error(judged.outputs[0].astype(sweep.dtype)) <= allowed("MINDIR", sweep)
 
 
 def left(_: object, x: jax.Array) -> jax.Array:

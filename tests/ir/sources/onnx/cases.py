@@ -28,7 +28,6 @@ NOT_RIGHT: dict[str, str] = {
         "Dropout is imported as after training"
     ),
     r"image_decoder": "it decodes a file",
-    r"bitcast": "the graph has no operator that reads bits as another type",
     r"adagrad|adam|momentum": "no rule for the optimizers of the domain of training",
     r"tree_ensemble": "no rule for the domain of classical machine learning",
     r"attention_.*causal_bf16|attention_.*padded_kv_bf16": "rounded to bfloat16 at other places",
