@@ -54,7 +54,8 @@ def save_checkpoint(
     Args:
       tree: any pytree of jax or NumPy arrays, Python scalars and texts.
       path: the file. The suffix ``.safetensors`` selects that format, any other is a ``.ckpt``
-        (MindSpore loads only files with this suffix). Its directory exists.
+        (MindSpore loads only files with this suffix), but ``.npz``, which ``convert`` writes. Its
+        directory exists.
       crc: end the file with MindSpore's CRC-32, which loading verifies.
       portable: refuse what the real ``mindspore.load_checkpoint`` cannot read: complex, float8,
         int4 and the like. False writes them for fnckpt alone; MindSpore refuses such a file.
@@ -68,7 +69,7 @@ def save_checkpoint(
       TypeError: leaves that a ``.ckpt`` cannot hold, all of them named; also global arrays of
         which this process has only a part.
       ValueError: leaves share a name; there is no leaf; ``crc`` with ``enc_key``; one of them for
-        ``.safetensors``.
+        ``.safetensors``; the suffix is ``.npz``.
       OSError: the file cannot be written.
 
     Examples:
@@ -82,8 +83,14 @@ def save_checkpoint(
     named = leaves(tree)
     if not named:
         raise ValueError(f"{path}: the tree has no leaf; MindSpore refuses an empty checkpoint")
+    suffix = path.suffix.lower()
+    if suffix == NPZ:  # it would be read as one
+        raise ValueError(
+            f"{path}: a checkpoint is a .ckpt or a .safetensors file; save one of these, and "
+            f"write the {NPZ} with fnckpt.convert, or with numpy.savez"
+        )
     check_leaves(named, where=str(path), portable=portable)
-    if path.suffix == SAFETENSORS:
+    if suffix == SAFETENSORS:
         if crc or enc_key is not None:
             raise ValueError(
                 f"{path}: the format {SAFETENSORS} has no CRC and no encryption; leave out "

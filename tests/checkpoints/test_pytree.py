@@ -1,5 +1,7 @@
 """Trees of every kind of leaf, saved and restored as they were."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -279,3 +281,16 @@ def test_names_are_paths_joined_by_dots():
 def test_a_tree_that_is_one_leaf_is_saved_too(tmp_path):
     path = save_checkpoint(np.arange(3), tmp_path / "a.ckpt")
     assert load_checkpoint(path, np.zeros(3, int)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.NPZ"])
+def test_an_npz_is_not_written_with_the_bytes_of_a_ckpt(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a \.ckpt or a \.safetensors file.*fnckpt\.convert"):
+        save_checkpoint({"w": np.ones(2)}, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.SafeTensors", "a.CKPT", "a"])
+def test_what_is_saved_is_loaded_however_its_suffix_is_written(name: str, tmp_path: Path) -> None:
+    path = save_checkpoint({"w": np.arange(2.0)}, tmp_path / name)
+    np.testing.assert_array_equal(load_checkpoint(path)["w"], [0.0, 1.0])
