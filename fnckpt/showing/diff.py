@@ -81,7 +81,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> tuple[str, int, float | None]:
     gaps = _gaps(a.reshape(-1)[other], b.reshape(-1)[other])
     finite = gaps[np.isfinite(gaps)]
     greatest = float(finite.max()) if len(finite) else None
-    told = [f"{len(gaps):,} elements"]
+    told = ["1 element" if len(gaps) == 1 else f"{len(gaps):,} elements"]
     told += [] if greatest is None else [f"by up to {greatest:.3g}"]
     lost = len(gaps) - len(finite)
     told += [f"{lost:,} with NaN or an infinity"] if lost else []

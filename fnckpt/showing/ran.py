@@ -56,6 +56,6 @@ def _gap(a: np.ndarray, b: np.ndarray) -> str:
         return "another shape"
     if a.dtype.kind in "biu":
         other = int((a != b).sum())
-        return f"{other:,} elements" if other else ""
+        return ("1 element" if other == 1 else f"{other:,} elements") if other else ""
     error = greatest_error([b], [a])
     return f"by up to {error:.3g} of the greatest" if error > MOST else ""

@@ -69,12 +69,12 @@ DIFFERENCES = {
     "integers that float64 cannot tell": (
         np.array([BIG, 1]),
         np.array([BIG + 1, 1]),
-        "1 elements, by up to 1",
+        "1 element, by up to 1",
     ),
     "integers of other signs": (
         np.array([-(1 << 63)], np.int64),
         np.array([(1 << 63) - 1], np.int64),
-        "1 elements, by up to 1.84e+19",
+        "1 element, by up to 1.84e+19",
     ),
     "a NaN in one": (
         np.array([1, 2, 3], np.float32),
@@ -84,20 +84,20 @@ DIFFERENCES = {
     "only NaN in one": (
         np.array([1], np.float32),
         np.array([np.nan], np.float32),
-        "1 elements, 1 with NaN or an infinity",
+        "1 element, 1 with NaN or an infinity",
     ),
     "the sign of zero": (
         np.array([0], np.float32),
         np.array([-0.0], np.float32),
-        "1 elements, by up to 0",
+        "1 element, by up to 0",
     ),
     "imaginary parts": (
         np.array([1], np.complex64),
         np.array([1 + 2j], np.complex64),
-        "1 elements, by up to 2",
+        "1 element, by up to 2",
     ),
-    "bools": (np.array([True]), np.array([False]), "1 elements, by up to 1"),
-    "bfloat16": (jnp.bfloat16(1), jnp.bfloat16(3), "1 elements, by up to 2"),
+    "bools": (np.array([True]), np.array([False]), "1 element, by up to 1"),
+    "bfloat16": (jnp.bfloat16(1), jnp.bfloat16(3), "1 element, by up to 2"),
 }
 
 

@@ -282,7 +282,7 @@ BECOMES: dict[str, tuple[Build, tuple[np.ndarray, ...], str]] = {
     ),
     "both results of TopK": (
         lambda x: (item(node := apply("TopK", x, k=2), 0), item(node, 1)), (values("bool", 3, 4),),
-        "Cast TopK NotEqual Cast TopK",
+        "Cast TopK NotEqual",
     ),
 }  # fmt: skip
 
