@@ -137,8 +137,9 @@ def export(
       file_name: where to write; the format's suffix is added when missing. None takes the name
         of ``apply_fn``. The directory exists.
       max_unroll: a loop of known length is written out if it is short, and has at most so many
-        iterations. Other loops and branches stay what they are in ONNX and MINDIR. AIR has no
-        loops: there a longer one is refused, and of a branch both sides are computed.
+        iterations. ONNX keeps one that may be an LSTM or a GRU. Other loops and branches stay what
+        they are in ONNX and MINDIR. AIR has no loops: there a longer one is refused, and of a
+        branch both sides are computed.
       optimize: False turns the optimizer off. A list of names runs only these passes
         (``docs/optimizer.md`` lists them).
       keep_params: turns off arithmetic on weights. Each weight then has the numbers of its leaf, in
@@ -288,7 +289,7 @@ def _made(call: Call, goal: Target, wish: _Wish, stem: str, stages: Stages) -> _
         call.closed,
         wish.max_unroll,
         loops=goal.loops,
-        recurrent=goal.recurrent,
+        recurrent=goal.recurrent and wish.quantize is None,  # their products are what is stored
         keeps_weights=wish.keep_params,
     )
     graphs = [("lowered", graph)]

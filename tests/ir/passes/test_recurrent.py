@@ -250,6 +250,15 @@ def test_a_short_loop_of_a_cell_is_one_operator_in_onnx_and_written_out_elsewher
     assert ops["MINDIR"].count("MatMul") >= TIME
 
 
+def test_the_products_of_a_short_loop_are_stored_as_integers(tmp_path: Path) -> None:
+    made = nnx.RNN(nnx.OptimizedLSTMCell(32, 32, rngs=nnx.Rngs(0)))
+    graph, params = nnx.split(made)
+    net, x = lambda params, x: nnx.merge(graph, params)(x), np.ones((2, TIME, 32), np.float32)
+    file = fnckpt.export(params, net, x, "ONNX", file_name=tmp_path / "net", quantize="int8")
+    assert not {"LSTM", "Scan"} & {n.op for n in target("ONNX").summarize(file.path).nodes}
+    np.testing.assert_allclose(fnckpt.run(file, x)[0], net(params, x), atol=0.05)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("cell", "states"), [(lstm, 2), (gru, 1)])
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
