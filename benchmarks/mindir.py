@@ -11,7 +11,6 @@ Run: pip install -e '.[bench]'; python -m benchmarks.mindir [--networks MLP hue]
 
 import argparse
 import json
-import random
 import statistics
 import subprocess
 import sys
@@ -24,9 +23,9 @@ import jax
 import numpy as np
 
 import fnckpt
+from benchmarks.exported_mindspore import WARM_UP, take_turns
 from benchmarks.zoo import SMALL_ONES, ZOO
 
-WARM_UP = 5  # calls
 LARGEST = 1e-4
 
 
@@ -50,7 +49,10 @@ def measure(name: str, seconds: float) -> dict[str, float]:
         "ours": lambda: [each.asnumpy() for each in _all(net(*tensors))],
         "jax": lambda: jax.block_until_ready(call(*given)),
     }
-    spent = turns(runs, seconds)
+    for run in runs.values():
+        for _ in range(WARM_UP):
+            run()
+    spent = take_turns(runs, seconds)
     pairs = zip(found, map(np.asarray, wanted), strict=True)
     error = max(float(np.abs(a - b).max()) / max(1.0, float(np.abs(b).max())) for a, b in pairs)
     return {who: 1e3 * statistics.median(each) for who, each in spent.items()} | {
@@ -60,21 +62,6 @@ def measure(name: str, seconds: float) -> dict[str, float]:
 
 def _all(result: object) -> tuple:
     return result if isinstance(result, tuple) else (result,)
-
-
-def turns(runs: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
-    """The seconds of each run; in every turn each runs once."""
-    for run in runs.values():
-        for _ in range(WARM_UP):
-            run()
-    spent: dict[str, list[float]] = {who: [] for who in runs}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for who in random.sample(list(runs), len(runs)):
-            start = time.perf_counter()
-            runs[who]()
-            spent[who].append(time.perf_counter() - start)
-    return spent
 
 
 def in_a_process(name: str, seconds: float) -> dict[str, float] | None:

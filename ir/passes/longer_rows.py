@@ -16,7 +16,7 @@ from fnckpt.ir.operators import is_elementwise
 from fnckpt.ir.passes.build import Build
 from fnckpt.ir.sizes import all_known
 
-SHORT = 8  # the last axis
+SHORT = 8  # the longest last axis that is one
 ALWAYS = 64 << 10  # bytes of a constant in full
 MOST = 1 << 20, 8  # bytes, and times what it was, of a larger one
 
@@ -51,16 +51,17 @@ def _known(node: Node) -> bool:
 
 def _repeats(node: Node, shape: Ints) -> bool:
     """Whether a constant repeats along the last axis or over the one before, not over both."""
-    return _wide(node, shape)[-2:] not in (shape[-2:], (1, 1))
+    return widened(node, len(shape))[-2:] not in (shape[-2:], (1, 1))
 
 
-def _wide(node: Node, shape: Ints) -> Ints:
-    return (1,) * (len(shape) - len(node.aval.shape)) + node.aval.shape
+def widened(node: Node, rank: int) -> Ints:
+    """The shape with ones in front, up to ``rank`` axes."""
+    return (1,) * (rank - len(node.aval.shape)) + node.aval.shape
 
 
 def _whole(node: Node, shape: Ints) -> Ints:
     """The constant's shape with its last two axes in full."""
-    return (*_wide(node, shape)[:-2], *shape[-2:])
+    return (*widened(node, len(shape))[:-2], *shape[-2:])
 
 
 def _is_small(node: Node, shape: Ints) -> bool:
@@ -72,5 +73,5 @@ def _is_small(node: Node, shape: Ints) -> bool:
 def _full(node: Node, shape: Ints) -> Node:
     if not isinstance(node, Constant) or not _repeats(node, shape):
         return node
-    value = node.value.reshape(_wide(node, shape))
+    value = node.value.reshape(widened(node, len(shape)))
     return Constant(np.ascontiguousarray(np.broadcast_to(value, _whole(node, shape))))

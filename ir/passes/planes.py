@@ -18,11 +18,10 @@ from fnckpt.ir.operators import is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS, SCANS
 from fnckpt.ir.passes import reshape
 from fnckpt.ir.passes.build import Build, known
-from fnckpt.ir.passes.longer_rows import longer_rows
+from fnckpt.ir.passes.longer_rows import SHORT, longer_rows, widened
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.sizes import is_known
 
-LONGEST = 8  # the last axis that is moved
 LEAST = 4096  # elements
 PAIRWISE = {"ReduceMax": "Maximum", "ReduceMin": "Minimum", "ReduceSum": "Add"}
 MOST_PAIRWISE = 4  # parts that are combined one by one
@@ -90,7 +89,7 @@ def _in_front(node: Node, rank: int, like: CNode) -> Node:
     """``node`` with ones before its shape up to ``rank``, and its last axis before these."""
     if not node.aval.shape:
         return node
-    wide, build = _wide(node, rank), Build(like)
+    wide, build = widened(node, rank), Build(like)
     return _swapped(build, build.reshape(node, wide), rank - 1, (wide[-1], *wide[:-1]))
 
 
@@ -106,10 +105,6 @@ def _swapped(build: Build, node: Node, place: int, shape: Ints) -> Node:
         return build.reshape(node, shape)
     matrix = build.reshape(node, (rows, columns))
     return build.reshape(build.transpose(matrix, (1, 0)), shape)
-
-
-def _wide(node: Node, rank: int) -> Ints:
-    return (1,) * (rank - len(node.aval.shape)) + node.aval.shape
 
 
 def _step(node: CNode) -> Step | None:
@@ -135,14 +130,14 @@ def _has_one_result(node: Node) -> bool:
 def _is_short(node: Node) -> bool:
     """Whether the last axis is short."""
     shape = node.aval.shape
-    return len(shape) >= 2 and is_known(shape[-1]) and 0 < shape[-1] <= LONGEST
+    return len(shape) >= 2 and is_known(shape[-1]) and 0 < shape[-1] <= SHORT
 
 
 def _elementwise(node: CNode) -> Step:
     shape, rank = node.aval.shape, len(node.aval.shape)
 
     def repeated(other: Node) -> bool:
-        return shape[-1] > 1 and _wide(other, rank)[-2:] not in (shape[-2:], (1, 1))
+        return shape[-1] > 1 and widened(other, rank)[-2:] not in (shape[-2:], (1, 1))
 
     loops = any(map(repeated, node.inputs))
     build = Build(node)
@@ -319,7 +314,7 @@ def _borders(
 
 def _cost(node: Node, rank: int) -> float:
     """Of one transpose; none where it is a reshape, or done at export."""
-    wide = _wide(node, rank)
+    wide = widened(node, rank)
     if known(node) is not None or wide[-1] == 1 or prod(wide[:-1]) == 1:
         return 0.0
     return NODE + MOVED * _count(wide)
