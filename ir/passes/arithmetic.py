@@ -145,6 +145,18 @@ def add_where_zero(root: CNode, x: Node, zero: CNode, c: float) -> Node | None:
     return apply("Add", x, amount, origin=root.origin)
 
 
+@rewrites(Op("Select", Any_("which"), Op("Add", x, Scalar("c")), x))
+def add_where(root: CNode, which: Node, x: Node, c: float) -> Node | None:
+    """x + c where it is so, else x, is x + c * (0 or 1), for a large x and a finite c."""
+    alike = x.aval == root.aval == replace(which.aval, dtype=x.aval.dtype)
+    large = x.aval.size >= LEAST_ADDED and is_float(x) and x.aval.dtype.itemsize >= 4
+    if not alike or not large or not math.isfinite(c):
+        return None
+    amount = apply("Cast", which, origin=root.origin, dtype=x.aval.dtype)
+    product = apply("Mul", amount, constant(c, x.aval.dtype), origin=root.origin)
+    return apply("Add", x, product, origin=root.origin)
+
+
 @rewrites("MatMul")
 def drop_product(root: CNode) -> Node | None:
     """matmul(0, w) is 0 for a w that is known and finite: the first step of a recurrent network."""

@@ -18,6 +18,7 @@ from fnckpt.ir.passes import (
     powers,
     reductions,
     reshape,
+    signs,
     special_values,
     symbolic,
     weights,
@@ -103,6 +104,7 @@ PASSES: dict[str, Pass] = {
         arithmetic.multiply_by_power,
         *arithmetic.EARLIER,
         *special_values.RULES,
+        *signs.RULES,
     ),
     "share_finished": share,
 }

@@ -6,7 +6,9 @@ int64 array of the box's start, its stop and the global shape, a row each.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from fnckpt.checkpoints import leaf_names, pytree, storable
+from fnckpt.checkpoints.formats.ckpt import Contents
 from fnckpt.checkpoints.pytree import RESERVED
 from fnckpt.checkpoints.restoring import is_key, wanted
 from fnckpt.errors import CheckpointMismatch, FnckptError, FormatError
@@ -141,22 +144,23 @@ def _gathered(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """One array in the files of several processes: each part with where it lies."""
+    """One array in the files of several processes: where each part lies, and what reads it."""
 
     name: str
     shape: tuple[int, ...]
-    parts: list[tuple[tuple[tuple[int, int], ...], np.ndarray]]
+    dtype: np.dtype
+    parts: list[tuple[tuple[tuple[int, int], ...], Callable[[], np.ndarray]]]
 
     def read(self, index: Index | None) -> np.ndarray:
         """The elements at ``index``; None is all.
 
         Raises:
-          FormatError: the files that are here do not hold all of them.
+          FormatError: the files that are here do not hold all of them, or one was cut meanwhile.
         """
         bounds = _bounds(index or (slice(None),) * len(self.shape), self.shape)
-        out = np.empty([b - a for a, b in bounds], self.parts[0][1].dtype)
+        out = np.empty([b - a for a, b in bounds], self.dtype)
         seen = np.zeros(out.shape, bool)
-        for where, part in self.parts:
+        for where, read in self.parts:
             common = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(bounds, where, strict=True)]
             if all(a < b for a, b in common):
                 here = tuple(
@@ -165,7 +169,7 @@ class _Parts:
                 there = tuple(
                     slice(a - o, b - o) for (a, b), (o, _) in zip(common, where, strict=True)
                 )
-                out[here], seen[here] = part[there], True
+                out[here], seen[here] = read()[there], True
         if not seen.all():
             raise FormatError(
                 f"{self.name}: parts of it are in the files of other processes, which are not "
@@ -200,15 +204,26 @@ def newest(
         try:
             own = snapshot.reserved(run.path(file))
             paths = _paths(directory, run, file, own)
-            sources = [pytree.load_checkpoint(path, mmap=True) for path in paths]
         except (FormatError, OSError) as error:
             snapshot.pass_over(run.path(file), error, failed)
             continue
-        if str(own["prefix"]) == prefix and paths:
-            state = _restored(sources, like, paths)
+        if str(own["prefix"]) != prefix or not paths:
+            continue
+        with ExitStack() as stack:
+            try:
+                sources = [stack.enter_context(_opened(path)) for path in paths]
+            except (FormatError, OSError) as error:
+                snapshot.pass_over(run.path(file), error, failed)
+                continue
+            state = _restored(sources, like)
             return snapshot.rebuilt(run, own, state, run.checkpoints())
     snapshot.refuse_all(failed, first, prefix)
     return None
+
+
+def _opened(path: Path) -> AbstractContextManager[Contents]:
+    """Read, not mapped: a file that is cut off meanwhile is an error, not the process's end."""
+    return pytree.opened(path, verify=True, mapped=False)
 
 
 def _paths(
@@ -262,37 +277,45 @@ def _gathered_marks(mark: Mark) -> list[Mark]:
     return [(number, epoch, step) for number, epoch, step in np.asarray(rows).tolist()]
 
 
-def _restored(sources: Sequence[Mapping[str, np.ndarray]], like: Any, paths: list[Path]) -> Any:
+def _restored(sources: Sequence[Contents], like: Any) -> Any:
     own, faults, found = sources[0], [], []
     for name, leaf in leaf_names.leaves(like):
-        if name not in own:
+        if name not in own.entries:
             faults.append(f"  {name}: missing in the file")
             continue
         target = wanted(leaf, name)
+        entry = own.entries[name]
         parts = _parts(name, sources)
-        shape = parts.shape if parts else own[name].shape
-        if not target.accepts(own[name].dtype, shape):
-            faults.append(f"  {name}: expected {target}, found {own[name].dtype} {shape}")
+        shape = parts.shape if parts else entry.shape
+        if not target.accepts(entry.dtype, shape):
+            faults.append(f"  {name}: expected {target}, found {entry.dtype} {shape}")
         elif not faults:
-            found.append(_leaf(leaf, parts) if parts else target.restore(own[name]))
+            found.append(_leaf(leaf, parts) if parts else target.restore(own.array(entry)))
     if faults:
-        told = f"{paths[0]}: the checkpoint does not fit the tree:"
+        told = f"{own.source}: the checkpoint does not fit the tree:"
         raise CheckpointMismatch("\n".join([told, *faults]))
     return jax.tree.unflatten(jax.tree.structure(like), found)
 
 
-def _parts(name: str, sources: Iterable[Mapping[str, np.ndarray]]) -> _Parts | None:
-    held = [(each[_PART + name], each[name]) for each in sources if _PART + name in each]
+def _parts(name: str, sources: Iterable[Contents]) -> _Parts | None:
+    held = [each for each in sources if _PART + name in each.entries]
     if not held:
         return None
+    rows = [each.array(each.entries[_PART + name]) for each in held]
     parts = [
-        (tuple(zip(row[0].tolist(), row[1].tolist(), strict=True)), part) for row, part in held
+        (tuple(zip(row[0].tolist(), row[1].tolist(), strict=True)), _reader(each, name))
+        for row, each in zip(rows, held, strict=True)
     ]
-    return _Parts(name, tuple(held[0][0][2].tolist()), parts)
+    return _Parts(name, tuple(rows[0][2].tolist()), held[0].entries[name].dtype, parts)
+
+
+def _reader(source: Contents, name: str) -> Callable[[], np.ndarray]:
+    """Reads a part once, however many devices take from it; it is let go with its leaf."""
+    return cache(lambda: source.array(source.entries[name]))
 
 
 def _leaf(leaf: jax.Array, parts: _Parts) -> Any:
-    """The array of ``parts`` where ``leaf`` is; each device's part alone is read."""
+    """The array of ``parts`` where ``leaf`` is; the parts that its devices hold alone are read."""
     if is_key(leaf) or leaf.weak_type or not leaf.committed:
         return wanted(leaf, parts.name).restore(parts.read(None))
     return jax.make_array_from_callback(parts.shape, leaf.sharding, parts.read)

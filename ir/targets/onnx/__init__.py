@@ -6,7 +6,10 @@ from fnckpt.ir.passes import (
     activations,
     arithmetic,
     attention,
+    box_filters,
     cached_attention,
+    choices,
+    columns,
     instances,
     lookups,
     parts,
@@ -14,6 +17,7 @@ from fnckpt.ir.passes import (
     products,
     recurrent,
     reductions,
+    remainders,
     reshape,
     rotary,
     rows,
@@ -31,6 +35,7 @@ from fnckpt.ir.targets.target import Target
 __all__ = ["TARGET", "check", "control", "emit_recurrent"]
 
 TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
+LARGE = partial(rewrite, rules=(*choices.RULES, *columns.RULES, *reshape.RULES))
 UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 
 TARGET = Target(
@@ -47,7 +52,10 @@ TARGET = Target(
         *lookups.FUSE,
         *reductions.AT_ONCE,
         *parts.FUSE,
+        *remainders.FUSE,
         arithmetic.add_where_zero,
+        arithmetic.add_where,
+        *box_filters.FUSE,
         *arithmetic.LATER,
         arithmetic.drop_dimensions,  # of a mean, in front of a product that wants rows
         *reshape.RULES,
@@ -63,7 +71,7 @@ TARGET = Target(
         ),
     },
     version=("opset", DEFAULT_OPSET),
-    fused_parts=(planes.planes, parts.split_slices, parts.split_rows),
+    fused_parts=(planes.planes, parts.split_slices, parts.split_rows, LARGE),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,

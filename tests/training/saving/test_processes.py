@@ -5,12 +5,19 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from fnckpt.checkpoints import pytree
 from fnckpt.checkpoints.pytree import load_checkpoint
+from fnckpt.errors import FormatError
+from fnckpt.training.saving import processes
 
 CODE = """
 import json, os, resource, signal, sys, warnings
@@ -196,3 +203,30 @@ def test_a_full_disk_at_the_gathering_process_raises_in_all_and_loses_nothing(tm
     [whole] = together(root, tmp_path / "whole", 1)
     resumed = together(root, tmp_path, 2, gather=True, every=1, resume=True)
     assert [each["w"] for each in resumed] == [whole["w"]] * 2
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_an_error(tmp_path, root, monkeypatch):
+    """Mapped, it would end this process by SIGBUS."""
+    together(root, tmp_path, 2)
+    columns = 1 << 20  # small arrays are read with the headers
+    for rank in (0, 1):
+        path = tmp_path / f"rank_{rank}/CKP-1_4.ckpt"
+        place = np.array([[4 * rank, 0], [4 * rank + 4, columns], [8, columns]])
+        large = {"w": np.full((4, columns), rank, np.float32), "fnckpt.part.w": place}
+        pytree.write_leaves((dict(load_checkpoint(path)) | large).items(), path, crc=True)
+    like = {"w": jnp.zeros((8, columns)), "b": jnp.zeros(3), "n": 0, "key": jax.random.key(0)}
+    like["w"] = jax.device_put(like["w"], jax.devices()[0])
+    found = processes.newest(tmp_path, "CKP", like)
+    assert found is not None
+    assert found.state["w"].mean(1).tolist() == [0.0] * 4 + [1.0] * 4
+    opened = processes._opened
+
+    @contextmanager
+    def cut(path: Path):
+        with opened(path) as file:
+            damage(path)
+            yield file
+
+    monkeypatch.setattr(processes, "_opened", cut)
+    with pytest.raises(FormatError, match=r"CKP-1_4\.ckpt: .* was cut off while it was read"):
+        processes.newest(tmp_path, "CKP", like)
