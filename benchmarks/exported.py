@@ -47,7 +47,7 @@ from benchmarks import needs
 from benchmarks.zoo import SMALL_ONES, ZOO
 
 THREADS = 2
-OPSET = 23  # jax2onnx's default; ours is 20
+OPSET = 23  # the default of both
 ERROR = r"[\w.]*(Error|Fail|Exception|InvalidGraph|NotImplemented): "
 LEAST_SECONDS = 0.02  # of one turn of one contestant
 LARGE = 50 * 1024  # KiB of weights, beside which what else an export needs is little
