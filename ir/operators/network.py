@@ -46,6 +46,9 @@ def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool
     xp = module_of(a, b)
     left = xp.swapaxes(a, -1, -2) if transpose_a else a
     right = xp.swapaxes(b, -1, -2) if transpose_b else b
+    if left.ndim == 2 < right.ndim and is_jax(a, b):  # rows of the right one, as they are exported
+        turned = xp.matmul(summed(xp.swapaxes(right, -1, -2)), summed(xp.swapaxes(left, 0, 1)))
+        return xp.swapaxes(turned, -1, -2).astype(a.dtype)
     return xp.asarray(xp.matmul(summed(left), summed(right))).astype(a.dtype)
 
 
