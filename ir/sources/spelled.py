@@ -178,7 +178,9 @@ def _holding(nodes: Sequence[CNode], writer: Writer) -> dict[int, CNode]:
     dtypes = _dtypes(nodes)
     found: dict[int, CNode] = {}
     for node in held:
-        for template in _around(node, writer, dtypes):
+        made = (each for attrs in _attrs_of(node, users) for each in
+                _around(node, writer, dtypes, attrs))  # fmt: skip
+        for template in made:
             for root in _above(node, template, users):
                 bound = matched(template.root, root, exact=True)
                 again = None if bound is None else _again(template, root, bound)
@@ -187,9 +189,20 @@ def _holding(nodes: Sequence[CNode], writer: Writer) -> dict[int, CNode]:
     return found
 
 
-def _around(node: CNode, writer: Writer, dtypes: Iterable[np.dtype]) -> Iterator[Template]:
+def _attrs_of(node: CNode, users: Mapping[int, Sequence[CNode]]) -> list[Attrs]:
+    """Those of ``node``; and of a whole sort those of the first elements that are read of it."""
+    found = [node.attrs]
+    if node.op == "TopK":
+        read = [user for each in users.get(id(node), ()) for user in users.get(id(each), ())]
+        sizes = {each.aval.shape[-1] for each in read if each.op == "Slice"}
+        found += [{**node.attrs, "k": k} for k in sorted(sizes - {node.attrs["k"]})]
+    return [tuple(sorted(each.items())) for each in found]
+
+
+def _around(
+    node: CNode, writer: Writer, dtypes: Iterable[np.dtype], attrs: Attrs
+) -> Iterator[Template]:
     """The spellings of an operator whose inputs are like those of ``node``."""
-    attrs = tuple(sorted(node.attrs.items()))
     own, results = node.inputs[0].aval.dtype, range(len(node.results))
     if any(isinstance(each, Constant) for each in node.inputs):
         leaves = [each if isinstance(each, Constant) else Parameter(f"x{i}", each.aval)

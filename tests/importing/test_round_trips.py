@@ -61,7 +61,9 @@ SPELLED = {
              "rfft and irfft: length 96", "while: fori_loop that indexes",
              "shift_right_logical: edges of int8", "sort: over 1", "write min: inside",
              "write dynamic_update_index_in_dim: inside"),
-    "MINDIR": ("convert: bfloat16 to uint32", "cumlogsumexp: over 2, reverse=True", "div: float32",
+    "MINDIR": ("cond: of int64", "long scan: of uint64, reversed", "long scan: two carries",
+               "switch: 3, 0", "top_k: int8 with ties", "convert: bfloat16 to uint32",
+               "cumlogsumexp: over 2, reverse=True", "div: float32",
                "dynamic_slice: by int16", "expm1: float32", "lgamma: float64", "log1p: bfloat16",
                "read take, wrap: inside", "reduce min: [2, 2, 1, 3] over (0, 1, 2)",
                "rsqrt: float32", "shift_right_logical: edges of int8", "window max: int16"),
@@ -122,6 +124,32 @@ def test_states_that_are_given_come_back_without_the_guard_of_their_nan(tmp_path
         jax.tree.leaves(network(params, x, broken, state[1])), strict=True,
     ):  # fmt: skip
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loop_over_rows_comes_back_from_mindir_as_one_that_can_be_derived(
+    reverse: bool, tmp_path: Path
+) -> None:
+    def network(params: Tree, x: Array) -> tuple[jax.Array, jax.Array]:
+        def step(carry: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array]:
+            after = jnp.tanh(carry * params["w"] + row)
+            return after, after.sum()
+
+        last, sums = jax.lax.scan(step, jnp.zeros(3), jnp.asarray(x), reverse=reverse)
+        return sums, last
+
+    params, x = {"w": uniform(3)}, uniform(3000, 3)
+    file = fnckpt.export(params, network, x, "MINDIR", file_name=tmp_path / "net")
+    assert operators(file.path, "MINDIR")["call"] > 0
+    own, loaded = load_graph(file)
+
+    def loss(apply: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda p, x: sum((each**2).sum() for each in apply(p, x))
+
+    found = jax.jit(jax.grad(loss(loaded), (0, 1)))(own, x)
+    wanted = jax.jit(jax.grad(loss(network), (0, 1)))(params, x)
+    np.testing.assert_allclose(found[0]["w"], wanted[0]["w"], rtol=1e-4)
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-4, atol=1e-6)
 
 
 def again(case: Case, path: Path) -> Path:
