@@ -47,8 +47,9 @@ def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool
     left = xp.swapaxes(a, -1, -2) if transpose_a else a
     right = xp.swapaxes(b, -1, -2) if transpose_b else b
     if left.ndim == 2 < right.ndim and is_jax(a, b):  # rows of the right one, as they are exported
-        turned = xp.matmul(summed(xp.swapaxes(right, -1, -2)), summed(xp.swapaxes(left, 0, 1)))
-        return xp.swapaxes(turned, -1, -2).astype(a.dtype)
+        return xp.swapaxes(xp.matmul(xp.swapaxes(right, -1, -2), xp.swapaxes(left, 0, 1)), -1, -2)
+    if is_jax(a, b):  # which sums as it should, and is exported as one operator again
+        return xp.matmul(left, right)
     return xp.asarray(xp.matmul(summed(left), summed(right))).astype(a.dtype)
 
 
@@ -110,9 +111,9 @@ def conv(
     spatial = x.ndim - 2
     if is_jax(x, w):
         found = LAX.conv_general_dilated(
-            summed(x), summed(w), strides, pads, rhs_dilation=dilation, feature_group_count=groups
+            x, w, strides, pads, rhs_dilation=dilation, feature_group_count=groups
         )
-        return _biased(found.astype(x.dtype), bias)
+        return _biased(found, bias)
     padding = x.dtype.type(0)
     patches = summed(_patches(x, w.shape[2:], strides, pads, dilation, padding))
     outputs = [
@@ -197,11 +198,10 @@ def _painted(
     reversed_ = kernel[(..., *(slice(None, None, -1),) * len(strides))]
     reach = [(size - 1) * step for size, step in zip(w.shape[2:], dilation, strict=True)]
     around = [(n + low, n + high) for n, (low, high) in zip(reach, pads, strict=True)]
-    found = LAX.conv_general_dilated(
-        summed(x), summed(reversed_), (1,) * len(strides), around,
+    return LAX.conv_general_dilated(
+        x, reversed_, (1,) * len(strides), around,
         lhs_dilation=strides, rhs_dilation=dilation, feature_group_count=groups,
     )  # fmt: skip
-    return found.astype(x.dtype)
 
 
 def _cut_or_pad(x: np.ndarray, pads: Pads) -> np.ndarray:

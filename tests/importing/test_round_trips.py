@@ -57,8 +57,9 @@ SPELLED = {
     "ONNX": ("argmin: float64 with ties", "bitcast: uint32 to float32", "cond: of int64",
              "conv_transpose: (2, 2) VALID (4, 1)", "convert: float16 to int64",
              "convert: float32 to int32 saturates", "lgamma: float64",
-             "read outer: also outside", "read take, wrap: inside", "reduce max: [2, 3] over (1,)",
-             "rfft and irfft: length 96", "while: fori_loop that indexes",
+             "matmul: float16", "read outer: also outside", "read take, wrap: inside",
+             "reduce max: [2, 3] over (1,)", "rfft and irfft: length 96",
+             "while: fori_loop that indexes",
              "shift_right_logical: edges of int8", "sort: over 1", "write min: inside",
              "write dynamic_update_index_in_dim: inside"),
     "MINDIR": ("cond: of int64", "long scan: of uint64, reversed", "long scan: two carries",
@@ -67,8 +68,8 @@ SPELLED = {
                "dynamic_slice: by int16", "expm1: float32", "lgamma: float64", "log1p: bfloat16",
                "read take, wrap: inside", "reduce min: [2, 2, 1, 3] over (0, 1, 2)",
                "rsqrt: float32", "shift_right_logical: edges of int8", "window max: int16"),
-    "AIR": ("argmax: keepdims", "div: edges of int16", "logistic: float16", "rem: uint8",
-            "jnp.floor_divide: uint8", "shift_left: edges of uint8",
+    "AIR": ("argmax: keepdims", "conv: float16", "div: edges of int16", "logistic: float16",
+            "rem: uint8", "jnp.floor_divide: uint8", "shift_left: edges of uint8",
             "shift_right_arithmetic: edges of int32", "sort: over 1"),
 }  # fmt: skip
 
