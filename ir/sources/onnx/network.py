@@ -204,6 +204,19 @@ def import_layer_norm(
     return (b("LayerNorm", x, scale, shift, epsilon=epsilon),)
 
 
+@imports("Attention", since=23)
+def import_attention(
+    site: Site, q: Node, k: Node, v: Node, mask: Node | None = None, *others: Node | None
+) -> Node | None:
+    """As our writer writes it; else as ONNX defines it, which gives 0 where nothing is seen."""
+    ours = {"scale", "q_num_heads", "kv_num_heads"} == site.attributes.keys()
+    if not (site.ours and ours) or len(q.aval.shape) != 3 or others or site.results > 1:
+        return None
+    added = () if mask is None else (mask,)
+    heads = (site.integer("q_num_heads"), site.integer("kv_num_heads"))
+    return site.build("Attention", q, k, v, *added, scale=site.number("scale"), heads=heads)
+
+
 @imports("RMSNormalization")
 def import_rms_norm(site: Site, x: Node, scale: Node) -> Node | None:
     rank = len(x.aval.shape)
