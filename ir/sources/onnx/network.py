@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from fnckpt.ir.graph import Node
+from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sources.build import FLOAT32, INT32, Builder, axis_of
 from fnckpt.ir.sources.composed import response_normalized
 from fnckpt.ir.sources.onnx.reduction import flattened
@@ -184,7 +185,11 @@ def import_batch_norm(
 
 @imports("InstanceNormalization")
 def import_instance_norm(site: Site, x: Node, scale: Node, bias: Node) -> Node:
-    return site.build("InstanceNorm", x, scale, bias, epsilon=site.number("epsilon", 1e-5))
+    epsilon = site.number("epsilon", 1e-5)
+    if scalar_of(scale) == 1 and scalar_of(bias) == 0:
+        axes = tuple(range(2, len(x.aval.shape)))
+        return site.build("Standardize", x, axes=axes, epsilon=epsilon)
+    return site.build("InstanceNorm", x, scale, bias, epsilon=epsilon)
 
 
 @imports("LayerNormalization")
