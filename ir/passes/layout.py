@@ -167,6 +167,21 @@ def _through_reshape(root: CNode) -> Node | None:
     return transposed(reshaped(x, shape, root), inverse(tuple(moved)), root)
 
 
+_SHARED = Op("Transpose", Any_("x"), attrs={"perm": "perm"}, users=0)
+_ALONE = Op("Transpose", Any_("x"), attrs={"perm": "perm"})
+
+
+def _through_reshape_alone(root: CNode, x: Node, perm: Ints) -> Node | None:
+    return _through_reshape(root)
+
+
+def _through_reshape_shared(root: CNode, x: Node, perm: Ints) -> Node | None:
+    """A transpose that others use is not done twice for a reshape that only moves axes of one."""
+    pairs = groups(root.inputs[0].aval.shape, root.aval.shape)
+    ones = all(len(mine) == len(theirs) == 1 for mine, theirs in pairs)
+    return None if ones else _through_reshape(root)
+
+
 def _parts(source: Ints, target: Ints) -> list[tuple[Ints, Ints]]:
     """``groups``, with each axis of one element as a part of its own."""
     found = groups(source, target)
@@ -224,7 +239,8 @@ RULES = (
     *(Rule(Op(op), _through_first) for op in FIRST_INPUT),
     *(Rule(Op(op), _through_reduction) for op in REDUCTIONS),
     Rule(Op("Concat"), _through_concat),
-    Rule(Op("Reshape"), _through_reshape),
+    Rule(Op("Reshape", _ALONE), _through_reshape_alone),
+    Rule(Op("Reshape", _SHARED), _through_reshape_shared),
     Rule(Op("MatMul"), _into_matmul),
     swap_turned,
     turn_product,

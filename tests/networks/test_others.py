@@ -44,7 +44,7 @@ def test_a_network_of_others_comes_back(file_format: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("file_format", RUNTIMES)
-@pytest.mark.parametrize("name", ["bert", "equinox_cnn", "gpt2", "t5_encoder"])
+@pytest.mark.parametrize("name", ["bert", "equinox_cnn", "gpt2", "t5_encoder", "vit"])
 def test_a_network_that_comes_back_is_written_with_no_more_operators(
     name: str, file_format: str, tmp_path: Path
 ) -> None:
