@@ -41,7 +41,10 @@ def write_in_rows(x: jax.Array, i: jax.Array) -> jax.Array:
     return lax.dynamic_update_slice(x, ROW[:, :, :2], (0, i, i))
 
 
-READ = {one_row: "Gather", one_item: "Gather", two_rows: "Slice", part_of_a_row: "Slice"}
+READ: dict[Function, str] = {
+    **dict.fromkeys((one_row, one_item), "Gather"),
+    **dict.fromkeys((two_rows, part_of_a_row), "Slice"),
+}
 PLACES = (-9, -5, -1, 0, 2, 4, 5, 99)  # from the end, and clipped
 
 
