@@ -256,6 +256,16 @@ def import_arg(site: Site, x: Node, *_: Value) -> Node:
     return site.build(op, x, axis=axis_of(axis, len(x.aval.shape)), dtype=dtype)
 
 
+@imports("ArgMaxWithValue", "ArgMinWithValue")
+def import_arg_with_value(site: Site, x: Node, *_: Value) -> tuple[Node, Node]:
+    b, keep, most = site.build, site.flag("keep_dims"), site.op[3:6]
+    (axis,) = whole(site.get("axis", 0))
+    place = axis_of(axis, len(x.aval.shape))
+    index = b(f"Arg{most}", x, axis=place, dtype=INT64)
+    value = b(f"Reduce{most}", x, axes=(place,), keepdims=keep)
+    return (b.unsqueeze(index, place) if keep else index), value
+
+
 @imports("CumSum", "CumProd")
 def import_cumulative(site: Site, x: Node, *_: Value) -> Node:
     (axis,) = whole(site.get("axis"))

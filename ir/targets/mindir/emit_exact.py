@@ -11,12 +11,15 @@ import numpy as np
 
 from fnckpt.ir.graph import Aval, CNode, Node
 from fnckpt.ir.operators.reduction import least_and_greatest
+from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.mindir.emit import new_shape, pad_mode
 from fnckpt.ir.targets.mindir.registry import emits, integer, ints
 from fnckpt.ir.targets.mindir.sizes import size as size_name
 from fnckpt.ir.targets.mindir.writer import Value, Writer
 
-BOOL, INT32, FLOAT64 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.float64)
+BOOL, INT32, INT64 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64)
+FLOAT64 = np.dtype(np.float64)
+LONG = 16  # elements, from which on ArgMaxWithValue is faster than ReduceMax
 MOST_LOG_SOFTMAX_RANK = 7  # of oneDNN's formats
 
 
@@ -57,14 +60,29 @@ def emit_div(node: CNode, w: Writer) -> None:
 
 @emits("ReduceMax", "ReduceMin")
 def emit_extreme_of(node: CNode, w: Writer) -> None:
-    """The kernel passes over NaN."""
+    """The kernels pass over NaN. The one that finds the place, too, is the faster along an axis."""
     (x,), axes, keepdims = node.inputs, ints(node.attrs["axes"]), bool(node.attrs["keepdims"])
-    if not w.is_nan(x):
-        w.node(node.op, node, x, axis=axes, keep_dims=keepdims)
+    along = {"axis": axes[0] if _is_long(node, w) else axes, "keep_dims": keepdims}
+    op, results, is_nan = node.op, [node.aval], w.is_nan(x)
+    if _is_long(node, w):
+        op = {"ReduceMax": "ArgMaxWithValue", "ReduceMin": "ArgMinWithValue"}[node.op]
+        results = [Aval(node.aval.shape, INT64), node.aval]
+    if not is_nan and op == node.op:
+        w.node(op, node, x, **along)
         return
-    found = w.step(node.op, node, node.aval, x, axis=axes, keep_dims=keepdims)
+    found = w.step(op, node, results, x, **along)
+    if not is_nan:
+        w.node("TupleGetItem", node, found, w.value(1))
+        return
+    value = found if op == node.op else w.item(node, found, 1, node.aval)
     nan = any_nan(node, w, x, axes, keepdims)
-    w.node("Select", node, nan, w.scalar(np.nan, x.aval.dtype), found)
+    w.node("Select", node, nan, w.scalar(np.nan, x.aval.dtype), value)
+
+
+def _is_long(node: CNode, w: Writer) -> bool:
+    (x,), axes = node.inputs, ints(node.attrs["axes"])
+    size = x.aval.shape[axes[0]]
+    return w.dialect.arguments and len(axes) == 1 and is_known(size) and size >= LONG
 
 
 def nan_in(node: CNode, w: Writer, x: Node) -> str:

@@ -35,6 +35,8 @@ def _form(arguments: str = "", inputs: str = "", new: str = "") -> Form:
 MASKS = "begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask"
 
 PRIMITIVES: Mapping[str, Form] = {
+    "ArgMaxWithValue": _form("axis keep_dims"),
+    "ArgMinWithValue": _form("axis keep_dims"),
     "AvgPool": _form("kernel_size strides pad_mode format"),
     "Argmax": _form("axis output_type"),
     "Argmin": _form("axis output_type"),

@@ -18,7 +18,7 @@ from fnckpt.ir.targets.target import Encoded, emit_all
 from fnckpt.wire import Part, field
 
 OLDEST_OPSET, NEWEST_OPSET = 13, onnx.defs.onnx_opset_version()
-DEFAULT_OPSET = 23  # the fastest: Attention and RMSNormalization; ONNX Runtime 1.23 of 2025 and later
+DEFAULT_OPSET = 23  # the fastest; ONNX Runtime 1.23 of 2025 and later read it
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
 OURS = "fnckpt.parameters"  # how many initializers are the user's; they are the first
 

@@ -210,6 +210,15 @@ def scans() -> Iterator[Case]:
             yield Case(f"{name}: {dtype}", fn, (sample(dtype, 6),))
         yield Case(f"{name}: no elements", fn, (normal(0, 3),))
     yield Case("cumsum: int8 wraps", lax.cumsum, (np.full(9, 100, np.int8),))
+    rows = normal(3, 40, 2)
+    rows[0, 7, 0], rows[1, :, 1], rows[2, 3, 0] = np.nan, -np.inf, np.inf
+    for name, reduce in (("max", jnp.max), ("min", jnp.min)):
+        yield Case(f"{name}: a long axis with NaN", lambda x, f=reduce: f(x, axis=1), (rows,))
+        yield Case(
+            f"{name}: a long axis that stays, of no NaN",
+            lambda x, f=reduce: f(jnp.isinf(x) * 2.0, axis=1, keepdims=True),
+            (rows,),
+        )
     yield Case("cumsum: NaN stays", lax.cumsum, (np.array([1, np.nan, 2, 3], F32),))
     yield Case("cummax: NaN stays", lax.cummax, (np.array([1, np.nan, 2, 3], F32),))
     yield Case("cumsum: of bools", lambda x: jnp.cumsum(x), (bools(9),))
