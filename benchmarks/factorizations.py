@@ -70,6 +70,24 @@ def of_eig(a: np.ndarray, found: Results) -> float:
     return max(wrong, rest, np.abs(np.linalg.norm(vectors, axis=0) - 1).max())
 
 
+def of_cholesky(a: np.ndarray, found: Results) -> float:
+    lower = found[0].astype(np.float64)
+    return np.abs(lower @ lower.T - a).max() / np.linalg.norm(a, 2)
+
+
+def of_triangular(a: np.ndarray, found: Results) -> float:
+    rest = np.tril(a) @ found[0].astype(np.float64) - a[:, :4]
+    return np.abs(rest).max() / np.linalg.norm(a, 2)
+
+
+def of_inverse(a: np.ndarray, found: Results) -> float:
+    return np.abs(a @ found[0] - np.eye(len(a))).max() / np.linalg.cond(a)
+
+
+def positive(x: np.ndarray) -> np.ndarray:
+    return x @ x.T / len(x) + np.eye(len(x))
+
+
 def symmetric(x: np.ndarray) -> np.ndarray:
     return (x + x.T) / 2
 
@@ -82,6 +100,13 @@ FUNCTIONS: dict[
     "svd": (jnp.linalg.svd, np.asarray, of_svd),
     "schur": (jax.scipy.linalg.schur, np.asarray, of_schur),
     "eig": (jnp.linalg.eig, np.asarray, of_eig),
+    "cholesky": (jnp.linalg.cholesky, positive, of_cholesky),
+    "solve_triangular": (
+        lambda x: jax.scipy.linalg.solve_triangular(x, x[:, :4], lower=True),
+        positive,
+        of_triangular,
+    ),
+    "inv": (jnp.linalg.inv, positive, of_inverse),
 }
 
 

@@ -13,7 +13,7 @@ from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_fac
 
 Carry = TypeVar("Carry")
 
-MOST_COLUMNS = 16  # that are written out; of 32, a loop has 60 nodes for 830 and runs in a third
+MOST_COLUMNS = 16  # that are written out; longer files would run about as fast as loops
 
 
 def written_out(
@@ -40,21 +40,42 @@ def in_steps(
 
 
 def stepped(
-    step: Callable[..., tuple[Carry, Array]], carry: Carry, count: int, looped: bool
+    step: Callable[..., tuple[Carry, Array]],
+    carry: Carry,
+    count: int,
+    looped: bool,
+    *,
+    axis: int = -1,
+    reverse: bool = False,
 ) -> tuple[Carry, Array | None]:
-    """``step(carry, k)`` for each ``k`` below ``count``, and its rows as a last axis, if any."""
+    """``step(carry, k)`` for each ``k`` below ``count``, and its rows along ``axis``, if any.
+
+    Each row has 1 element along ``axis``. ``reverse`` begins with the last ``k``; row ``k`` stands
+    at its place all the same.
+    """
     if looped:
-        carry, rows = lax.scan(step, carry, np.arange(count, dtype=np.int32))
-        return carry, jnp.moveaxis(rows, 0, -1)
-    found: list[Array] = []
-    for k in range(count):
-        carry, row = step(carry, k)
-        found.append(row)
-    return carry, jnp.stack(found, -1) if found else None
+        numbers = np.arange(count, dtype=np.int32)
+        carry, rows = lax.scan(step, carry, numbers, reverse=reverse)
+        return carry, jnp.moveaxis(rows.squeeze(axis), 0, axis)
+    found: dict[int, Array] = {}
+    for k in reversed(range(count)) if reverse else range(count):
+        carry, found[k] = step(carry, k)
+    return carry, jnp.concatenate([found[k] for k in range(count)], axis) if found else None
 
 
 def swapped(x: Array) -> Array:
     return jnp.swapaxes(x, -1, -2)
+
+
+def taken(x: Array, k: int | Array, axis: int = -1) -> Array:
+    """Number ``k`` along an axis, which stays; a loop need not look whether it is there."""
+    if isinstance(k, int):
+        return lax.slice_in_dim(x, k, k + 1, axis=axis)
+    axis += x.ndim
+    others = tuple(i for i in range(x.ndim) if i != axis)
+    numbers = lax.GatherDimensionNumbers(others, (axis,), (axis,))
+    sizes = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    return lax.gather(x, k[None, None], numbers, sizes, mode="promise_in_bounds")
 
 
 @lowers_factorization("cholesky")
@@ -64,22 +85,23 @@ def lower_cholesky(site: Site, x: Node, *, symmetrize_input: bool = False) -> Va
     Above the diagonal stands what stood there, as JAX leaves it.
     """
     n = x.aval.shape[-1]
+    rows = np.arange(n)[:, None]
 
-    def factor(a: Array) -> Array:
+    def step(a: Array, k: int | Array) -> tuple[Array, Array]:
+        column = taken(a, k)
+        column = column / jnp.sqrt(jnp.real(taken(column, k, -2)))
+        column = jnp.where(rows >= k, column, a.dtype.type(0))
+        return a - column * jnp.conj(swapped(column)), column
+
+    def factor(a: Array, looped: bool) -> Array:
         a = (a + jnp.conj(swapped(a))) / 2 if symmetrize_input else a
-        given, columns = a, []
-        for j in range(n):
-            below = np.arange(n) >= j
-            column = a[..., :, j] / jnp.sqrt(jnp.real(a[..., j : j + 1, j]))
-            column = jnp.where(below, column, jnp.zeros_like(column))
-            columns.append(column)
-            a = a - column[..., :, None] * jnp.conj(column[..., None, :])
-        lower = jnp.stack(columns, -1) if columns else a
+        _, columns = stepped(step, a, n, looped)
+        lower = a if columns is None else columns
         bad = jnp.isnan(jnp.real(lower)).any((-1, -2), keepdims=True)
-        whole = jnp.where(np.tri(n, dtype=bool), lower, given)
+        whole = jnp.where(np.tri(n, dtype=bool), lower, a)
         return jnp.where(bad, jnp.full_like(lower, np.nan), whole)
 
-    (result,) = written_out(site, n, factor, x)
+    (result,) = in_steps(site, n, factor, x)
     return result
 
 
@@ -97,24 +119,26 @@ def lower_triangular_solve(
 ) -> Value:
     """Each solved row is taken from those that are left."""
     n = a.aval.shape[-1]
+    rows = np.arange(n)[:, None]
+    flipped = transpose_a == left_side
+    downwards = lower != flipped
 
-    def solve(a: Array, b: Array) -> Array:
+    def solve(a: Array, b: Array, looped: bool) -> Array:
         a = jnp.conj(a) if conjugate_a else a
-        flipped = transpose_a == left_side
         a, b = swapped(a) if flipped else a, b if left_side else swapped(b)
-        downwards = lower != flipped
-        order = range(n) if downwards else reversed(range(n))
-        rows: dict[int, Array] = {}
-        for i in order:
-            row = b[..., i : i + 1, :]
-            rows[i] = row if unit_diagonal else row / a[..., i : i + 1, i : i + 1]
-            left = (np.arange(n) > i if downwards else np.arange(n) < i)[:, None]
-            column = jnp.where(left, a[..., :, i : i + 1], jnp.zeros_like(a[..., :, i : i + 1]))
-            b = b - column * rows[i]
-        x = jnp.concatenate([rows[i] for i in range(n)], -2) if n else b
-        return x if left_side else swapped(x)
 
-    (result,) = written_out(site, n, solve, a, b)
+        def step(b: Array, k: int | Array) -> tuple[Array, Array]:
+            row, column = taken(b, k, -2), taken(a, k)
+            row = row if unit_diagonal else row / taken(column, k, -2)
+            left = rows > k if downwards else rows < k
+            column = jnp.where(left, column, a.dtype.type(0))
+            return b - column * row, row if left_side else swapped(row)
+
+        axis = -2 if left_side else -1
+        _, x = stepped(step, b, n, looped, axis=axis, reverse=not downwards)
+        return x if x is not None else b if left_side else swapped(b)
+
+    (result,) = in_steps(site, n, solve, a, b)
     return result
 
 
@@ -133,21 +157,22 @@ def lower_lu(site: Site, x: Node) -> tuple[Value, ...]:
 
     def step(carry: tuple[Array, Array], k: int | Array) -> tuple[tuple[Array, Array], Array]:
         a, order = carry
-        column = a[..., :, k]
+        column = taken(a, k)[..., 0]
         sizes = jnp.abs(jnp.real(column))
         if jnp.iscomplexobj(a):  # as LAPACK compares them
             sizes = sizes + jnp.abs(jnp.imag(column))
         sizes = jnp.where(np.arange(m) >= k, sizes, sizes.dtype.type(-1))
         pivot = jnp.argmax(sizes, -1).astype(np.int32)
         a, order = exchanged(a, k, pivot), exchanged(order, k, pivot)
-        head = a[..., k, k][..., None, None]
+        column = taken(a, k)
+        head = taken(column, k, -2)
         below = (np.arange(m) > k)[:, None]
         safe = jnp.where(head == 0, jnp.ones_like(head), head)
-        factors = jnp.where(below, a[..., :, k][..., None] / safe, a.dtype.type(0))
+        factors = jnp.where(below, column / safe, a.dtype.type(0))
         right = np.arange(n) > k
-        row = jnp.where(right, a[..., k, :][..., None, :], a.dtype.type(0))
+        row = jnp.where(right, taken(a, k, -2), a.dtype.type(0))
         a = a - factors * row
-        return (jnp.where(below & (np.arange(n) == k), factors, a), order), pivot
+        return (jnp.where(below & (np.arange(n) == k), factors, a), order), pivot[..., None]
 
     def factor(a: Array, looped: bool) -> tuple[Array, Array, Array]:
         batch = a.shape[:-2]
@@ -165,8 +190,8 @@ def lower_pivots(site: Site, pivots: Node, *, permutation_size: int) -> Value:
 
     def ordered(pivots: Array, looped: bool) -> Array:
         def step(order: Array, k: int | Array) -> tuple[Array, Array]:
-            pivot = pivots[..., k]
-            return exchanged(order, k, pivot), pivot
+            pivot = taken(pivots, k)
+            return exchanged(order, k, pivot[..., 0]), pivot
 
         rows = np.arange(permutation_size, dtype=np.int32)[:, None]
         order = jnp.broadcast_to(rows, (*pivots.shape[:-1], permutation_size, 1))
@@ -188,8 +213,8 @@ def reflected(a: Array, looped: bool) -> tuple[Array, Array]:
 
     def step(a: Array, k: int | Array) -> tuple[Array, Array]:
         below = np.arange(m) > k
-        column = a[..., :, k]
-        head = column[..., k]
+        column = taken(a, k)[..., 0]
+        head = taken(column, k)[..., 0]
         rest = jnp.where(below, column, a.dtype.type(0))
         done = jnp.sum(jnp.abs(rest), -1) + jnp.abs(jnp.imag(head)) == 0
         whole = jnp.sqrt(jnp.sum(squares(rest), -1) + squares(head))
@@ -203,7 +228,7 @@ def reflected(a: Array, looped: bool) -> tuple[Array, Array]:
         product = jnp.sum(jnp.conj(v[..., :, None]) * right, -2, keepdims=True)
         a = a - jnp.conj(tau[..., None, None]) * v[..., :, None] * product
         packed = jnp.where(below, v, jnp.where(np.arange(m) == k, new_head[..., None], column))
-        return jnp.where(np.arange(n) == k, packed[..., :, None], a), tau
+        return jnp.where(np.arange(n) == k, packed[..., :, None], a), tau[..., None]
 
     a, taus = stepped(step, a, min(m, n), looped)
     return a, jnp.zeros((*a.shape[:-2], 0), a.dtype) if taus is None else taus
@@ -213,15 +238,14 @@ def orthogonal(a: Array, taus: Array, columns: int, looped: bool) -> Array:
     """The product of reflectors, as its first ``columns`` columns: LAPACK's orgqr."""
     m, count = a.shape[-2], taus.shape[-1]
 
-    def step(q: Array, place: int | Array) -> tuple[Array, Array]:
-        k = count - 1 - place
-        v = jnp.where(np.arange(m) > k, a[..., :, k], (np.arange(m) == k).astype(a.dtype))
+    def step(q: Array, k: int | Array) -> tuple[Array, Array]:
+        v = jnp.where(np.arange(m) > k, taken(a, k)[..., 0], (np.arange(m) == k).astype(a.dtype))
         product = jnp.sum(jnp.conj(v[..., :, None]) * q, -2, keepdims=True)
-        tau = taus[..., k]
-        return q - tau[..., None, None] * v[..., :, None] * product, tau
+        tau = taken(taus, k)
+        return q - tau[..., None] * v[..., :, None] * product, tau
 
     q = jnp.broadcast_to(np.eye(m, columns, dtype=a.dtype), (*a.shape[:-2], m, columns))
-    return stepped(step, q, count, looped)[0]
+    return stepped(step, q, count, looped, reverse=True)[0]
 
 
 @lowers_factorization("geqrf")

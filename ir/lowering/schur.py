@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from fnckpt.ir.graph import Node
+from fnckpt.ir.lowering.balance import balanced, given_back
 from fnckpt.ir.lowering.compose import composed
 from fnckpt.ir.lowering.francis import Form, numbers, off_diagonal, schur_of
 from fnckpt.ir.lowering.jacobi import (
@@ -154,7 +155,8 @@ def vectors_of(t: Array, values: Array) -> Array:
     n = t.shape[-1]
     sizes = jnp.abs(values)
     eps = np.finfo(sizes.dtype).eps
-    least = jnp.maximum(eps * jnp.max(jnp.abs(t), (-1, -2)), np.finfo(sizes.dtype).tiny)
+    greatest = jnp.max(jnp.abs(t), (-1, -2))[..., None]
+    floor = jnp.maximum(jnp.maximum(eps * sizes, eps * eps * greatest), np.finfo(sizes.dtype).tiny)
     unit = jnp.broadcast_to(np.eye(n, dtype=t.dtype), t.shape)
 
     def row(k: Array, x: Array) -> Array:
@@ -164,7 +166,6 @@ def vectors_of(t: Array, values: Array) -> Array:
         across = jnp.sum(across, -2, keepdims=True)
         mine = jnp.sum(jnp.where(here, values, jnp.zeros_like(values)), -1, keepdims=True)
         gap = mine - values
-        floor = jnp.broadcast_to(least[..., None], gap.shape)
         gap = jnp.where(jnp.abs(gap) < floor, floor.astype(gap.dtype), gap)
         new = -(across @ x) / gap[..., None, :]
         new = jnp.where(numbers(n) > i, new, jnp.zeros_like(new))
@@ -234,18 +235,24 @@ def lower_eig(
 
     def solve(a: Array) -> tuple[Array, ...]:
         of_real = not jnp.iscomplexobj(a)
-        form = standard_form(a)
+        if n == 0:
+            empty = a.astype(np.result_type(a.dtype, np.complex64))
+            count = compute_left_eigenvectors + compute_right_eigenvectors
+            return empty.reshape(a.shape[:-1]), *([empty] * count)
+        matrix, basis, inverse, places = balanced(a)
+        form = standard_form(matrix)
         values = values_of(form.h)
-        if n == 0 or not (compute_left_eigenvectors or compute_right_eigenvectors):
-            empty = form.vectors.astype(values.dtype)
-            return values, *([empty] * (compute_left_eigenvectors + compute_right_eigenvectors))
+        if not (compute_left_eigenvectors or compute_right_eigenvectors):
+            return (values,)
         t, q = triangular(form) if of_real else form
         found = [values]
         if compute_left_eigenvectors:
             left = flipped(vectors_of(flipped(jnp.swapaxes(t, -1, -2)), jnp.flip(values, -1)))
-            found.append(eigenvectors(values, q @ jnp.conj(left), of_real=of_real))
+            left = given_back(q @ jnp.conj(left), places, inverse)
+            found.append(eigenvectors(values, left, of_real=of_real))
         if compute_right_eigenvectors:
-            found.append(eigenvectors(values, q @ vectors_of(t, values), of_real=of_real))
+            right = given_back(q @ vectors_of(t, values), places, basis)
+            found.append(eigenvectors(values, right, of_real=of_real))
         return tuple(found)
 
     return composed(site, solve, x, keep_loops=True)
