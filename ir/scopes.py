@@ -8,27 +8,30 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from fnckpt.ir.call_scopes import Module, layers_beside
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter
-
-Module = tuple[str, ...]
-"""The path of a module; a part is a name, with the position behind it where it is a list."""
 
 _COLLECTIONS = ("params", "batch_stats")
 _LEAF = ("value", "raw_value")  # NNX's own attribute below a variable
-# a class, transforms, both, nothing
-_UNNAMED = re.compile(r"(\w+\()*((equinox|eqx)\.[\w.]+)?\)*")
+# a class, transforms, both, nothing; an einsum
+_UNNAMED = re.compile(r"(\w+\()*((equinox|eqx)\.[\w.]+)?\)*|.*->.*")
 
 
 def scoped(graph: FuncGraph) -> FuncGraph:
     """``graph`` with the modules of its nodes, unless its name stacks tell them.
 
     A node that uses weights is in their module, the common one where they are of several. A node
-    that uses none is in the innermost module that holds both what it uses and what uses it.
+    that uses none is in the innermost module that holds both what it uses and what uses it, or all
+    layers that its method calls.
     """
     if _tells(graph):
         return graph
     own = of_weights(graph, {id(p): module_of(p.path or p.name) for p in graph.weights()})
     modules = {**between(graph, own, graph.cnodes()), **own}
+    for key, layers in layers_beside(graph.cnodes(), own).items():
+        block = common(layers) if len(set(layers)) > 1 else ()
+        if block[: len(modules[key])] == modules[key]:
+            modules[key] = block
 
     def scope(node: CNode) -> str:
         return named(node.origin.scope) or "/".join(modules.get(id(node), ()))
@@ -59,7 +62,7 @@ def _tells(graph: FuncGraph) -> bool:
 def named(scope: str) -> str:
     """``scope`` without the parts that name no module.
 
-    >>> named("eqx.nn.MLP/vmap()"), named("jvp()/Decoder"), named("vmap(eqx.nn.Linear)")
+    >>> named("eqx.nn.MLP/vmap()"), named("jvp()/Decoder"), named("vmap(ij,jk->ik)")
     ('', 'Decoder', '')
     """
     return "/".join(part for part in scope.split("/") if not _UNNAMED.fullmatch(part))

@@ -82,6 +82,73 @@ def test_what_uses_no_weight_is_in_the_module_around_it():
     }
 
 
+class InLines(nnx.Module):
+    """Of a block with an activation in front, its parts on lines of their own."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.a, self.b = (nnx.Linear(8, 8, rngs=rngs) for _ in range(2))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = jnp.tanh(x)
+        y = self.a(y)
+        y = nnx.relu(y)
+        y = self.b(y)
+        return x + y
+
+
+class InOneLine(InLines):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.b(nnx.relu(self.a(x)))
+
+
+class Attending(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.LayerNorm(8, rngs=rngs)
+        self.attend = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.attend(self.norm(x))
+
+
+class Stacked(nnx.Module):
+    def __init__(self, block: type[nnx.Module]) -> None:
+        self.blocks = nnx.List([block(nnx.Rngs(i)) for i in range(3)])  # pyright: ignore
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for block in self.blocks:
+            x = block(x)
+        return jnp.exp(x)
+
+
+@pytest.mark.parametrize("block", [InLines, InOneLine, Attending])
+def test_a_residual_sum_is_in_its_block(block: type[nnx.Module], tmp_path):
+    x = np.ones((1, 5, 8), np.float32)
+    file = fnckpt.export(Stacked(block), x, file_format="ONNX", file_name=tmp_path / "net")
+    names = {node.name for node in onnx.load(file.path).graph.node}
+    assert {f"blocks/{i}/Add" for i in range(3)} <= names
+    assert not any("->" in name for name in names)
+    if block is InLines:
+        assert {f"blocks/{i}/Tanh" for i in range(3)} <= names
+
+
+def test_a_loop_over_layers_puts_nothing_into_one_of_them():
+    def apply(params, x):
+        for layer in params["layers"]:
+            x = x + jnp.tanh(x @ layer["w"])
+        return x
+
+    class Net:
+        def __call__(self, params, x):
+            for layer in params["layers"]:
+                x = x + jnp.tanh(x @ layer["w"])
+            return x
+
+    params = {"layers": [{"w": np.ones((3, 3))} for _ in range(3)]}
+    for function in (apply, Net()):
+        found = scopes(params, function, np.ones((2, 3)))
+        assert {scope for op, scope in found if op == "Add"} == {""}
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_layers_of_equinox_are_told_apart(batched: bool):
     keys = jax.random.split(jax.random.key(0), 2)
