@@ -17,6 +17,7 @@ from fnckpt.ir.graph import Constant, Parameter
 from fnckpt.ir.lowering.known import constant_of
 from fnckpt.ir.lowering.registry import Value
 from fnckpt.ir.lowering.source import LIBRARIES
+from fnckpt.ir.sources.source import Source
 
 Array = jax.Array | np.ndarray
 
@@ -85,8 +86,8 @@ def _unused(name: str, taken: Mapping[str, object]) -> str:
 
 
 def _arrays(name: str, value: object, seen: set[int]) -> Iterator[tuple[str, Array]]:
-    """The named arrays in a value, each object once."""
-    if id(value) in seen or isinstance(value, ModuleType | type):
+    """The named arrays in a value, each object once; those of a file that was read are its own."""
+    if id(value) in seen or isinstance(value, ModuleType | type | Source):
         return
     seen.add(id(value))
     held = held_by(value)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fnckpt.ir.graph import Node
+from fnckpt.ir.graph import Constant, Node, Parameter
 from fnckpt.ir.lowering.registry import Site, lowers
 
 Ints = tuple[int, ...]
@@ -22,6 +22,8 @@ def lower_dot_general(
 ) -> Node:
     """Batch axes first, then one axis of rows and one that is summed over, in either order."""
     (a_summed, b_summed), (a_batch, b_batch) = dimension_numbers
+    if rank(a) == 2 and rank(b) == 1 and _is_weight(a) and not _is_weight(b):
+        a, b, a_summed, b_summed = b, a, b_summed, a_summed  # w @ v is v @ w.T, a row
     a, b = site.cast(a, site.aval.dtype), site.cast(b, site.aval.dtype)
     batch = tuple(a.aval.shape[axis] for axis in a_batch)
     a_free, b_free = free_axes(a, a_batch, a_summed), free_axes(b, b_batch, b_summed)
@@ -31,12 +33,18 @@ def lower_dot_general(
         left, transpose_a = site.reshape(a, (*rows, _size(a, a_summed))), False
     else:
         left, transpose_a = matrix(site, a, a_batch, a_free, a_summed)
+        if not a_free and not a_batch and transpose_a:  # a vector is a row
+            left, transpose_a = site.reshape(left, left.aval.shape[::-1]), False
     right, summed_first = matrix(site, b, b_batch, b_free, b_summed)
     product = site.apply(
         "MatMul", left, right, transpose_a=transpose_a, transpose_b=not summed_first
     )
     free = tuple(x.aval.shape[i] for x, axes in ((a, a_free), (b, b_free)) for i in axes)
     return site.reshape(product, (*batch, *free))
+
+
+def _is_weight(x: Node) -> bool:
+    return isinstance(x, Constant) or (isinstance(x, Parameter) and x.value is not None)
 
 
 def rank(x: Node) -> int:

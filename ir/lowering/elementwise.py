@@ -4,8 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from fnckpt.ir.graph import Node
+from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.lowering.ranges import range_of
 from fnckpt.ir.lowering.registry import Refusal, Site, lowers
+from fnckpt.ir.operators import constant
 
 OPS = {
     "abs": "Abs",
@@ -39,7 +41,6 @@ OPS = {
     "log": "Log",
     "log1p": "Log1p",
     "logistic": "Sigmoid",
-    "lt": "Less",
     "ne": "NotEqual",
     "neg": "Neg",
     "population_count": "PopulationCount",
@@ -99,6 +100,15 @@ for _primitive, _ops in BY_DTYPE.items():
 @lowers(*IDENTITIES)
 def lower_identity(site: Site, *inputs: Node, **_: object) -> tuple[Node, ...]:
     return inputs
+
+
+@lowers("lt")
+def lower_less(site: Site, x: Node, y: Node) -> Node:
+    """False where it cannot be: JAX asks so whether a place counts from the end."""
+    if x.aval.dtype.kind in "iu" and np.min(range_of(x).low) >= np.max(range_of(y).high):
+        never = constant(np.zeros((1,) * len(site.aval.shape), bool))
+        return site.apply("BroadcastTo", never, shape=site.aval.shape)
+    return site.apply("Less", x, y)
 
 
 @lowers("mul")
@@ -178,12 +188,20 @@ def lower_select_n(site: Site, which: Node, *cases: Node) -> Node:
     if len(cases) == 1:
         return cases[0]
     if which.aval.dtype.kind == "b":
+        if _is_never(which):
+            return cases[0]
         return site.apply("Select", which, cases[1], cases[0])
     result = cases[-1]
     for number in reversed(range(len(cases) - 1)):
         here = site.apply("LessEqual", which, site.constant(number, which))
         result = site.apply("Select", here, cases[number], result)
     return result
+
+
+def _is_never(which: Node) -> bool:
+    """Whether it is what ``lower_less`` says where nothing is below."""
+    (source,) = which.inputs if isinstance(which, CNode) and which.op == "BroadcastTo" else (which,)
+    return isinstance(source, Constant) and source.value.size > 0 and not source.value.any()
 
 
 @lowers("convert_element_type")

@@ -17,7 +17,7 @@ from fnckpt.ir.lowering.ranges import is_between
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
 from fnckpt.ir.lowering.shape import broadcast_in_dim, counting, slice_
 from fnckpt.ir.operators import constant
-from fnckpt.ir.sizes import InconclusiveDimensionOperation
+from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
 
 Ints = tuple[int, ...]
 INT32 = np.dtype(np.int32)
@@ -106,6 +106,7 @@ def lower_gather(
     d = dimension_numbers
     indices = as_index(site, indices)
     if mode != GatherScatterMode.FILL_OR_DROP:
+        x = _at_known_places(site, x, indices, d, slice_sizes)
         indices, d = _without_whole(site, x, indices, d, slice_sizes)
     last = [x.aval.shape[i] - slice_sizes[i] for i in d.start_index_map]
     inside = clamp(site, indices, last)
@@ -122,6 +123,26 @@ def lower_gather(
     shape = tuple(sizes.get(axis, 1) for axis in range(len(site.aval.shape)))
     fill = constant(_fill(site.aval.dtype, fill_value))
     return site.apply("Select", site.reshape(valid, shape), result, fill)
+
+
+def _at_known_places(
+    site: Site, x: Node, indices: Node, d: GatherDimensionNumbers, sizes: Ints
+) -> Node:
+    """``x`` cut to what is read of the axes where all read at one place that is known."""
+    if len(d.start_index_map) < 2:
+        return x
+    for n, axis in enumerate(d.start_index_map):
+        column, size = _column(site, indices, n), sizes[axis]
+        if not isinstance(column, Constant) or np.unique(column.value).size != 1:
+            continue
+        if not all_known((size, x.aval.shape[axis])):
+            continue
+        start = int(np.clip(column.value.flat[0], 0, x.aval.shape[axis] - size))
+        ends = [(0, each) for each in x.aval.shape]
+        ends[axis] = (start, start + size)
+        low, high = zip(*ends, strict=True)
+        x = slice_(site, x, low, high, (1,) * len(low))
+    return x
 
 
 def _without_whole(

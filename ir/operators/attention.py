@@ -4,7 +4,7 @@ import numpy as np
 
 from fnckpt.ir.graph import Aval
 from fnckpt.ir.operators.arrays import module_of
-from fnckpt.ir.operators.network import softmax, summed
+from fnckpt.ir.operators.network import matmul, softmax, summed
 from fnckpt.ir.operators.table import operator
 
 Ints = tuple[int, ...]
@@ -43,9 +43,11 @@ def attention(
     queries = _apart(q, of_query)
     keys, values = (_apart(x, of_key, of_query // of_key) for x in (k, v))
     with np.errstate(all="ignore"):
-        logits = xp.matmul(queries, xp.swapaxes(keys, -1, -2)) * queries.dtype.type(scale)
+        products = matmul(queries, keys, transpose_a=False, transpose_b=True)
+        logits = products * queries.dtype.type(scale)
         weights = softmax(sum(mask, start=logits), axis=-1)
-        found = xp.moveaxis(xp.matmul(weights, values), 1, 2)
+        found = matmul(weights, values, transpose_a=False, transpose_b=False)
+    found = xp.moveaxis(found, 1, 2)
     return found.reshape(*found.shape[:2], -1).astype(q.dtype)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fnckpt.ir.graph import Aval
-from fnckpt.ir.operators.arrays import LAX, is_jax, module_of, wide
+from fnckpt.ir.operators.arrays import JNP, LAX, is_jax, module_of, wide
 from fnckpt.ir.operators.reduction import least_and_greatest
 from fnckpt.ir.operators.table import operator
 from fnckpt.ir.sizes import broadcast_shapes, not_below_zero
@@ -46,7 +46,23 @@ def matmul(a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool
     xp = module_of(a, b)
     left = xp.swapaxes(a, -1, -2) if transpose_a else a
     right = xp.swapaxes(b, -1, -2) if transpose_b else b
+    if is_jax(a, b):  # which sums as it should, and is exported as one operator again
+        return _product(left, right)
     return xp.asarray(xp.matmul(summed(left), summed(right))).astype(a.dtype)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The same in JAX, said so that a second export writes it as the first did.
+
+    ``jax.numpy.matmul`` drops axes of size 1, and turns what a matrix is multiplied with.
+    """
+    batch = tuple(range(a.ndim - 2))
+    if a.ndim == 2 < b.ndim:
+        return JNP.swapaxes(JNP.matmul(JNP.swapaxes(b, -1, -2), JNP.swapaxes(a, 0, 1)), -1, -2)
+    if a.shape[:-2] != b.shape[:-2]:
+        return JNP.matmul(a, b)
+    numbers = (((a.ndim - 1,), (b.ndim - 2,)), (batch, batch))
+    return LAX.dot_general(JNP.asarray(a), JNP.asarray(b), numbers)
 
 
 @operator("Gemm", lambda a, b, bias, **turned: _matmul_aval(a, b, **turned))
@@ -107,9 +123,9 @@ def conv(
     spatial = x.ndim - 2
     if is_jax(x, w):
         found = LAX.conv_general_dilated(
-            summed(x), summed(w), strides, pads, rhs_dilation=dilation, feature_group_count=groups
+            x, w, strides, pads, rhs_dilation=dilation, feature_group_count=groups
         )
-        return _biased(found.astype(x.dtype), bias)
+        return _biased(found, bias)
     padding = x.dtype.type(0)
     patches = summed(_patches(x, w.shape[2:], strides, pads, dilation, padding))
     outputs = [
@@ -194,11 +210,10 @@ def _painted(
     reversed_ = kernel[(..., *(slice(None, None, -1),) * len(strides))]
     reach = [(size - 1) * step for size, step in zip(w.shape[2:], dilation, strict=True)]
     around = [(n + low, n + high) for n, (low, high) in zip(reach, pads, strict=True)]
-    found = LAX.conv_general_dilated(
-        summed(x), summed(reversed_), (1,) * len(strides), around,
+    return LAX.conv_general_dilated(
+        x, reversed_, (1,) * len(strides), around,
         lhs_dilation=strides, rhs_dilation=dilation, feature_group_count=groups,
     )  # fmt: skip
-    return found.astype(x.dtype)
 
 
 def _cut_or_pad(x: np.ndarray, pads: Pads) -> np.ndarray:

@@ -103,7 +103,7 @@ def _like(base: Node, value: np.ndarray) -> Node:
 
 def stacked(pieces: Sequence[Piece], build: Build) -> Node:
     """The pieces one below the other with a first axis of 1; a weight alone keeps its name."""
-    inner = [_inner(piece) for piece in pieces]
+    inner = _following([_inner(piece) for piece in pieces])
     weights = {
         id(piece.base): piece.base for piece in inner if not isinstance(piece.base, Constant)
     }
@@ -114,6 +114,19 @@ def stacked(pieces: Sequence[Piece], build: Build) -> Node:
         return _like(base, np.concatenate(parts, axis=1))
     nodes = [piece.node(build) for piece in inner]
     return build("Concat", *nodes, axis=1) if len(nodes) > 1 else nodes[0]
+
+
+def _following(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces, those in one that lie one after the other in the same base."""
+    found: list[Piece] = []
+    for piece in pieces:
+        if found and found[-1].stop == piece.start:
+            both = replace(found[-1], stop=piece.stop)
+            if both == replace(piece, start=both.start):
+                found[-1] = both
+                continue
+        found.append(piece)
+    return found
 
 
 Source = tuple[Node, int]  # a value, and the axis of its features

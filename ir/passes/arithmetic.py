@@ -25,6 +25,7 @@ LEAST_ADDED = 1 << 12  # elements, of which a choice costs more than another nod
 x = Any_("x")
 _FACTOR = Any_("factor")
 _ZERO = Scalar(value=0.0)
+MOST_EXACT = 2.0**53  # integers that a float holds exactly
 
 
 def is_float(node: Node) -> bool:
@@ -42,6 +43,25 @@ def drop_maximum(root: CNode, x: Node) -> Node | None:
 def drop_minimum(root: CNode, x: Node) -> Node | None:
     """min(x, inf) is x, NaN included."""
     return x if x.aval == root.aval else None
+
+
+_CLAMPED = Op(
+    "Minimum",
+    Op("Maximum", x, Scalar("least"), users=0),
+    Scalar("greatest"),
+    users=0,
+    name="clamped",
+)
+
+
+@rewrites(Op("Minimum", Op("Maximum", _CLAMPED, Scalar("low")), Scalar("high")))
+def drop_clamp(
+    root: CNode, x: Node, clamped: CNode, least: float, greatest: float, low: float, high: float
+) -> Node | None:
+    """A place that is inside is not brought inside again: a switch that comes back from a file."""
+    inside = low <= least <= greatest <= high and max(abs(low), abs(high)) < MOST_EXACT
+    same = clamped.aval == root.aval and root.aval.dtype.kind in "iu"
+    return clamped if inside and same else None
 
 
 @rewrites(Op("Mul", x, Scalar(value=1.0)))
@@ -390,6 +410,7 @@ EARLIER = tuple(
 RULES = (
     drop_maximum,
     drop_minimum,
+    drop_clamp,
     drop_mul,
     *(Rule(Op("MatMul", *each), multiply_by_one_element) for each in ((x, _FACTOR), (_FACTOR, x))),
     multiply_by_elements,

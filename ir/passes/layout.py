@@ -8,11 +8,19 @@ convolution; what is left stands at the inputs, at the outputs, and where axes a
 from collections.abc import Callable
 from dataclasses import replace
 
+from fnckpt.ir.fold import ALWAYS_BYTES
 from fnckpt.ir.graph import Attr, CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.operators.reduction import REDUCTIONS, SCANS
 from fnckpt.ir.passes.axes import groups
-from fnckpt.ir.passes.reshape import inverse, keeps_order, reshaped, transposed
+from fnckpt.ir.passes.reshape import (
+    inverse,
+    keeps_order,
+    reshaped,
+    transposed,
+    value_of,
+    with_value,
+)
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
 from fnckpt.ir.sizes import is_symbolic
 
@@ -159,6 +167,21 @@ def _through_reshape(root: CNode) -> Node | None:
     return transposed(reshaped(x, shape, root), inverse(tuple(moved)), root)
 
 
+_SHARED = Op("Transpose", Any_("x"), attrs={"perm": "perm"}, users=0)
+_ALONE = Op("Transpose", Any_("x"), attrs={"perm": "perm"})
+
+
+def _through_reshape_alone(root: CNode, x: Node, perm: Ints) -> Node | None:
+    return _through_reshape(root)
+
+
+def _through_reshape_shared(root: CNode, x: Node, perm: Ints) -> Node | None:
+    """A transpose that others use is not done twice for a reshape that only moves axes of one."""
+    pairs = groups(root.inputs[0].aval.shape, root.aval.shape)
+    ones = all(len(mine) == len(theirs) == 1 for mine, theirs in pairs)
+    return None if ones else _through_reshape(root)
+
+
 def _parts(source: Ints, target: Ints) -> list[tuple[Ints, Ints]]:
     """``groups``, with each axis of one element as a part of its own."""
     found = groups(source, target)
@@ -193,13 +216,22 @@ def swap_turned(root: CNode) -> Node | None:
 
 @rewrites(Op("MatMul", Any_("x"), Weight("w")))
 def turn_product(root: CNode, x: Node, w: Node) -> Node | None:
-    """matmul(x^T, w) is matmul(w^T, x)^T; the weight is transposed at export."""
+    """matmul(x^T, w) is matmul(w^T, x)^T; the weight is transposed at export, where it is small.
+
+    A large one may have other users; then it is in the file once.
+    """
     if not root.attrs["transpose_a"] or len(w.aval.shape) != 2:
         return None
-    weight = w if root.attrs["transpose_b"] else transposed(w, (1, 0), root)
+    weight = w if root.attrs["transpose_b"] else _turned_weight(w, root)
     product = apply("MatMul", weight, x, origin=root.origin, transpose_a=False, transpose_b=False)
     rank = len(root.aval.shape)
     return transposed(product, (*range(rank - 2), rank - 1, rank - 2), root)
+
+
+def _turned_weight(w: Node, root: CNode) -> Node:
+    if w.aval.size * w.aval.dtype.itemsize > ALWAYS_BYTES:
+        return transposed(w, (1, 0), root)
+    return with_value(w, value_of(w).transpose(1, 0))
 
 
 RULES = (
@@ -207,7 +239,8 @@ RULES = (
     *(Rule(Op(op), _through_first) for op in FIRST_INPUT),
     *(Rule(Op(op), _through_reduction) for op in REDUCTIONS),
     Rule(Op("Concat"), _through_concat),
-    Rule(Op("Reshape"), _through_reshape),
+    Rule(Op("Reshape", _ALONE), _through_reshape_alone),
+    Rule(Op("Reshape", _SHARED), _through_reshape_shared),
     Rule(Op("MatMul"), _into_matmul),
     swap_turned,
     turn_product,

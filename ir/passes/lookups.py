@@ -54,6 +54,18 @@ def gather_from_end(
     return apply("Gather", x, indices, origin=root.origin, axis=axis)
 
 
+@rewrites(Op("GatherElements", x, Op("Reshape", _CLIPPED, name="moved"), attrs={"axis": "axis"}))
+def gather_elements_from_end(
+    root: CNode, x: Node, i: Node, size: float, low: int, high: int, axis: int, moved: CNode
+) -> Node | None:
+    """The same of single elements, as a loss picks those of its labels."""
+    indices = _from_end(root, i, size, low, high)
+    if indices is None or x.aval.shape[axis] != size:
+        return None
+    places = apply("Reshape", indices, origin=root.origin, shape=moved.aval.shape)
+    return apply("GatherElements", x, places, origin=root.origin, axis=axis)
+
+
 @rewrites(Op("Equal", _CLIPPED, Any_("wrapped")))
 def equal_from_end(
     root: CNode, wrapped: Node, i: Node, size: float, low: int, high: int
@@ -82,6 +94,7 @@ def choose_otherwise(root: CNode, x: Node, a: Node, b: Node) -> Node:
 FUSE: tuple[Rule, ...] = (
     compare_with_clipped,
     gather_from_end,
+    gather_elements_from_end,
     equal_from_end,
     choose_where_equal,
     choose_otherwise,

@@ -8,6 +8,7 @@ from fnckpt.ir.attributes import integer
 from fnckpt.ir.fold import ALWAYS_BYTES, folded
 from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply, constant
+from fnckpt.ir.passes.axes import groups
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
 from fnckpt.ir.sizes import all_known, broadcast_shapes
 
@@ -184,6 +185,45 @@ def reverse_weight(root: CNode, weight: Node, axes: Ints) -> Node:
     return with_value(weight, np.flip(value_of(weight), axes))
 
 
+@rewrites(Op("Reverse", Op("Reverse", x, attrs={"axes": "inner"}, users=0), attrs={"axes": "axes"}))
+def merge_reverses(root: CNode, x: Node, inner: Ints, axes: Ints) -> Node:
+    """An axis that is reversed twice is as before."""
+    return reversed_along(x, tuple(sorted(set(inner) ^ set(axes))), root)
+
+
+@rewrites(Op("Reverse", x, attrs={"axes": "axes"}))
+def drop_reverse(root: CNode, x: Node, axes: Ints) -> Node | None:
+    """Reversing no axis, or one of one element, changes nothing."""
+    long = tuple(axis for axis in axes if x.aval.shape[axis] != 1)
+    return reversed_along(x, long, root) if long != axes or not axes else None
+
+
+@rewrites(
+    Op(
+        "Reverse",
+        Op("Reshape", Op("Reverse", x, attrs={"axes": "inner"}), name="between"),
+        attrs={"axes": "axes"},
+    )
+)
+def reverse_after_reshape(
+    root: CNode, x: Node, between: CNode, inner: Ints, axes: Ints
+) -> Node | None:
+    """Two reverses meet where the reshape between them only moves axes of one element."""
+    pairs = groups(x.aval.shape, between.aval.shape)
+    if any(len(side) > 1 for pair in pairs for side in pair):
+        return None
+    places = {mine: theirs for (mine,), (theirs,) in pairs}
+    if not places.keys() >= set(inner):
+        return None
+    both = tuple(sorted({places[axis] for axis in inner} ^ set(axes)))
+    return reversed_along(reshaped(x, between.aval.shape, root), both, root)
+
+
+def reversed_along(x: Node, axes: Ints, like: CNode) -> Node:
+    """``x`` with the order of ``axes`` turned, made where ``like`` was."""
+    return apply("Reverse", x, origin=like.origin, axes=axes) if axes else x
+
+
 def value_of(weight: Node) -> np.ndarray:
     """The array of a constant or of a parameter with a value."""
     assert isinstance(weight, Constant | Parameter)
@@ -256,5 +296,8 @@ RULES = (
     transpose_weight,
     transpose_small_weight,
     reverse_weight,
+    merge_reverses,
+    drop_reverse,
+    reverse_after_reshape,
     *ABSORB,
 )

@@ -5,7 +5,7 @@ ordinary; then several of its own stand for one of ours. A ``Template`` is what 
 reader make of one operator alone. Where a graph has the same nodes, it has that operator.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -31,13 +31,13 @@ from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import InconclusiveDimensionOperation
 from fnckpt.ir.sources import reader
+from fnckpt.ir.sources.alike import Bound, is_several, matched
 from fnckpt.ir.sources.build import BITS
 from fnckpt.ir.sources.source import NotImported, Writer
 from fnckpt.ir.targets import target
 from fnckpt.ir.targets.target import Refused, legalized
 
 Attrs = tuple[tuple[str, Attr], ...]
-Bound = dict[int, Node]
 
 MOST_HELD = 4096  # templates
 MOST_LEVELS = 16  # from an operator to the root of its spelling
@@ -127,12 +127,8 @@ def _elementwise(nodes: Sequence[CNode], writer: Writer) -> dict[int, CNode]:
 
 def _dtypes(nodes: Sequence[CNode]) -> frozenset[np.dtype]:
     """Of all that is read and computed."""
-    read = {x.aval.dtype for node in nodes for x in node.inputs if not _is_several(x)}
+    read = {x.aval.dtype for node in nodes for x in node.inputs if not is_several(x)}
     return frozenset(read | {aval.dtype for node in nodes for aval in node.results})
-
-
-def _is_several(node: Node) -> bool:
-    return isinstance(node, CNode) and len(node.results) > 1
 
 
 @lru_cache(MOST_HELD)
@@ -182,7 +178,9 @@ def _holding(nodes: Sequence[CNode], writer: Writer) -> dict[int, CNode]:
     dtypes = _dtypes(nodes)
     found: dict[int, CNode] = {}
     for node in held:
-        for template in _around(node, writer, dtypes):
+        made = (each for attrs in _attrs_of(node, users) for each in
+                _around(node, writer, dtypes, attrs))  # fmt: skip
+        for template in made:
             for root in _above(node, template, users):
                 bound = matched(template.root, root, exact=True)
                 again = None if bound is None else _again(template, root, bound)
@@ -191,9 +189,20 @@ def _holding(nodes: Sequence[CNode], writer: Writer) -> dict[int, CNode]:
     return found
 
 
-def _around(node: CNode, writer: Writer, dtypes: Iterable[np.dtype]) -> Iterator[Template]:
+def _attrs_of(node: CNode, users: Mapping[int, Sequence[CNode]]) -> list[Attrs]:
+    """Those of ``node``; and of a whole sort those of the first elements that are read of it."""
+    found = [node.attrs]
+    if node.op == "TopK":
+        read = [user for each in users.get(id(node), ()) for user in users.get(id(each), ())]
+        sizes = {each.aval.shape[-1] for each in read if each.op == "Slice"}
+        found += [{**node.attrs, "k": k} for k in sorted(sizes - {node.attrs["k"]})]
+    return [tuple(sorted(each.items())) for each in found]
+
+
+def _around(
+    node: CNode, writer: Writer, dtypes: Iterable[np.dtype], attrs: Attrs
+) -> Iterator[Template]:
     """The spellings of an operator whose inputs are like those of ``node``."""
-    attrs = tuple(sorted(node.attrs.items()))
     own, results = node.inputs[0].aval.dtype, range(len(node.results))
     if any(isinstance(each, Constant) for each in node.inputs):
         leaves = [each if isinstance(each, Constant) else Parameter(f"x{i}", each.aval)
@@ -271,59 +280,3 @@ def _there_and_back(graph: FuncGraph, writer: Writer) -> FuncGraph:
     data = b"".join(map(bytes, encoded.parts))
     source = reader(writer.file_format)(memoryview(data), graph.name, None)
     return share(source.build([each.aval.shape for each in graph.inputs], {}).graph)
-
-
-def matched(template: Node, node: Node, *, exact: bool) -> Bound | None:
-    """What stands for the leaves of a template whose root is ``node``; None where it is not.
-
-    Args:
-      exact: shapes count; else the dtypes alone, of what is computed element by element.
-    """
-    bound: Bound = {}
-    stack = [(template, node)]
-    while stack:
-        wanted, found = stack.pop()
-        if id(wanted) in bound:
-            if bound[id(wanted)] is not found:
-                return None
-            continue
-        if not _is_alike(wanted, found, exact):
-            return None
-        bound[id(wanted)] = found
-        stack += zip(inputs_of(wanted), inputs_of(found) if isinstance(wanted, CNode) else (),
-                     strict=True)  # fmt: skip
-    return bound
-
-
-def _is_alike(wanted: Node, found: Node, exact: bool) -> bool:
-    """Whether two nodes are the same but for what they read."""
-    if isinstance(wanted, CNode):
-        return (
-            isinstance(found, CNode)
-            and wanted.op == found.op
-            and len(wanted.inputs) == len(found.inputs)
-            and len(wanted.results) == len(found.results)
-            and all(map(exact_or_dtype(exact), wanted.results, found.results))
-            and (wanted.attrs == found.attrs or (not exact and wanted.op == "BroadcastTo"))
-        )
-    if _is_several(found):
-        return False
-    if isinstance(wanted, Constant):
-        return isinstance(found, Constant) and _is_same_number(wanted, found, exact)
-    return exact_or_dtype(exact)(wanted.aval, found.aval)
-
-
-def exact_or_dtype(exact: bool) -> Callable[[Aval, Aval], bool]:
-    """How two avals are compared."""
-    return (lambda a, b: a == b) if exact else (lambda a, b: a.dtype == b.dtype)
-
-
-def _is_same_number(wanted: Constant, found: Constant, exact: bool) -> bool:
-    a, b = wanted.value, found.value
-    if a.dtype != b.dtype:
-        return False
-    if exact or (a.size > 1 and scalar_of(wanted) is None):
-        return a.shape == b.shape and a.tobytes() == b.tobytes()
-    one, other = a.reshape(-1)[:1], b.reshape(-1)[:1]
-    same = one.tobytes() == other.tobytes()
-    return same and (b.size == 1 or scalar_of(found) is not None)

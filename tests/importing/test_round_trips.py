@@ -1,10 +1,12 @@
 """Graphs to files and back: the same numbers, and the same operators in a second export."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,16 +55,21 @@ def test_a_case_computes_the_same_when_it_comes_back(
 # What a format lacks, and what is guarded: NaN, divisions by 0, casts that saturate, places.
 SPELLED = {
     "ONNX": ("argmin: float64 with ties", "bitcast: uint32 to float32", "cond: of int64",
-             "convert: float16 to int64", "convert: float32 to int32 saturates", "lgamma: float64",
-             "read outer: also outside", "read take, wrap: inside", "reduce max: [2, 3] over (1,)",
+             "conv_transpose: (2, 2) VALID (4, 1)", "convert: float16 to int64",
+             "convert: float32 to int32 saturates", "lgamma: float64",
+             "matmul: float16", "read outer: also outside", "read take, wrap: inside",
+             "reduce max: [2, 3] over (1,)", "rfft and irfft: length 96",
+             "while: fori_loop that indexes",
              "shift_right_logical: edges of int8", "sort: over 1", "write min: inside",
              "write dynamic_update_index_in_dim: inside"),
-    "MINDIR": ("convert: bfloat16 to uint32", "cumlogsumexp: over 2, reverse=True", "div: float32",
+    "MINDIR": ("cond: of int64", "long scan: of uint64, reversed", "long scan: two carries",
+               "switch: 3, 0", "top_k: int8 with ties", "convert: bfloat16 to uint32",
+               "cumlogsumexp: over 2, reverse=True", "div: float32",
                "dynamic_slice: by int16", "expm1: float32", "lgamma: float64", "log1p: bfloat16",
                "read take, wrap: inside", "reduce min: [2, 2, 1, 3] over (0, 1, 2)",
                "rsqrt: float32", "shift_right_logical: edges of int8", "window max: int16"),
-    "AIR": ("argmax: keepdims", "div: edges of int16", "logistic: float16", "rem: uint8",
-            "jnp.floor_divide: uint8", "shift_left: edges of uint8",
+    "AIR": ("argmax: keepdims", "conv: float16", "div: edges of int16", "logistic: float16",
+            "rem: uint8", "jnp.floor_divide: uint8", "shift_left: edges of uint8",
             "shift_right_arithmetic: edges of int32", "sort: over 1"),
 }  # fmt: skip
 
@@ -75,6 +82,75 @@ def test_a_second_export_writes_the_same_operators(
     path = written(case, file_format, tmp_path / f"net{target(file_format).suffix}")
     first, second = operators(path, file_format), operators(again(case, path), file_format)
     assert second == first
+
+
+def smooth(x: Array) -> jax.Array:
+    """The mean of 3 x 3 pixels, which ONNX has as a convolution with ones."""
+    window = (1, 3, 3, 1)
+    sums = jax.lax.reduce_window(jnp.asarray(x), 0.0, jax.lax.add, window, (1, 1, 1, 1), "VALID")
+    return sums / 9 + np.linspace(0, 1, 3, dtype=np.float32)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_constant_of_a_file_is_none_of_its_parameters_however_often_it_comes_back(
+    file_format: str, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype(np.float32)
+    file = fnckpt.export({}, lambda _, x: smooth(x), x, file_format, file_name=tmp_path / "net")
+    for turn in range(2):
+        params, apply_fn = load_graph(file)
+        assert params == {}
+        np.testing.assert_allclose(apply_fn(params, x), smooth(x), rtol=1e-5)
+        name = tmp_path / f"again{turn}"
+        file = fnckpt.export(params, apply_fn, x, file_format, file_name=name)
+
+
+def test_states_that_are_given_come_back_without_the_guard_of_their_nan(tmp_path: Path) -> None:
+    cell, x, state = flax.linen.LSTMCell(4), uniform(2, 9, 3), (uniform(2, 4), uniform(2, 4))
+    layer = flax.linen.RNN(cell, return_carry=True)
+    params = layer.init(jax.random.key(0), x)
+
+    def network(params: Mapping[str, Any], x: Array, c: Array, h: Array) -> object:
+        return layer.apply(params, x, initial_carry=(c, h))
+
+    file = fnckpt.export(params, network, (x, *state), "ONNX", file_name=tmp_path / "net")
+    own, loaded = load_graph(file)
+    second = fnckpt.export(own, loaded, (x, *state), "ONNX", file_name=tmp_path / "again")
+    assert operators(second.path, "ONNX") == operators(file.path, "ONNX")
+    assert operators(file.path, "ONNX")["LSTM"] == 1
+    broken = np.array(state[0])
+    broken[0] = np.nan
+    for found, wanted in zip(
+        loaded(own, x, broken, state[1]),
+        jax.tree.leaves(network(params, x, broken, state[1])), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loop_over_rows_comes_back_from_mindir_as_one_that_can_be_derived(
+    reverse: bool, tmp_path: Path
+) -> None:
+    def network(params: Tree, x: Array) -> tuple[jax.Array, jax.Array]:
+        def step(carry: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array]:
+            after = jnp.tanh(carry * params["w"] + row)
+            return after, after.sum()
+
+        last, sums = jax.lax.scan(step, jnp.zeros(3), jnp.asarray(x), reverse=reverse)
+        return sums, last
+
+    params, x = {"w": uniform(3)}, uniform(3000, 3)
+    file = fnckpt.export(params, network, x, "MINDIR", file_name=tmp_path / "net")
+    assert operators(file.path, "MINDIR")["call"] > 0
+    own, loaded = load_graph(file)
+
+    def loss(apply: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda p, x: sum((each**2).sum() for each in apply(p, x))
+
+    found = jax.jit(jax.grad(loss(loaded), (0, 1)))(own, x)
+    wanted = jax.jit(jax.grad(loss(network), (0, 1)))(params, x)
+    np.testing.assert_allclose(found[0]["w"], wanted[0]["w"], rtol=1e-4)
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-4, atol=1e-6)
 
 
 def again(case: Case, path: Path) -> Path:

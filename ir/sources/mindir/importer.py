@@ -15,6 +15,7 @@ from fnckpt.ir.graph import Constant, FuncGraph, Node, Origin, Parameter, aval_o
 from fnckpt.ir.sources.build import BOOL, INT32, Builder
 from fnckpt.ir.sources.faults import FAULTS, of_sizes
 from fnckpt.ir.sources.mindir.registry import RULES, Site
+from fnckpt.ir.sources.mindir.scans import with_scans
 from fnckpt.ir.sources.mindir.values import decoded
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
 from fnckpt.ir.targets.mindir.view import BY_SIGNATURE, MOST_DEPTH, REFERENCE
@@ -88,7 +89,7 @@ def imported(
     outputs = tuple(walk.node(each) for each in flat(found))
     labels = tuple(f"output_{i}" for i in range(len(outputs))) if len(outputs) > 1 else ("output",)
     graph = FuncGraph(model.graph.name or "model", parameters, outputs, labels)
-    return Imported(graph, frozenset(build.fixed))
+    return Imported(with_scans(graph), frozenset(build.fixed))
 
 
 def flat(value: Any) -> list[Any]:

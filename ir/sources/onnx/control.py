@@ -5,9 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from fnckpt.ir.graph import Aval, Constant, FuncGraph, Node, Parameter, rebuilt
+from fnckpt.ir.graph import (
+    Aval,
+    Constant,
+    FuncGraph,
+    Node,
+    Parameter,
+    inputs_of,
+    ordered,
+    rebuilt,
+)
 from fnckpt.ir.operators import apply
 from fnckpt.ir.sizes import is_known
+from fnckpt.ir.sources.alike import matched
 from fnckpt.ir.sources.build import BOOL, INT32, INT64, few
 from fnckpt.ir.sources.onnx.registry import DATA, Site, Value, imports
 from fnckpt.ir.sources.source import Refusal
@@ -162,6 +172,10 @@ def _while(
     start = b.constant(True, BOOL) if goes_on is None else b.reshape(goes_on, ())
     nodes = FuncGraph("", (), graph.outputs, ()).nodes()
     counts = trips is not None or any(node is trip for node in nodes)
+    if trips is None:
+        again_of = condition_of(start, graph, outer, carried)
+        if again_of is not None:
+            return _conditioned(site, again_of, counts, graph, outer, carried)
     first: list[Node] = [start, *([b.constant(0, INT64)] if counts else []), *carried]
     goes = graph.outputs[0]
     goes = goes if goes.aval.shape == () else apply("Reshape", goes, shape=())
@@ -185,6 +199,59 @@ def _while(
     found = b.items("While", *outer, *last, *first, cond=cond, body=body,
                     captured=captured + len(last))  # fmt: skip
     return list(found[2 if counts else 1 :])
+
+
+def condition_of(
+    start: Node, graph: FuncGraph, outer: Sequence[Node], carried: Sequence[Node]
+) -> Node | None:
+    """Whether a loop goes on, from what is carried: computed before the loop and in each trip.
+
+    None where ``start``, of the first values, is not computed as the body computes it of the next.
+    """
+    own, (trip, again, *values) = graph.inputs[: len(outer)], graph.inputs[len(outer) :]
+    goes_on, *results = graph.outputs[: 1 + len(carried)]
+    kept: dict[int, Node] = {id(new): value for new, value in zip(results, values, strict=True)}
+    stack, seen = [goes_on], set[int]()
+    while stack:
+        node = stack.pop()
+        if id(node) in kept or id(node) in seen:
+            continue
+        if any(node is each for each in (trip, again, *values)):
+            return None
+        seen.add(id(node))
+        stack += inputs_of(node)
+    (condition,) = replaced(FuncGraph("", (), (goes_on,), ("",)), kept)
+    bound = matched(condition, start, exact=True)
+    if bound is None:
+        return None
+    known = dict(zip(map(id, (*own, *values)), (*outer, *carried), strict=True))
+    leaves = (node for node in ordered([condition]) if isinstance(node, Parameter))
+    same = all(bound[id(leaf)] is known.get(id(leaf), leaf) for leaf in leaves)
+    return condition if same else None
+
+
+def _conditioned(
+    site: Site,
+    condition: Node,
+    counts: bool,
+    graph: FuncGraph,
+    outer: Sequence[Node],
+    carried: Sequence[Node],
+) -> list[Value]:
+    """``While`` that asks what it carries whether it goes on."""
+    b = site.build
+    trip, _, *values = graph.inputs[len(outer) :]
+    following = [apply("Add", trip, Constant(np.array(1, np.int64)))] if counts else []
+    inputs = (*graph.inputs[: len(outer)], *([trip] if counts else []), *values)
+    outputs = (*following, *graph.outputs[1:])
+    labels = tuple(f"carry{i}" for i in range(len(outputs)))
+    first = [b.constant(0, INT64)] if counts else []
+    found = b.items(
+        "While", *outer, *first, *carried,
+        cond=FuncGraph(f"{graph.name}/cond", inputs, (condition,), ("goes_on",)),
+        body=FuncGraph(graph.name, inputs, outputs, labels), captured=len(outer),
+    )  # fmt: skip
+    return list(found[1 if counts else 0 :])
 
 
 @imports("Scan", since=8)

@@ -12,6 +12,7 @@ from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Origin, Parameter,
 from fnckpt.ir.sources.build import Builder
 from fnckpt.ir.sources.faults import FAULTS, of_sizes
 from fnckpt.ir.sources.onnx.functions import Definitions
+from fnckpt.ir.sources.onnx.guards import unguarded
 from fnckpt.ir.sources.onnx.model import Model
 from fnckpt.ir.sources.onnx.registry import CANNOT, Site, Value, rule_of
 from fnckpt.ir.sources.source import Imported, Input, NotImported, Place, Refusal, Shape
@@ -83,7 +84,7 @@ def imported(
         raise NotImported([Place("output", graph.name, reason)])
     names = tuple(value.name for value in graph.output)
     whole = FuncGraph(graph.name or "model", parameters, outputs, names)
-    return Imported(whole, frozenset(build.fixed))
+    return Imported(unguarded(whole) if walk.ours else whole, frozenset(build.fixed))
 
 
 class Walk:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from fnckpt.ir.graph import Node
+from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sources.build import FLOAT32, INT32, Builder, axis_of
 from fnckpt.ir.sources.composed import response_normalized
 from fnckpt.ir.sources.onnx.reduction import flattened
@@ -184,7 +185,11 @@ def import_batch_norm(
 
 @imports("InstanceNormalization")
 def import_instance_norm(site: Site, x: Node, scale: Node, bias: Node) -> Node:
-    return site.build("InstanceNorm", x, scale, bias, epsilon=site.number("epsilon", 1e-5))
+    epsilon = site.number("epsilon", 1e-5)
+    if scalar_of(scale) == 1 and scalar_of(bias) == 0:
+        axes = tuple(range(2, len(x.aval.shape)))
+        return site.build("Standardize", x, axes=axes, epsilon=epsilon)
+    return site.build("InstanceNorm", x, scale, bias, epsilon=epsilon)
 
 
 @imports("LayerNormalization")
@@ -202,6 +207,19 @@ def import_layer_norm(
         return None
     shift = b.full(scale.aval.shape, 0, scale) if bias is None else bias
     return (b("LayerNorm", x, scale, shift, epsilon=epsilon),)
+
+
+@imports("Attention", since=23)
+def import_attention(
+    site: Site, q: Node, k: Node, v: Node, mask: Node | None = None, *others: Node | None
+) -> Node | None:
+    """As our writer writes it; else as ONNX defines it, which gives 0 where nothing is seen."""
+    ours = {"scale", "q_num_heads", "kv_num_heads"} == site.attributes.keys()
+    if not (site.ours and ours) or len(q.aval.shape) != 3 or others or site.results > 1:
+        return None
+    added = () if mask is None else (mask,)
+    heads = (site.integer("q_num_heads"), site.integer("kv_num_heads"))
+    return site.build("Attention", q, k, v, *added, scale=site.number("scale"), heads=heads)
 
 
 @imports("RMSNormalization")

@@ -19,6 +19,7 @@ from fnckpt.ir.passes.build import (
     mapped,
     through,
 )
+from fnckpt.ir.passes.places import update_slice_by_rows
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
 from fnckpt.ir.recursion import bounded
 from fnckpt.ir.targets.air.legalize_types import SIGNED
@@ -249,18 +250,9 @@ def gather_elements_flat(node: CNode) -> Node:
 
 
 @rewrites("DynamicUpdateSlice")
-def update_slice_by_rows(node: CNode) -> Node | None:
-    """Written by rows of coordinates; an axis that is replaced whole needs none."""
-    (x, update, starts), build = node.inputs, Build(node)
-    if x.aval.dtype == BOOL:
-        return None
-    shape = update.aval.shape
-    depth = max((i + 1 for i, n in enumerate(shape) if n != x.aval.shape[i]), default=0)
-    if depth == 0:
-        return update
-    grid = np.moveaxis(np.indices(shape[:depth]), 0, -1).astype(starts.aval.dtype)
-    first = build.slice(starts, 0, 0, depth)
-    return build("ScatterNd", x, build("Add", Constant(grid), first), update, reduction="")
+def update_numbers_by_rows(node: CNode) -> Node | None:
+    """Booleans are written otherwise."""
+    return None if node.aval.dtype == BOOL else update_slice_by_rows.rewrite(node)
 
 
 SCATTER_ADDS = ("float16", "float32", "int32", "int8", "uint8")
@@ -346,7 +338,7 @@ RULES: tuple[Rule, ...] = (
     Rule(Op("CumMax"), cumulate_by_doubling),
     Rule(Op("CumMin"), cumulate_by_doubling),
     gather_elements_flat,
-    update_slice_by_rows,
+    update_numbers_by_rows,
     scatter_by_mask,
     *(
         Rule(Op(f"Reduce{name}"), drop_reduction_of_nothing)

@@ -51,7 +51,7 @@ class Function:
         for parameter in self.inputs:
             head.input.add(name=parameter.name, tensor=[tensor_type(parameter.aval)])
         head.output.add(name=output)
-        self.outer.end(self.w, [head.SerializeToString(), *self.w.parts])
+        self.outer.end(self.w, [head.SerializeToString(), *self.w.live(output)])
 
 
 def result(w: Writer, outputs: Sequence[Node], name: str) -> str:

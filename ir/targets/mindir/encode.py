@@ -61,7 +61,11 @@ def encode(
     arrays = {writer.ref(w): _array(w.value) for w in graph.weights()}
     rest = head.ByteSize() + size(writer.parts) + sum(map(size, writer.functions))
     data = _beside(arrays, stem) if external_data or not fits(arrays, rest) else None
-    body: list[Part] = [head.SerializeToString(), *_parameters(arrays, data), *writer.parts]
+    body: list[Part] = [
+        head.SerializeToString(),
+        *_parameters(arrays, data),
+        *writer.live(head.output[0].name),
+    ]
     model = mind_ir.ModelProto(
         ir_version="1.1",
         producer_name="fnckpt",

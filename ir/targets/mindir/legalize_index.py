@@ -7,6 +7,7 @@ from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes import nothing
 from fnckpt.ir.passes.build import Build, known
+from fnckpt.ir.passes.places import update_slice_by_rows
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
 
 
@@ -40,19 +41,6 @@ def slice_by_gathers(node: CNode) -> Node:
         places = Constant(np.arange(size, dtype=starts.aval.dtype))
         x = build("Gather", x, build("Add", start, places), axis=axis)
     return x
-
-
-@rewrites("DynamicUpdateSlice")
-def update_slice_by_rows(node: CNode) -> Node:
-    """Written by rows of coordinates; an axis that is replaced whole needs none."""
-    (x, update, starts), build = node.inputs, Build(node)
-    shape = update.aval.shape
-    depth = max((i + 1 for i, n in enumerate(shape) if n != x.aval.shape[i]), default=0)
-    if depth == 0:
-        return update
-    grid = build.coordinates(shape[:depth], starts.aval.dtype)
-    first = build.slice(starts, 0, 0, depth)
-    return build("ScatterNd", x, build("Add", grid, first), update, reduction="")
 
 
 @rewrites("ScatterNd")

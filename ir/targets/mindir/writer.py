@@ -64,6 +64,15 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A node: its name, what it reads and calls, and its places among the parts."""
+
+    name: str
+    inputs: tuple[str, ...]
+    places: range
+
+
 class Writer:
     """Collects what emitters write.
 
@@ -83,6 +92,7 @@ class Writer:
         self._root = self
         self.learn(graph)
         self.parts: list[Part] = []
+        self._written: list[_Written] = []
         self.functions: list[list[Part]] = []
         self.count = 0
         self.primitives: dict[bytes, _Primitive] = {}
@@ -102,6 +112,7 @@ class Writer:
         """The writer of a function with ``inputs``: nodes of its own, names of the whole file."""
         writer = copy(self)
         writer.inputs, writer.parts, writer.count = tuple(inputs), [], 0
+        writer._written = []
         self._alive.append(FuncGraph("", tuple(inputs), (), ()))
         self.names.update((id(parameter), parameter.name) for parameter in inputs)
         self._avals.update((parameter.name, parameter.aval) for parameter in inputs)
@@ -129,12 +140,27 @@ class Writer:
         message = mind_ir.NodeProto(input=refs, output=[name], name=name, op_type=f"REF::{called}")
         message.domain = "/".join(filter(None, ("Default", scope, f"Call-op{self.count}")))
         message.attribute.append(type_attribute(results, is_tuple=len(results) > 1))
-        self._append(message)
+        self._append(message, called)
         self._avals[name] = results[0]
 
-    def _append(self, message: mind_ir.NodeProto) -> None:
+    def _append(self, message: mind_ir.NodeProto, called: str = "") -> None:
+        start = len(self.parts)
         self.parts += field(GRAPH_NODE, [message.SerializeToString()])
+        self._written.append(
+            _Written(message.name, (*message.input, called), range(start, len(self.parts)))
+        )
         self.count += 1
+
+    def live(self, output: str) -> list[Part]:
+        """The parts that ``output`` needs: a step that nobody uses in the end is left out."""
+        used, dropped = {output}, set[int]()
+        for each in reversed(self._written):
+            if each.name in used:
+                used.update(each.inputs)
+            else:
+                dropped.update(each.places)
+                self.count -= 1
+        return [part for place, part in enumerate(self.parts) if place not in dropped]
 
     def is_special(self, node: Node) -> bool:
         """Whether NaN or an infinity may be in a value of the graph."""

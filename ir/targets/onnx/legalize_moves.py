@@ -9,6 +9,7 @@ from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators.reduction import REDUCTIONS, least_and_greatest
 from fnckpt.ir.passes.build import FLOAT64, Build
 from fnckpt.ir.passes.convolve import conv_as_product, mean_as_sum
+from fnckpt.ir.passes.places import update_slice_by_rows
 from fnckpt.ir.passes.reshape import empty_broadcast
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 
@@ -53,16 +54,6 @@ def _drop_reduction(root: CNode) -> Node | None:
 def drop_reverse(root: CNode) -> Node | None:
     """Reversing no axis changes nothing."""
     return None if root.attrs["axes"] else root.inputs[0]
-
-
-@rewrites("DynamicUpdateSlice")
-def update_slice_by_rows(root: CNode) -> Node:
-    """Every place of the slice, start plus offset, written by one ScatterND."""
-    (x, update, starts), build = root.inputs, Build(root)
-    if not x.aval.shape:
-        return update
-    grid = build.coordinates(update.aval.shape, starts.aval.dtype)
-    return build("ScatterNd", x, build("Add", grid, starts), update, reduction="")
 
 
 @rewrites("ConvTranspose")

@@ -208,6 +208,7 @@ def test_rules_that_never_end_are_told_by_name() -> None:
         rewrite(graph, [rule])
 
 
+@settings(deadline=None)
 @given(st.permutations(range(4)), st.permutations(range(4)), st.tuples(*[st.integers(1, 3)] * 4))
 def test_moving_elements_never_changes_them(
     first: list[int], second: list[int], shape: tuple[int, ...]
