@@ -85,12 +85,11 @@ def lower_cholesky(site: Site, x: Node, *, symmetrize_input: bool = False) -> Va
     Above the diagonal stands what stood there, as JAX leaves it.
     """
     n = x.aval.shape[-1]
-    rows = np.arange(n)[:, None]
 
     def step(a: Array, k: int | Array) -> tuple[Array, Array]:
         column = taken(a, k)
         column = column / jnp.sqrt(jnp.real(taken(column, k, -2)))
-        column = jnp.where(rows >= k, column, a.dtype.type(0))
+        column = jnp.where(np.arange(n)[:, None] >= k, column, a.dtype.type(0))
         return a - column * jnp.conj(swapped(column)), column
 
     def factor(a: Array, looped: bool) -> Array:
@@ -119,7 +118,6 @@ def lower_triangular_solve(
 ) -> Value:
     """Each solved row is taken from those that are left."""
     n = a.aval.shape[-1]
-    rows = np.arange(n)[:, None]
     flipped = transpose_a == left_side
     downwards = lower != flipped
 
@@ -130,6 +128,7 @@ def lower_triangular_solve(
         def step(b: Array, k: int | Array) -> tuple[Array, Array]:
             row, column = taken(b, k, -2), taken(a, k)
             row = row if unit_diagonal else row / taken(column, k, -2)
+            rows = np.arange(n)[:, None]
             left = rows > k if downwards else rows < k
             column = jnp.where(left, column, a.dtype.type(0))
             return b - column * row, row if left_side else swapped(row)

@@ -199,6 +199,7 @@ def test_a_symbol_that_no_shape_tells_is_named(tmp_path: Path) -> None:
     ("apply_fn", "shape", "primitive", "size"),
     [
         (lambda _, x: jnp.linalg.cholesky(x), "b, n, n", "cholesky", "b, n"),
+        (lambda _, x: jax.lax.linalg.triangular_solve(x, x), "b, n, n", "triangular_solve", "b, n"),
         (lambda _, x: jnp.fft.fft(x).real, "b", "fft", "b"),
     ],
 )
