@@ -72,7 +72,7 @@ def encode(
         model_version="1",
         little_endian=True,
         mind_ir_version=writer.dialect.mind_ir_version,
-        primitives=writer.primitives.values(),
+        primitives=writer.needed(),
         user_info={KEY: graph.border.text()} if graph.border else {},
     )
     parts = [model.SerializeToString(), *field(MODEL_GRAPH, body)]

@@ -66,9 +66,10 @@ DIALECTS: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True)
 class _Written:
-    """A node: its name, what it reads and calls, and its places among the parts."""
+    """A node: its name, its operator, what it reads and calls, its places among the parts."""
 
     name: str
+    op: str
     inputs: tuple[str, ...]
     places: range
 
@@ -96,6 +97,7 @@ class Writer:
         self.functions: list[list[Part]] = []
         self.count = 0
         self.primitives: dict[bytes, _Primitive] = {}
+        self._needed: set[str] = set()
         self._taken = set(self.names.values())
         self._shared: dict[bytes, str] = {}
         self._avals: dict[str, Aval] = {}  # of what is written, of several results the first
@@ -147,9 +149,18 @@ class Writer:
         start = len(self.parts)
         self.parts += field(GRAPH_NODE, [message.SerializeToString()])
         self._written.append(
-            _Written(message.name, (*message.input, called), range(start, len(self.parts)))
+            _Written(
+                message.name,
+                message.op_type,
+                (*message.input, called),
+                range(start, len(self.parts)),
+            )
         )
         self.count += 1
+
+    def needed(self) -> list[_Primitive]:
+        """The primitives of what ``live`` gave, of all functions."""
+        return [each for each in self.primitives.values() if f"REF::{each.name}" in self._needed]
 
     def live(self, output: str) -> list[Part]:
         """The parts that ``output`` needs: a step that nobody uses in the end is left out."""
@@ -157,6 +168,7 @@ class Writer:
         for each in reversed(self._written):
             if each.name in used:
                 used.update(each.inputs)
+                self._root._needed.add(each.op)
             else:
                 dropped.update(each.places)
                 self.count -= 1
