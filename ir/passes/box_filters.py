@@ -40,9 +40,9 @@ def convolve_with_ones(root: CNode) -> Node | None:
 
 @rewrites(Op("Mul", Op("Div", total, Scalar("divisor")), Scalar("factor")))
 def keep_sum(root: CNode, total: Node, divisor: float, factor: float) -> Node | None:
-    """x / c * c is x within rounding: a sum of windows, which came as their mean times c."""
-    sums = isinstance(total, CNode) and total.op == "Conv"
-    return total if sums and divisor == factor and total.aval == root.aval else None
+    """x / n * n is x within rounding, n at least 1: a sum of windows came as a mean times n."""
+    sums = isinstance(total, CNode) and total.op == "Conv" and total.aval == root.aval
+    return total if sums and divisor == factor >= 1 else None
 
 
 FUSE = (convolve_with_ones, keep_sum)
