@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {id(item) for at, item in enumerate(cases) if at % each != today % each}
     config.hook.pytest_deselected(items=[item for item in items if id(item) in left_out])
     items[:] = [item for item in items if id(item) not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look at thousands of cases again: a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
