@@ -67,6 +67,7 @@ SPELLED = {
                "convert: bfloat16 to uint32",
                "cumlogsumexp: over 2, reverse=True", "div: float32",
                "dynamic_slice: by int16", "expm1: float32", "lgamma: float64", "log1p: bfloat16",
+               "max: a long axis with NaN", "min: a long axis that stays, of no NaN",
                "read take, wrap: inside", "reduce min: [2, 2, 1, 3] over (0, 1, 2)",
                "rsqrt: float32", "shift_right_logical: edges of int8", "window max: int16"),
     "AIR": ("argmax: keepdims", "conv: float16", "div: edges of int16", "logistic: float16",

@@ -62,19 +62,20 @@ def emit_div(node: CNode, w: Writer) -> None:
 def emit_extreme_of(node: CNode, w: Writer) -> None:
     """The kernels pass over NaN. The one that finds the place, too, is the faster along an axis."""
     (x,), axes, keepdims = node.inputs, ints(node.attrs["axes"]), bool(node.attrs["keepdims"])
-    along = {"axis": axes[0] if _is_long(node, w) else axes, "keep_dims": keepdims}
-    op, results, is_nan = node.op, [node.aval], w.is_nan(x)
-    if _is_long(node, w):
+    is_nan, is_long = w.is_nan(x), _is_long(node, w)
+    if is_long:
         op = {"ReduceMax": "ArgMaxWithValue", "ReduceMin": "ArgMinWithValue"}[node.op]
         results = [Aval(node.aval.shape, INT64), node.aval]
-    if not is_nan and op == node.op:
-        w.node(op, node, x, **along)
+        found = w.step(op, node, results, x, axis=axes[0], keep_dims=keepdims)
+    elif is_nan:
+        found = w.step(node.op, node, node.aval, x, axis=axes, keep_dims=keepdims)
+    else:
+        w.node(node.op, node, x, axis=axes, keep_dims=keepdims)
         return
-    found = w.step(op, node, results, x, **along)
     if not is_nan:
         w.node("TupleGetItem", node, found, w.value(1))
         return
-    value = found if op == node.op else w.item(node, found, 1, node.aval)
+    value = w.item(node, found, 1, node.aval) if is_long else found
     nan = any_nan(node, w, x, axes, keepdims)
     w.node("Select", node, nan, w.scalar(np.nan, x.aval.dtype), value)
 

@@ -43,6 +43,20 @@ class Newton(nn.Cell):
         return y + n
 
 
+class Extremes(nn.Cell):
+    """Where the greatest and the least are, and these."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = ops.ArgMaxWithValue(axis=1, keep_dims=True)
+        self.least = ops.ArgMinWithValue(axis=0)
+
+    def construct(self, x):
+        place, most = self.most(x)
+        other, least = self.least(x)
+        return place, most, other, least
+
+
 class Block(nn.Cell):
     """A residual block."""
 
@@ -136,6 +150,7 @@ IDS = places(3, 1, 4, 1, 5, 9).reshape(1, 6)
 MASK = (IDS > 1).astype("float32")
 
 NETS: dict[str, Made] = {
+    "extremes": (lambda _: Extremes(), [f(3, 5)]),
     "choosing": (lambda _: Choosing(), [f(2, 3)]),
     "net_with_if": (lambda _: Branching(), [f(2, 3)]),
     "net_with_while": (lambda _: Newton(), [abs(f(2, 3)) + 1]),

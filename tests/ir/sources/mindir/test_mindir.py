@@ -20,7 +20,9 @@ from fnckpt.proto.mind_ir_pb2 import ModelProto
 from tests.importing.test_load import X, net, weights
 from tests.ir.sources.mindir.cells import CELLS
 
-NETWORKS = ("bert", "choosing", "lstm_net", "net_with_if", "net_with_while", "resnet", "unet")
+NETWORKS = (
+    "bert", "choosing", "extremes", "lstm_net", "net_with_if", "net_with_while", "resnet", "unet",
+)  # fmt: skip
 NAMES = (*CELLS, *NETWORKS)
 GOLDEN = Path(__file__).parents[3] / "golden"
 DAYS = 5  # until each had its turn in JAX and in MindSpore
