@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.conv import conv_of_product
 from fnckpt.ir.lowering.registry import Refusal, Site, Value, lowers, lowers_call
 from fnckpt.ir.operators import constant
+from fnckpt.ir.operators.network import product_of_channels
 from fnckpt.ir.traced import kept_loop
 
 
@@ -32,8 +35,12 @@ def inline(
     name: str = "",
     **_: object,
 ) -> tuple[Value, ...]:
-    """What it calls; a loop that a file of ours has as a loop stays one."""
+    """What it calls; what a file of ours has as a loop or a convolution stays one."""
     called = jaxpr if call_jaxpr is None else call_jaxpr
+    if name == product_of_channels.__name__ and isinstance(called, ClosedJaxpr):
+        found = conv_of_product(site, called.jaxpr, args)
+        if found is not None:
+            return (found,)
     return site.call(called, args, keep_loops=name == kept_loop.__name__)
 
 

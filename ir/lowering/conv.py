@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jax.extend.core import Jaxpr
 from jax.lax import ConvDimensionNumbers
 
 from fnckpt.ir.graph import Node
-from fnckpt.ir.lowering.registry import Site, lowers
+from fnckpt.ir.lowering.registry import Site, Value, lowers
 from fnckpt.ir.lowering.shape import dilate, pad
 from fnckpt.ir.operators import constant
 from fnckpt.ir.sizes import is_known
 
 Ints = tuple[int, ...]
 Pads = Sequence[tuple[int, int]]
+
+PRODUCT = ["squeeze", "dot_general", "transpose"]
+FORMS_OF_PRODUCT = (PRODUCT, ["slice", *PRODUCT])
 
 
 @lowers("conv_general_dilated")
@@ -115,3 +119,22 @@ def transposed(
         "ConvTranspose", x, kernel, strides=tuple(steps), pads=pads, dilation=tuple(dilation),
         groups=groups,
     )  # fmt: skip
+
+
+def conv_of_product(site: Site, jaxpr: Jaxpr, args: Sequence[Value]) -> Node | None:
+    """The convolution that ``product_of_channels`` computes; None if ``jaxpr`` is another one.
+
+    Its derivatives, and what ``vmap`` makes of it, have the same name.
+    """
+    eqns = {eqn.primitive.name: eqn for eqn in jaxpr.eqns}
+    x, w = args[0], args[-1]
+    if list(eqns) not in FORMS_OF_PRODUCT or len(args) != 2 or len(jaxpr.outvars) != 1:
+        return None
+    if eqns["dot_general"].params["dimension_numbers"] != (((1,), (1,)), ((), ())):
+        return None
+    if not isinstance(x, Node) or not isinstance(w, Node) or len(x.aval.shape) != len(w.aval.shape):
+        return None
+    spatial = len(x.aval.shape) - 2
+    strides = eqns["slice"].params["strides"][2:] if "slice" in eqns else (1,) * spatial
+    plain = {"pads": ((0, 0),) * spatial, "dilation": (1,) * spatial, "groups": 1}
+    return site.apply("Conv", x, w, strides=strides, **plain)

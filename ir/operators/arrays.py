@@ -5,6 +5,7 @@ is none for a compiler, or a compiler has a better one, the operator asks ``is_j
 are ``np.ndarray``, whose methods JAX's have.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 
 import jax
@@ -13,6 +14,7 @@ import jax.scipy.special
 import numpy as np
 import scipy.special
 
+JIT: Callable[..., Callable[..., np.ndarray]] = jax.jit
 LAX: ModuleType = jax.lax
 JNP: ModuleType = jax.numpy
 NN: ModuleType = jax.nn

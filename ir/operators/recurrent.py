@@ -33,7 +33,7 @@ def _infer(gates: int) -> Callable[..., tuple[Aval, ...]]:
 
 
 def _over_time(x: np.ndarray, states: States, reverse: bool, step: Step) -> States:
-    """The first state of all times, and the last states."""
+    """The first state of all times, and the last states; ``x`` is multiplied for all at once."""
     if is_jax(x, *states):
 
         def trip(carry: States, row: np.ndarray) -> tuple[States, np.ndarray]:
@@ -49,10 +49,9 @@ def _over_time(x: np.ndarray, states: States, reverse: bool, step: Step) -> Stat
     return (rows, *states)
 
 
-def _products(x: np.ndarray, w: np.ndarray, bias: np.ndarray, gates: int) -> list[np.ndarray]:
-    """The product with the weights of each gate, its bias added."""
-    xp = module_of(x, w)
-    return xp.split(xp.matmul(x, w[0].T) + bias, gates, axis=-1)
+def _products(x: np.ndarray, w: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The product with the weights of all gates, their biases added; of one step or of all."""
+    return module_of(x, w).matmul(x, w[0].T) + bias
 
 
 @operator("Lstm", _infer(4))
@@ -66,12 +65,11 @@ def lstm(
 
     def step(row: np.ndarray, states: States) -> States:
         h, c = states
-        of_row, of_h = _products(row, w, of_input, 4), _products(h, r, of_state, 4)
-        i, o, f, g = (one + two for one, two in zip(of_row, of_h, strict=True))
+        i, o, f, g = xp.split(row + _products(h, r, of_state), 4, axis=-1)
         c = sigmoid(f) * c + sigmoid(i) * xp.tanh(g)
         return sigmoid(o) * xp.tanh(c), c
 
-    return _over_time(x, (h, c), reverse, step)
+    return _over_time(_products(x, w, of_input), (h, c), reverse, step)
 
 
 @operator("Gru", _infer(3))
@@ -89,11 +87,11 @@ def gru(
 
     def step(row: np.ndarray, states: States) -> States:
         (h,) = states
-        of_row, of_h = _products(row, w, of_input, 3), _products(h, r, of_state, 3)
+        of_row, of_h = (xp.split(x, 3, axis=-1) for x in (row, _products(h, r, of_state)))
         update, reset = (sigmoid(of_row[i] + of_h[i]) for i in (0, 1))
         own = slice(2 * units, None)
         later = xp.matmul(reset * h, r[0, own].T) + of_state[own]
         new = xp.tanh(of_row[2] + (reset * of_h[2] if reset_after else later))
         return ((1 - update) * new + update * h,)
 
-    return _over_time(x, (h,), reverse, step)
+    return _over_time(_products(x, w, of_input), (h,), reverse, step)

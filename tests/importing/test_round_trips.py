@@ -55,7 +55,8 @@ def test_a_case_computes_the_same_when_it_comes_back(
 # What a format lacks, and what is guarded: NaN, divisions by 0, casts that saturate, places.
 SPELLED = {
     "ONNX": ("argmin: float64 with ties", "bitcast: uint32 to float32", "cond: of int64",
-             "conv_transpose: (2, 2) VALID (4, 1)", "convert: float16 to int64",
+             "conv_transpose: (2, 2) VALID (4, 1)", "conv: 1 x 1, strides",
+             "convert: float16 to int64",
              "convert: float32 to int32 saturates", "lgamma: float64",
              "matmul: float16", "read outer: also outside", "read take, wrap: inside",
              "reduce max: [2, 3] over (1,)", "rfft and irfft: length 96",

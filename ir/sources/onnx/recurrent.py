@@ -19,7 +19,7 @@ class Cell:
     """What one direction computes with.
 
     Attributes:
-      recurrent: ``[gates * H, H]``; bias: ``[gates * H]`` of the recurrent side.
+      recurrent: ``[H, gates * H]``; bias: ``[gates * H]`` of the recurrent side.
       peepholes: ``[3 * H]`` or None.
       activations: in the order of the file.
     """
@@ -87,7 +87,7 @@ def import_recurrent(
             for state in states
         ]
         cell = Cell(
-            site, hidden, b.at(r, 0, place), other,
+            site, hidden, b.transpose(b.at(r, 0, place), (1, 0)), other,
             None if peepholes is None else b.at(peepholes, 0, place),
             activations_of(site, place, len(turned)),
         )  # fmt: skip
@@ -176,7 +176,7 @@ def _clipped(cell: Cell, x: Node) -> Node:
 
 
 def _times(cell: Cell, state: Node, weight: Node) -> Node:
-    return cell.site.build("MatMul", state, weight, transpose_a=False, transpose_b=True)
+    return cell.site.build("MatMul", state, weight, transpose_a=False, transpose_b=False)
 
 
 def lstm_step(cell: Cell, row: Node, state: Sequence[Node]) -> list[Node]:
@@ -204,15 +204,19 @@ def gru_step(cell: Cell, row: Node, state: Sequence[Node]) -> list[Node]:
     """The gates are update, reset, hidden."""
     b, (h,) = cell.site.build, state
     f, g = cell.activations
-    of_z, of_r, of_h = _parts(cell, cell.recurrent, 3, 0)
+    after, own = cell.site.flag("linear_before_reset"), cell.recurrent
+    count, hidden = (3 if after else 2), cell.hidden
+    product = _times(cell, h, own if after else b.slice(own, 1, 0, 2 * hidden))
+    h_z, h_r, *h_h = _parts(cell, product, count, 1)
     b_z, b_r, b_h = _parts(cell, cell.bias, 3, 0)
     x_z, x_r, x_h = _parts(cell, row, 3, 1)
-    z = f(_clipped(cell, b.add(b.add(x_z, _times(cell, h, of_z)), b_z)))
-    r = f(_clipped(cell, b.add(b.add(x_r, _times(cell, h, of_r)), b_r)))
-    if cell.site.flag("linear_before_reset"):
-        reset = b.mul(r, b.add(_times(cell, h, of_h), b_h))
+    z = f(_clipped(cell, b.add(b.add(x_z, h_z), b_z)))
+    r = f(_clipped(cell, b.add(b.add(x_r, h_r), b_r)))
+    if after:
+        reset = b.mul(r, b.add(h_h[0], b_h))
     else:
-        reset = b.add(_times(cell, b.mul(r, h), of_h), b_h)
+        later = _times(cell, b.mul(r, h), b.slice(own, 1, 2 * hidden, 3 * hidden))
+        reset = b.add(later, b_h)
     new = g(_clipped(cell, b.add(x_h, reset)))
     return [b.add(b.mul(b.sub(b.number(1, z), z), new), b.mul(z, h))]
 
