@@ -7,7 +7,8 @@ import numpy as np
 from fnckpt.ir.attributes import integer
 from fnckpt.ir.fold import ALWAYS_BYTES, folded
 from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
-from fnckpt.ir.operators import OPERATORS, apply, constant
+from fnckpt.ir.operators import OPERATORS, apply
+from fnckpt.ir.passes import nothing
 from fnckpt.ir.passes.axes import groups
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
 from fnckpt.ir.sizes import all_known, broadcast_shapes
@@ -80,13 +81,6 @@ def drop_broadcast(root: CNode, x: Node, shape: Ints) -> Node | None:
 def merge_broadcasts(root: CNode, x: Node, shape: Ints) -> Node:
     """broadcast(broadcast(x, s), t) is broadcast(x, t)."""
     return apply("BroadcastTo", x, origin=root.origin, shape=shape)
-
-
-@rewrites("BroadcastTo")
-def empty_broadcast(root: CNode) -> Node | None:
-    """What is repeated no times is known; ONNX Runtime's Expand takes the 0 for a 1."""
-    shape = root.aval.shape
-    return constant(np.zeros(shape, root.aval.dtype)) if all_known(shape) and 0 in shape else None
 
 
 @rewrites("Concat")
@@ -284,7 +278,7 @@ RULES = (
     drop_transpose,
     drop_broadcast,
     merge_broadcasts,
-    empty_broadcast,
+    *nothing.EMPTY,
     drop_empty,
     drop_identity,
     drop_cast,

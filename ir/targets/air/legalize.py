@@ -22,6 +22,7 @@ from fnckpt.ir.targets.air import (
 )
 
 LEGALIZE: tuple[Rule, ...] = (
+    *nothing.RULES,
     *attention.COMPOSE,
     *products.COMPOSE,
     *instances.COMPOSE,
@@ -31,7 +32,6 @@ LEGALIZE: tuple[Rule, ...] = (
     *reductions.COMPOSE,
     merge_reshapes,
     drop_reshape,
-    *nothing.RULES,
     *eight_bits(EIGHT_BITS),
     *legalize_types.RULES,
     *legalize_compose.RULES,

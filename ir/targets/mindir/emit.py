@@ -42,7 +42,7 @@ def emit_reshape(node: CNode, w: Writer) -> None:
 
 def new_shape(w: Writer, shape: Sequence[int]) -> Argument:
     """What Reshape takes: one size may be what is left."""
-    if sum(map(is_symbolic, shape)) == 1:
+    if sum(map(is_symbolic, shape)) == 1 and 0 not in shape:
         return tuple(-1 if is_symbolic(size) else size for size in shape)
     return vector(w, shape)
 

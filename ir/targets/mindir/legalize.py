@@ -7,6 +7,7 @@ from fnckpt.ir.passes import (
     control,
     instances,
     norms,
+    nothing,
     parts,
     products,
     reductions,
@@ -24,6 +25,7 @@ from fnckpt.ir.targets.mindir import (
 )
 
 LEGALIZE: tuple[Rule, ...] = (
+    *nothing.RULES,
     control.scan_as_while,
     *legalize_control.RULES,
     *attention.COMPOSE,

@@ -5,7 +5,6 @@ import numpy as np
 from fnckpt.ir.attributes import flag, integer, ints
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators.reduction import REDUCTIONS
-from fnckpt.ir.passes import nothing
 from fnckpt.ir.passes.build import Build, known
 from fnckpt.ir.passes.places import update_slice_by_rows
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
@@ -121,7 +120,6 @@ def shift_without_sign(node: CNode) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
-    *nothing.RULES,
     scatter_rows,
     *(Rule(Op(op), drop_reduction_of_nothing) for op in (*REDUCTIONS, "Reverse")),
     drop_concat_of_one,

@@ -3,29 +3,19 @@
 import math
 from itertools import groupby
 
-import numpy as np
-
 from fnckpt.ir.attributes import Ints, ints, rank
-from fnckpt.ir.graph import CNode, Constant, Node
-from fnckpt.ir.passes import nothing
+from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes.build import Build
 from fnckpt.ir.passes.rewrite import Rule, rewrites
-from fnckpt.ir.sizes import all_known
 
 MOST_AXES = 8  # the kernels of BroadcastTo, StridedSlice and ReverseV2 take no more
 
 
 @rewrites("Slice")
-def slice_of_nothing(node: CNode) -> Node | None:
-    """The kernel ends the process at an empty input, and takes no scalar."""
+def slice_of_scalar(node: CNode) -> Node | None:
+    """The kernel takes no scalar."""
     (x,) = node.inputs
-    if rank(x) == 0:
-        return x
-    if 0 not in node.aval.shape:
-        return None
-    if not all_known(node.aval.shape):
-        return nothing.empty_as(node)
-    return Constant(np.zeros(node.aval.shape, node.aval.dtype))
+    return x if rank(x) == 0 else None
 
 
 @rewrites("Pad")
@@ -93,7 +83,7 @@ def broadcast_merged_axes(node: CNode) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
-    slice_of_nothing,
+    slice_of_scalar,
     pad_of_scalar,
     slice_merged_axes,
     reverse_merged_axes,

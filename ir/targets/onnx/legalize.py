@@ -5,7 +5,7 @@ import numpy as np
 from fnckpt.ir.eight_bits import EIGHT_BITS, OF_ONNX
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
-from fnckpt.ir.passes import activations, attention, instances, norms, special
+from fnckpt.ir.passes import activations, attention, instances, norms, nothing, special
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, through
 from fnckpt.ir.passes.control import (
     CAPTURE_AS_FLOAT32,
@@ -58,6 +58,7 @@ def _rms_norm_by_parts(root: CNode) -> Node | None:
 
 
 LEGALIZE: tuple[Rule, ...] = (
+    *nothing.RULES,
     halve_branches,
     rows_to_turn,
     *eight_bits(EIGHT_BITS - OF_ONNX),

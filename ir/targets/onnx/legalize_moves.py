@@ -10,7 +10,6 @@ from fnckpt.ir.operators.reduction import REDUCTIONS, least_and_greatest
 from fnckpt.ir.passes.build import FLOAT64, Build
 from fnckpt.ir.passes.convolve import conv_as_product, mean_as_sum
 from fnckpt.ir.passes.places import update_slice_by_rows
-from fnckpt.ir.passes.reshape import empty_broadcast
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 
 
@@ -97,7 +96,6 @@ RULES: tuple[Rule, ...] = (
     Rule(Op("Conv"), _conv_of_others),
     Rule(Op("AvgPool"), _mean_of_doubles),
     drop_reverse,
-    empty_broadcast,
     update_slice_by_rows,
     pad_after_transposed,
     *(Rule(Op(op), compose) for op, compose in SCANS.items()),

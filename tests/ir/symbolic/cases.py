@@ -150,6 +150,8 @@ CASES = (
     Open("an output that is an input", lambda _, x: (x, x + 1), BN4),
     Open("fft", lambda _, x: jnp.abs(jnp.fft.fft(x)), BN4),
     Open("resize", lambda _, x: jax.image.resize(x, (*x.shape[:2], 8), "linear"), BN4),
+    Open("places of no numbers", lambda _, x: jnp.digitize(x, jnp.arange(3)), ((I, "0, n"),)),
+    Open("zeros in no rows", lambda _, x: jnp.zeros((x.shape[0], 0)), N4),
     Open("a loop", lambda _, x: jax.lax.fori_loop(0, 3, lambda i, c: c * 2 + i, x), BN4),
     Open("inverse", lambda _, x: jnp.linalg.inv(x @ x.mT + jnp.eye(3)), ((F, "b, 3, 4"),)),
     Open("scan over n", lambda _, x: lax.scan(cell, x[0] * 0, x), NB4),
