@@ -11,6 +11,7 @@ from fnckpt.errors import FormatError
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Origin, Parameter, aval_of
 from fnckpt.ir.sources.build import Builder
 from fnckpt.ir.sources.faults import FAULTS, of_sizes
+from fnckpt.ir.sources.onnx.choices import with_choices
 from fnckpt.ir.sources.onnx.functions import Definitions
 from fnckpt.ir.sources.onnx.guards import unguarded
 from fnckpt.ir.sources.onnx.model import Model
@@ -84,6 +85,7 @@ def imported(
         raise NotImported([Place("output", graph.name, reason)])
     names = tuple(value.name for value in graph.output)
     whole = FuncGraph(graph.name or "model", parameters, outputs, names)
+    whole = with_choices(whole)
     return Imported(unguarded(whole) if walk.ours else whole, frozenset(build.fixed))
 
 
