@@ -94,6 +94,22 @@ def smooth(x: Array) -> jax.Array:
     return sums / 9 + np.linspace(0, 1, 3, dtype=np.float32)
 
 
+def test_choices_written_as_reads_come_back_as_choices(tmp_path: Path) -> None:
+    def chosen(_: object, x: Array) -> jax.Array:
+        y = jnp.where(x > 0.5, x * 2, x - 1)
+        return jnp.where(x < -0.5, jnp.sin(x), y)
+
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    x[0, 0, 0] = np.nan
+    file = fnckpt.export({}, chosen, x, "ONNX", file_name=tmp_path / "net")
+    assert operators(file.path, "ONNX")["GatherElements"] > 0
+    params, apply_fn = load_graph(file)
+    assert "gather" not in str(jax.make_jaxpr(apply_fn)(params, x))
+    np.testing.assert_allclose(apply_fn(params, x), chosen({}, x), rtol=1e-6)
+    second = fnckpt.export(params, apply_fn, x, "ONNX", file_name=tmp_path / "again")
+    assert operators(second.path, "ONNX") == operators(file.path, "ONNX")
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_constant_of_a_file_is_none_of_its_parameters_however_often_it_comes_back(
     file_format: str, tmp_path: Path
