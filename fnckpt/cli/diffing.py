@@ -8,7 +8,7 @@ from fnckpt.cli.registry import command
 
 SAME = {  # by whether they were run, and whether they are graphs of a training step
     (True, False): "give the same numbers for the same random inputs, but for rounding",
-    (False, True): "have the same inputs, outputs, operators and attributes",
+    (False, True): "have the same inputs, outputs, operators, attributes and constants",
     (False, False): "hold the same",
 }
 

@@ -1,7 +1,7 @@
 """What differs between two files of one kind."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from fnckpt.checkpoints.on_demand import arrays_on_demand, is_checkpoint
 from fnckpt.errors import FormatError
 from fnckpt.ir.targets import TARGETS
-from fnckpt.ir.targets.target import NodeSummary, Summary
+from fnckpt.ir.targets.target import Summary
 from fnckpt.showing.file_table import FileTable
 from fnckpt.showing.inspect import graph_of
 
@@ -103,10 +103,12 @@ def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _of_graphs(a: Summary, b: Summary) -> list[Row]:
-    """By inputs, outputs, parameters, operators and, where these are the same, their attributes."""
-    both = [(_values(a), _values(b)), (_operators(a.every_node()), _operators(b.every_node()))]
-    rows = [row for left, right in both for row in _of_texts(left, right)]
-    return rows or list(_of_texts(_attributes(a.every_node()), _attributes(b.every_node())))
+    """By inputs, outputs, parameters, operators; where these are the same, by what is in them."""
+    return _by(a, b, _values, _operators) or _by(a, b, _attributes, _constants)
+
+
+def _by(a: Summary, b: Summary, *parts: Callable[[Summary], dict[str, str]]) -> list[Row]:
+    return [row for part in parts for row in _of_texts(part(a), part(b))]
 
 
 def _values(summary: Summary) -> dict[str, str]:
@@ -120,16 +122,20 @@ def _values(summary: Summary) -> dict[str, str]:
     }
 
 
-def _operators(nodes: Sequence[NodeSummary]) -> dict[str, str]:
-    counts = Counter(node.op for node in nodes)
+def _operators(summary: Summary) -> dict[str, str]:
+    counts = Counter(node.op for node in summary.every_node())
     return {f"operator {op}": str(count) for op, count in counts.items()}
 
 
-def _attributes(nodes: Sequence[NodeSummary]) -> dict[str, str]:
+def _constants(summary: Summary) -> dict[str, str]:
+    return {f"constant {name}": told for name, told in summary.constants.items()}
+
+
+def _attributes(summary: Summary) -> dict[str, str]:
     """Each attribute by its name and the place of its node among those of its operator."""
     found: dict[str, str] = {}
     places = Counter[str]()
-    for node in nodes:
+    for node in summary.every_node():
         places[node.op] += 1
         for name, value in node.attributes:
             found[f"{name} of {node.op} {places[node.op]}"] = value

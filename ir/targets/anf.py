@@ -5,6 +5,8 @@ tools draw it. Source: anf_ir.proto and the dump of MindSpore 2.10, which name n
 and constants "cst1", "cst2", ...
 """
 
+import math
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,6 +30,7 @@ DTYPES = {
     **{f"uint{n}": anf.DataType.Value(f"DT_UINT{n}") for n in (8, 16, 32, 64)},
     **{f"float{n}": anf.DataType.Value(f"DT_FLOAT{n}") for n in (16, 32, 64)},
 }
+NAMES = {code: dtype for dtype, code in DTYPES.items()}
 
 
 def encode(graph: FuncGraph) -> bytes:
@@ -72,6 +75,7 @@ def summarize(path: AnyPath) -> Summary:
         parameters=(),
         nodes=tuple(map(_node, graph.node)),
         shapes=dict(_shapes(graph)),
+        constants={each.key: _constant(each.value) for each in graph.const_vals},
     )
     return sound(path, summary)
 
@@ -97,6 +101,21 @@ def _attribute(value: anf.ValueProto) -> str:
     return brief(fields.get(value.dtype, value.int_val))
 
 
+def _constant(value: anf.ValueProto) -> str:
+    """Its dtype and shape with its numbers, or with the CRC-32 of the bytes of many."""
+    if value.dtype != anf.DT_TENSOR:
+        return _attribute(value)
+    tensor, raw = value.tensor_val, value.tensor_val.raw_data
+    name, shape = NAMES.get(tensor.data_type, "undefined"), tuple(tensor.dims)
+    told = f"{name}[{','.join(map(str, shape))}]"
+    if not raw or name == "undefined":
+        return told
+    dtype = np.dtype(name)
+    if len(raw) != math.prod(shape) * dtype.itemsize or math.prod(shape) > MOST_ITEMS:
+        return f"{told} CRC-32 {zlib.crc32(raw):08x}"
+    return f"{told} {', '.join(map(str, np.frombuffer(raw, dtype)))}"
+
+
 def _shapes(graph: anf.GraphProto) -> Iterator[tuple[str, Shape]]:
     for parameter in graph.parameters:
         yield parameter.name, _summary("", parameter.type).shape
@@ -108,10 +127,9 @@ def _shapes(graph: anf.GraphProto) -> Iterator[tuple[str, Shape]]:
 
 
 def _summary(name: str, described: anf.TypeProto) -> ValueSummary:
-    names = {code: dtype for dtype, code in DTYPES.items()}
     tensor = described.tensor_type
     shape = tuple(dim.size for dim in tensor.shape.dim)
-    return ValueSummary(name, names.get(tensor.elem_type, "undefined"), shape)
+    return ValueSummary(name, NAMES.get(tensor.elem_type, "undefined"), shape)
 
 
 def _tensor_type(aval: Aval) -> anf.TypeProto:

@@ -143,7 +143,7 @@ class Summary:
     """What a file of a graph holds, in any format.
 
     ``producer`` says who wrote it; ``shapes`` are of the values whose shape the file tells, by
-    name.
+    name; ``constants`` are in few words those of a file that is never run, by name.
     """
 
     producer: str
@@ -152,6 +152,7 @@ class Summary:
     parameters: tuple[ValueSummary, ...]
     nodes: tuple[NodeSummary, ...]
     shapes: Mapping[str, Shape] = field(default_factory=dict[str, Shape])
+    constants: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def every_node(self) -> list[NodeSummary]:
         """Its nodes, and those of the graphs that run in them."""

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -339,17 +341,25 @@ def test_graphs_that_differ_in_numbers_alone_are_told_apart(folder: Path, capsys
     assert "1 of 1 outputs differ" in out
 
 
-def test_steps_that_differ_in_attributes_alone_are_told_apart(
-    folder: Path, capsys: Captured
+STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
+    "an attribute": (lambda s, b: s + b.sum(0), lambda s, b: s + b.sum(1), "axes of reduce_sum 1"),
+    "a literal": (lambda s, b: s * 0.5 + b[0], lambda s, b: s * 0.25 + b[0], "float32[] 0.25"),
+}
+
+
+@pytest.mark.parametrize("what", STEPS)
+def test_steps_that_differ_in_their_numbers_alone_are_told_apart(
+    what: str, folder: Path, capsys: Captured
 ) -> None:
+    *functions, told = STEPS[what]
     policy, state = fnckpt.CheckpointPolicy(), np.ones(2, np.float32)
-    for prefix, axis in (("a", 0), ("b", 1)):
-        step = lambda s, batch, axis=axis: (s + batch.sum(axis), {})  # noqa: E731
+    for prefix, function in zip(("a", "b"), functions, strict=True):
+        step = lambda s, batch, function=function: (function(s, batch), {})  # noqa: E731
         batches = [np.ones((2, 2), np.float32)]
         fnckpt.train(step, state, batches, policy=policy, directory=".", prefix=prefix)
     code, out, _ = said_by(["diff", "a-graph.meta", "b-graph.meta"], capsys)
     assert code == 1
-    assert "axes of reduce_sum 1" in out
+    assert told in out
 
 
 def test_every_missing_library_is_named_with_the_command_that_installs_it(

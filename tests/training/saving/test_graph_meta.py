@@ -4,13 +4,20 @@ import json
 from pathlib import Path
 
 import jax
+import ml_dtypes
+import numpy as np
 import pytest
 
 import fnckpt
 from fnckpt.demo import first_state, train_step
+from fnckpt.ir.graph import FuncGraph
+from fnckpt.ir.operators import constant
+from fnckpt.ir.targets import anf
 from fnckpt.showing.inspect import check_file, inspect_file
 from fnckpt.training.saving.graph_meta import write_graph_meta
 from tests.conftest import RunPython
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
 
 PARSE = """
 import json, sys
@@ -85,3 +92,18 @@ def test_a_file_of_unknown_suffix_is_told_with_those_that_are_known(tmp_path: Pa
     path.write_bytes(b"TFL3")
     with pytest.raises(fnckpt.FormatError, match=r"it reads \.ckpt, .*\.meta, \.mindir, \.onnx"):
         inspect_file(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(np.array([1, 2], BF16), "bfloat16[2] 1, 2"), (np.zeros((0, 3), np.int8), "int8[0,3]"),
+     (np.arange(100, dtype=np.int32), "int32[100] CRC-32 ec4a5b7c"),
+     (np.zeros(100_000, bool), "bool[100000]")],
+)  # fmt: skip
+def test_a_constant_is_told_by_its_numbers_or_by_a_checksum(
+    value: np.ndarray, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a-graph.meta"
+    node = constant(value)
+    path.write_bytes(anf.encode(FuncGraph("step", (), (node,), ("result",))))
+    assert anf.summarize(path).constants == {"cst1": told}
