@@ -65,6 +65,9 @@ def seen_of(conditions: Sequence[tuple[Node, Places]], keys: int) -> Seen | None
 
 
 def _with(seen: Seen, node: Node, names: Places, keys: int) -> Seen | None:
+    table = known(node)
+    if table is not None and table.all():
+        return seen
     limits = _limits(node, names)
     if limits is None:
         return Seen(seen.ahead, seen.back, (*seen.conditions, (node, names)))
@@ -111,6 +114,8 @@ def _inside(node: Node, names: Places) -> list[tuple[Node, Places]] | None:
     if node.op == "Reshape":
         before = _before(node, names)
         return None if before is None else [(node.inputs[0], before)]
+    if node.op == "Transpose":
+        return [(node.inputs[0], tuple(names[i] for i in np.argsort(ints(node, "perm"))))]
     return [(each, _of_operand(each, names)) for each in _factors(node)] or None
 
 

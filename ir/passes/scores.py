@@ -226,10 +226,10 @@ def _two_numbers(node: Node) -> Chosen | None:
 
 
 def _places(condition: Node, axes: Axes) -> Places | None:
-    """The names of the axes of a condition that is the same for all heads."""
+    """The names of the axes of a condition; one that differs by heads is refused later."""
     shape = condition.aval.shape
     aligned = zip(shape, axes[len(axes) - len(shape) :], strict=True)
     names = [() if size == 1 else axis for size, axis in aligned]
-    if any(len(axis) > 1 or set(axis) & {"g", "r"} for axis in names):
+    if any(len(axis) > 1 for axis in names):
         return None
     return tuple(axis[0] if axis else "" for axis in names)

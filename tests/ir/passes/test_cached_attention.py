@@ -139,24 +139,36 @@ class Form:
         own = (k, v) if self.axis == 1 else (k.swapaxes(1, 2), v.swapaxes(1, 2))
         row, key = jnp.arange(new)[:, None] + total - new, jnp.arange(total)[None]
         seen = self.seen(mask[:, None], row, key)
+        return self.attended(q, own, seen, key - row).reshape(*ids.shape, WIDTH), (k, v)
 
+    def attended(self, q: Array, own: tuple[Array, Array], seen: Array, distance: Array) -> Array:
         def weigh(scores: Array) -> Array:
             scores = scores * SIZE**-0.5
             scores = self.cap * jnp.tanh(scores / self.cap) if self.cap else scores
-            where = seen.reshape(seen.shape[0], *(1,) * (scores.ndim - 3), new, total)
+            where = seen.reshape(seen.shape[0], *(1,) * (scores.ndim - 3), *seen.shape[1:])
             if self.bias:
-                scores = scores + self.bias * (key - row)
+                scores = scores + self.bias * distance
             if self.flag:
                 return jax.nn.softmax(scores + (1 - where.astype(np.float32)) * self.fill)
             if self.added:
                 return jax.nn.softmax(scores + jnp.where(where, 0.0, self.fill))
             return jax.nn.softmax(jnp.where(where, scores, self.fill))
 
-        return self.heads(q, *own, weigh).reshape(*ids.shape, WIDTH), (k, v)
+        return self.heads(q, *own, weigh)
 
     def grown(self, old: Array, now: Array) -> Array:
         now = now if self.axis == 1 else now.swapaxes(1, 2)
         return jnp.concatenate([old, now], self.axis)
+
+
+class OfJax(Form):
+    """``jax.nn.dot_product_attention``, which groups the heads itself."""
+
+    def attended(self, q: Array, own: tuple[Array, Array], seen: Array, distance: Array) -> Array:
+        mask = seen[:, None]
+        if self.bias:  # a mask that is not the same for all heads
+            mask = mask & (jnp.arange(HEADS) > 0)[:, None, None]
+        return jax.nn.dot_product_attention(q, *own, mask=mask)
 
 
 FORMS: dict[str, Form] = {
@@ -171,15 +183,20 @@ FORMS: dict[str, Form] = {
     "a product of masks, pairs": Form(pairs, by_repeat, seen=product),
     "one less a flag, complex numbers": Form(complex_numbers, by_repeat, flag=True, fill=-1e9),
     "added, repeated heads": Form(heads=by_repeat, added=True),
+    "JAX's own": OfJax(),
+    "JAX's own, a table": OfJax(pairs, seen=of_a_table),
     "a soft cap": Form(cap=2.0),
     "a soft cap, products of matrices": Form(cap=2.0, heads=by_matmul, added=True),
 }
 WINDOWS: dict[str, Form] = {
     "a window": Form(seen=lambda m, i, j: causal(m, i, j) & (j > i - 3)),
+    "JAX's own, a window": OfJax(seen=lambda m, i, j: causal(m, i, j) & (j > i - 3)),
     "a window by distance": Form(seen=lambda m, i, j: (m > 0) & (i - j < 3) & (i - j >= 0)),
 }
 ALONE: dict[str, Form] = {
     "ALiBi": Form(bias=0.5),
+    "JAX's own, one head blind": OfJax(bias=0.5),
+    "JAX's own, the future is seen": OfJax(seen=lambda m, i, j: (j <= i + 1) & (m > 0)),
     "the future is seen": Form(seen=lambda m, i, j: (j <= i + 1) & (m > 0)),
     "padding alone": Form(seen=lambda m, i, j: (m > 0) & (j + 0 * i >= 0)),
     "one of two conditions": Form(seen=lambda m, i, j: (j <= i) | (m > 0)),
