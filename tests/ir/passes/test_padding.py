@@ -187,7 +187,7 @@ LEFT_ALONE = [
     Padded(
         "nothing in the middle",
         lambda x: nn.max_pool(zeros(jax.nn.relu(x[:, :0])), (3, 3), (1, 1)),
-        "Slice Relu Pad Transpose MaxPool Transpose",
+        "",  # a constant
     ),
     Padded(
         "another number before a mean",
