@@ -93,7 +93,8 @@ def _number_by(root: CNode, x: Node, number: float) -> Node | None:
 def _minus(root: CNode, op: str, *operands: Node | float) -> Node | None:
     """``op`` of a value and a number, the number with the other sign."""
     inputs = [
-        constant(-each, root.aval.dtype) if isinstance(each, int | float) else each for each in operands
+        constant(-each, root.aval.dtype) if isinstance(each, int | float) else each
+        for each in operands
     ]
     result = apply(op, *inputs, origin=root.origin)
     return result if is_float(root) and result.aval == root.aval else None
