@@ -68,6 +68,8 @@ def _fits(node: Node, found: Range) -> Range:
 def _same(node: CNode) -> Range:
     """What is moved, or repeated, is where it was; the last axis may be another one."""
     source = node.inputs[0]
+    if source.aval.dtype.kind == "b":
+        return Range(np.asarray(0.0), np.asarray(1.0))
     found = range_of(source)
     kept = node.op in ("BroadcastTo", "Cast", "Reshape")
     return found if kept and source.aval.shape[-1:] == node.aval.shape[-1:] else found.whole()

@@ -66,7 +66,9 @@ def ordered_by(site: Site, key: Node, order: Node | None) -> Node:
 
 
 def taken(site: Site, x: Node, places: Node) -> Node:
-    return site.apply("GatherElements", x, places, axis=len(x.aval.shape) - 1)
+    """What is at places along the last axis."""
+    last = len(x.aval.shape) - 1
+    return site.apply("GatherElements" if last else "Gather", x, places, axis=last)
 
 
 def sort_keys(site: Site, x: Node) -> list[Node]:

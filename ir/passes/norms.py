@@ -16,7 +16,7 @@ from fnckpt.ir.graph import CNode, Node, Origin
 from fnckpt.ir.operators import apply, constant
 from fnckpt.ir.passes.arithmetic import is_float
 from fnckpt.ir.passes.axes import before
-from fnckpt.ir.passes.build import BFLOAT16, FLOAT32, Build, through
+from fnckpt.ir.passes.build import BFLOAT16, FLOAT32, Build, known, through
 from fnckpt.ir.passes.fuse import common_axis
 from fnckpt.ir.passes.reshape import reshaped
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites, scalar_of
@@ -264,6 +264,14 @@ def shift_norm(root: CNode, norm: CNode, w: Node) -> Node | None:
     return _with_vectors(root, norm, w, (x, scale, w))
 
 
+@rewrites(Op("Add", Op("LayerNorm", name="norm", users=0), Scalar(value=0.0)))
+def drop_zero_shift(root: CNode, norm: CNode) -> Node | None:
+    """norm(x, scale, b) + 0 is norm(x, scale, b), which has no -0 where b is 0."""
+    bias = known(norm.inputs[2])
+    positive = bias is not None and not np.signbit(bias.astype(np.float64)).any()
+    return norm if positive and norm.aval == root.aval else None
+
+
 def _with_vectors(root: CNode, norm: CNode, w: Node, inputs: tuple[Node, ...]) -> Node | None:
     rank = len(norm.aval.shape)
     plain = scalar_of(norm.inputs[2]) == 0
@@ -314,7 +322,11 @@ def compose_rms_norm(root: CNode) -> Node:
     return build("Mul", normal, build.reshape(scale, (scale.aval.size, *after)))
 
 
-INTO: tuple[Rule, ...] = (*VECTORS, scale_rms_norm)  # vectors that are known, maybe later
+INTO: tuple[Rule, ...] = (
+    drop_zero_shift,
+    *VECTORS,
+    scale_rms_norm,
+)  # vectors that are known, maybe later
 RULES: tuple[Rule, ...] = (
     centre_variance,
     drop_least_variance,

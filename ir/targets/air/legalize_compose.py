@@ -92,7 +92,9 @@ def compose_layer_norm(node: CNode) -> Node | None:
     variance = build("ReduceMean", build("Square", centred), **last)
     epsilon = build.number(number(node, "epsilon"), x)
     normal = build("Mul", centred, build("Rsqrt", build("Add", variance, epsilon)))
-    return build("Add", build("Mul", normal, scale), bias)
+    if scalar_of(scale) != 1:
+        normal = build("Mul", normal, scale)
+    return normal if scalar_of(bias) == 0 else build("Add", normal, bias)
 
 
 @bounded(otherwise=False)

@@ -7,7 +7,7 @@ from fnckpt.ir.attributes import integer, number, rank
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes import products
 from fnckpt.ir.passes.build import FLOAT32, Build
-from fnckpt.ir.passes.rewrite import Any_, Op, Weight, rewrites
+from fnckpt.ir.passes.rewrite import Any_, Op, Weight, rewrites, scalar_of
 
 
 @rewrites("MatMul")
@@ -95,7 +95,9 @@ def compose_layer_norm(node: CNode) -> Node | None:
     variance = build("ReduceMean", build("Square", centred), **last)
     epsilon = build.number(number(node, "epsilon"), x)
     normal = build("Mul", centred, build("Rsqrt", build("Add", variance, epsilon)))
-    return build("Add", build("Mul", normal, scale), bias)
+    if scalar_of(scale) != 1:
+        normal = build("Mul", normal, scale)
+    return normal if scalar_of(bias) == 0 else build("Add", normal, bias)
 
 
 RULES = (

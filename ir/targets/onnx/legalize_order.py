@@ -15,7 +15,9 @@ from fnckpt.ir.passes.build import FLOAT32, FLOAT64, INT32, Build
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 from fnckpt.ir.recursion import bounded
 
-KEEPS = frozenset({"Abs", "Cast", "GatherElements", "Neg", "Reshape", "Slice", "Transpose"})
+KEEPS = frozenset(
+    {"Abs", "Cast", "Gather", "GatherElements", "Neg", "Reshape", "Slice", "Transpose"}
+)
 
 
 @bounded(otherwise=False)
@@ -81,7 +83,8 @@ def top_k_of_numbers(root: CNode) -> Node | None:
     places = item(keyed, 1)
     if integer(root, "index"):
         return places
-    return build("GatherElements", x, places, axis=len(x.aval.shape) - 1)
+    last = len(x.aval.shape) - 1
+    return build("GatherElements" if last else "Gather", x, places, axis=last)
 
 
 ENDS = {"max": -np.inf, "min": np.inf}
