@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from jax.extend.core import Jaxpr
 from jax.lax import ConvDimensionNumbers
@@ -10,13 +11,11 @@ from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.registry import Site, Value, lowers
 from fnckpt.ir.lowering.shape import dilate, pad
 from fnckpt.ir.operators import constant
+from fnckpt.ir.operators.network import is_product_of_channels, product_of_channels
 from fnckpt.ir.sizes import is_known
 
 Ints = tuple[int, ...]
 Pads = Sequence[tuple[int, int]]
-
-PRODUCT = ["squeeze", "dot_general", "transpose"]
-FORMS_OF_PRODUCT = (PRODUCT, ["slice", *PRODUCT])
 
 
 @lowers("conv_general_dilated")
@@ -124,17 +123,24 @@ def transposed(
 def conv_of_product(site: Site, jaxpr: Jaxpr, args: Sequence[Value]) -> Node | None:
     """The convolution that ``product_of_channels`` computes; None if ``jaxpr`` is another one.
 
-    Its derivatives, and what ``vmap`` makes of it, have the same name.
+    Its derivatives, what ``vmap`` makes of it, and a function of the user may have its name, so
+    that ``jaxpr`` must be what JAX makes of it for arrays of these shapes.
     """
-    eqns = {eqn.primitive.name: eqn for eqn in jaxpr.eqns}
-    x, w = args[0], args[-1]
-    if list(eqns) not in FORMS_OF_PRODUCT or len(args) != 2 or len(jaxpr.outvars) != 1:
+    avals = [each.aval for each in args if isinstance(each, Node)]
+    if len(args) != 2 or len(avals) != 2 or not is_product_of_channels(*(a.shape for a in avals)):
         return None
-    if eqns["dot_general"].params["dimension_numbers"] != (((1,), (1,)), ((), ())):
+    spatial = len(avals[0].shape) - 2
+    cuts = [eqn.params["strides"] for eqn in jaxpr.eqns if eqn.primitive.name == "slice"]
+    strides = cuts[0][2:] if cuts and cuts[0] else (1,) * spatial
+    given = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in avals]
+    traced = jax.make_jaxpr(product_of_channels, static_argnums=2)(*given, strides)
+    if str(traced.jaxpr) != str(jaxpr):
         return None
-    if not isinstance(x, Node) or not isinstance(w, Node) or len(x.aval.shape) != len(w.aval.shape):
-        return None
-    spatial = len(x.aval.shape) - 2
-    strides = eqns["slice"].params["strides"][2:] if "slice" in eqns else (1,) * spatial
-    plain = {"pads": ((0, 0),) * spatial, "dilation": (1,) * spatial, "groups": 1}
-    return site.apply("Conv", x, w, strides=strides, **plain)
+    axes, ones = tuple(range(spatial + 2)), (1,) * spatial
+    found = lower_conv(
+        site, *args, window_strides=strides, padding=((0, 0),) * spatial, lhs_dilation=ones,
+        rhs_dilation=ones, dimension_numbers=ConvDimensionNumbers(axes, axes, axes),
+        feature_group_count=1, batch_group_count=1, preferred_element_type=None,
+    )  # fmt: skip
+    assert isinstance(found, Node)
+    return found

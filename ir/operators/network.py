@@ -122,7 +122,7 @@ def conv(
     """The cross-correlation of ``x`` with ``w``, plus ``bias[O]`` where given."""
     spatial = x.ndim - 2
     if is_jax(x, w):
-        if groups == 1 and set(w.shape[2:]) <= {1} and not any(map(any, pads)):
+        if not any(map(any, pads)) and is_product_of_channels(x.shape, w.shape):
             return _biased(JIT(product_of_channels, static_argnums=2)(x, w, strides), bias)
         found = LAX.conv_general_dilated(
             x, w, strides, pads, rhs_dilation=dilation, feature_group_count=groups
@@ -144,8 +144,13 @@ def conv(
     return _biased(result, bias)
 
 
+def is_product_of_channels(x: Ints, w: Ints) -> bool:
+    """Whether the window of a convolution without groups is one element, by the shapes."""
+    return len(x) == len(w) > 2 and x[1] == w[1] and set(w[2:]) == {1}
+
+
 def product_of_channels(x: np.ndarray, w: np.ndarray, strides: Ints) -> np.ndarray:
-    """In JAX, a convolution whose window is one element; lowering knows it by its name.
+    """In JAX, a convolution of ``is_product_of_channels``; lowering knows it by its name.
 
     XLA turns ``w`` for a convolution, which can take longer than the product itself.
     """

@@ -322,11 +322,8 @@ def compose_rms_norm(root: CNode) -> Node:
     return build("Mul", normal, build.reshape(scale, (scale.aval.size, *after)))
 
 
-INTO: tuple[Rule, ...] = (
-    drop_zero_shift,
-    *VECTORS,
-    scale_rms_norm,
-)  # vectors that are known, maybe later
+# vectors that are known, maybe later
+INTO: tuple[Rule, ...] = (drop_zero_shift, *VECTORS, scale_rms_norm)
 RULES: tuple[Rule, ...] = (
     centre_variance,
     drop_least_variance,

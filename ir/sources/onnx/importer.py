@@ -84,8 +84,7 @@ def imported(
         reason = "it is not an array but a sequence of arrays"
         raise NotImported([Place("output", graph.name, reason)])
     names = tuple(value.name for value in graph.output)
-    whole = FuncGraph(graph.name or "model", parameters, outputs, names)
-    whole = with_choices(whole)
+    whole = with_choices(FuncGraph(graph.name or "model", parameters, outputs, names))
     return Imported(unguarded(whole) if walk.ours else whole, frozenset(build.fixed))
 
 
