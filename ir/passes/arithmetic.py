@@ -340,9 +340,8 @@ def _known_before(node: Node, shape: Ints, root: CNode) -> Node | None:
 
     A weight is reshaped at export; what is computed must be such a reshape.
     """
-    number = scalar_of(node)
-    if number is not None:
-        return constant(number, node.aval.dtype)
+    if isinstance(node, Constant) and scalar_of(node) is not None:
+        return Constant(node.value.reshape(-1)[0:1].reshape(()))
     earlier = before(node.aval.shape, shape, root.aval.shape)
     if earlier is None:
         return None
