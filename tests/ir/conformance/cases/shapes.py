@@ -130,10 +130,12 @@ def moves() -> Iterator[Case]:
         yield Case(f"shape: {name} where nothing is", SHAPED[name], (nothing,))
     yield Case("shape: reshape of nothing", lambda x: x.reshape(2, 0, 3), (nothing,))
     yield Case("shape: broadcast of nothing", lambda x: jnp.broadcast_to(x, (3, 0, 4)), (nothing,))
-    for dtype, number in ((np.int64, 2**53 + 1), (np.uint64, 2**64 - 3)):
-        x = np.arange(6, dtype=dtype)
-        yield Case(f"shape: reshape before {dtype.__name__} that no float64 holds",
-                   lambda x, number=x.dtype.type(number): x.reshape(2, 3) + number, (x,))  # fmt: skip
+    for number in (np.int64(2**53 + 1), np.uint64(2**64 - 3)):
+        yield Case(
+            f"shape: reshape before {number.dtype} that no float64 holds",
+            lambda x, number=number: x.reshape(2, 3) + number,
+            (np.arange(6, dtype=number.dtype),),
+        )
     yield Case(
         "shape: of a scalar",
         lambda x: (x.reshape(1, 1), jnp.broadcast_to(x, (2, 3)), x[None]),
