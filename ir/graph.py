@@ -180,7 +180,11 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
 
 def ordered(roots: Iterable[Node]) -> list[Node]:
     """The nodes below ``roots``, inputs first; without recursion, so that depth has no limit."""
-    order: list[Node] = []
+    return list(in_order(roots))
+
+
+def in_order(roots: Iterable[Node]) -> Iterator[Node]:
+    """The same nodes one by one, for who may stop early."""
     done: set[int] = set()
     for root in roots:
         stack: list[tuple[Node, Iterator[Node]]] = [(root, iter(inputs_of(root)))]
@@ -194,9 +198,8 @@ def ordered(roots: Iterable[Node]) -> list[Node]:
                 stack.append((following, iter(inputs_of(following))))
                 continue
             done.add(id(node))
-            order.append(node)
+            yield node
             stack.pop()
-    return order
 
 
 def graphs_of(node: Node) -> tuple[FuncGraph, ...]:

@@ -135,7 +135,9 @@ def lower_while(
 ) -> Sequence[Value]:
     first = cond_nconsts + body_nconsts
     of_cond, of_body, carry = args[:cond_nconsts], args[cond_nconsts:first], args[first:]
-    trips = known_trips(cond_jaxpr, body_jaxpr, of_cond, of_body, carry)
+    # A format without loops has the steps for the weights as they are.
+    settled = not (site.loops or site.keeps_weights)
+    trips = known_trips(cond_jaxpr, body_jaxpr, of_cond, of_body, carry, weights=settled)
     if trips == 0:
         return carry
     if trips is not None and _is_written_out(site, trips, body_jaxpr, ()):
@@ -144,9 +146,9 @@ def lower_while(
         return carry
     if not site.loops:
         raise Refusal(
-            "a loop whose length depends on the data is control flow, which the format does not "
-            "have; use a loop of a known length, such as jax.lax.fori_loop with constant bounds, "
-            "or export to ONNX or MINDIR"
+            f"a loop whose length depends on the data{_or_weights(site)} is control flow, which "
+            "the format does not have; use a loop of a known length, such as jax.lax.fori_loop "
+            "with constant bounds, or export to ONNX or MINDIR"
         )
     if trips is not None:
         return _scan(site, body_jaxpr, of_body, carry, (), trips, reverse=False)
@@ -154,6 +156,10 @@ def lower_while(
     if cond_jaxpr.out_avals[0].shape and holds_loops(cond_jaxpr):
         return _while_of_batch(site, cond_jaxpr, body_jaxpr, of_cond, of_body, carry)
     return _while(site, cond_jaxpr, body_jaxpr, of_cond, of_body, carry)
+
+
+def _or_weights(site: Site) -> str:
+    return " (or on weights, which keep_params=True leaves open)" if site.keeps_weights else ""
 
 
 def _while(

@@ -14,7 +14,7 @@ from jax.extend.core import JaxprEqn, Literal, Var
 from fnckpt.ir.attributes import sizes
 from fnckpt.ir.border import as_complex
 from fnckpt.ir.evaluate import compute
-from fnckpt.ir.graph import CNode, Constant, Node, Parameter, inputs_of, ordered
+from fnckpt.ir.graph import CNode, Constant, Node, Parameter, in_order, inputs_of
 from fnckpt.ir.lowering.compat import bind, wide_numbers
 from fnckpt.ir.lowering.registry import Pair, Value
 from fnckpt.ir.recursion import bounded
@@ -56,9 +56,11 @@ def _settled(node: Node, weights: bool) -> np.ndarray | None:
     if isinstance(node, Constant):
         return node.value
     found: dict[int, np.ndarray | tuple[np.ndarray, ...]] = {}
-    below = ordered([node])
-    if any(not (_is_computed(n) or (weights and is_weight(n))) for n in below):
-        return None
+    below: list[Node] = []
+    for n in in_order([node]):
+        if not (_is_computed(n) or (weights and is_weight(n))):
+            return None  # at the first one, since most values are computed from an input
+        below.append(n)
     for n in below:
         found[id(n)] = compute(n, [found[id(i)] for i in inputs_of(n)])
     value = found[id(node)]

@@ -80,10 +80,13 @@ def known_trips(
     of_cond: Sequence[Value],
     of_body: Sequence[Value],
     carry: Sequence[Value],
+    *,
+    weights: bool,
 ) -> int | None:
-    """How often a while loop runs; None where that depends on an input or a weight.
+    """How often a while loop runs; None where that depends on an input.
 
-    Only what the condition depends on is computed, through any number of trips.
+    Where it depends on a weight, only if ``weights`` count as known. Only what the condition
+    depends on is computed, through any number of trips.
     """
     assert isinstance(cond, ClosedJaxpr)
     assert isinstance(body, ClosedJaxpr)
@@ -93,7 +96,7 @@ def known_trips(
     values = [
         v for v, used in zip((*of_cond, *of_body, *carry), counting.used, strict=True) if used
     ]
-    arrays = [known_value(value) for value in values]
+    arrays = [known_value(value, weights=weights) for value in values]
     given = [array for array in arrays if array is not None]
     atoms = (*cond.jaxpr.invars, *body.jaxpr.invars)
     if len(given) < len(arrays) or any(map(is_extended, atoms)) or cond.out_avals[0].shape:

@@ -45,10 +45,24 @@ def matrix(values: Array) -> sparse.BCOO:
     return sparse.BCOO((values, jnp.asarray(PLACES)), shape=(3, 3))
 
 
+TIMES = jnp.linspace(0.0, 0.4, 5)
+
+
+def at_times(x: Array) -> Array:
+    """The times are an array from outside, as a weight is."""
+    steps = diffrax.SaveAt(ts=TIMES)
+    solution = diffrax.diffeqsolve(
+        TERM, diffrax.Tsit5(), 0.0, 0.4, 0.1, x, saveat=steps, max_steps=16
+    )
+    assert isinstance(solution.ys, Array)
+    return solution.ys
+
+
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "Equinox, attention": lambda x: ATTENTION(x, x, x),
     "diffrax, Euler": solved(diffrax.Euler(), CONSTANT),
     "diffrax, Heun": solved(diffrax.Heun(), CONSTANT),
+    "diffrax, Tsit5 at times": at_times,
     "BCOO by a vector": lambda x: matrix(x[0]) @ x[1],
     "BCOO and BCOO": lambda x: (matrix(x[0]) + matrix(x[1])).todense(),
 }
@@ -71,3 +85,23 @@ def test_steps_that_depend_on_the_data_are_refused_by_name(tmp_path: Path) -> No
     assert "test_libraries.py" in text
     assert "a loop whose length depends on the data" in text
     assert "or export to ONNX or MINDIR" in text
+
+
+def counted(params: dict[str, Array], x: Array) -> Array:
+    return jax.lax.fori_loop(0, params["trips"], lambda i, y: y * params["scale"] + i, x)
+
+
+PARAMS = {"trips": jnp.int32(3), "scale": jnp.float32(0.5)}
+
+
+def test_steps_that_a_weight_counts_are_written_out(tmp_path: Path) -> None:
+    file = fnckpt.export(PARAMS, counted, X, "AIR", file_name=tmp_path / "f")
+    (found,) = evaluate(file.path, [X])
+    np.testing.assert_allclose(found, counted(PARAMS, jnp.asarray(X)), rtol=1e-6)
+
+
+def test_steps_that_a_weight_counts_are_refused_where_weights_can_be_replaced(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(fnckpt.UnsupportedError, match=r"\(or on weights, which keep_params=True"):
+        fnckpt.export(PARAMS, counted, X, "AIR", file_name=tmp_path / "f", keep_params=True)
