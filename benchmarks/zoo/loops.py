@@ -14,6 +14,7 @@ Loop = tuple[Any, Callable[..., Any], tuple[np.ndarray, ...]]
 Params = dict[str, np.ndarray]
 
 UNITS, TRIPS, SIDE = 256, 10_000, 64
+BATCH, STEPS_OF_BATCH = 4, 256
 LAYERS, WIDTH, HEADS, WORDS, PLACES, TOKENS = 4, 256, 4, 1000, 64, 48
 STEPS, IMAGE, CHANNELS = 50, 32, 32
 
@@ -31,6 +32,32 @@ def recurrent(kind: type[nn.RNNCellBase], steps: int) -> Loop:
         return lax.scan(lambda carry, row: cell.apply(params, carry, row), carry, x)[1]
 
     return cell.init(jax.random.key(0), carry, zeros), apply, (normal(steps, 1, UNITS),)
+
+
+def masked(kind: type[nn.RNNCellBase], *, lengths: bool) -> Loop:
+    """A batch whose sequences end, so that their states stay from there.
+
+    ``lengths``: the mask is compared from lengths in the function, else it is an input.
+    """
+    cell, zeros = kind(features=UNITS), jnp.zeros((BATCH, UNITS))
+    carry = (zeros, zeros) if kind is nn.OptimizedLSTMCell else zeros
+    lives = np.arange(STEPS_OF_BATCH)[:, None] < (1 + np.arange(BATCH)) * STEPS_OF_BATCH // BATCH
+
+    def apply(params: Any, x: jax.Array, given: jax.Array) -> jax.Array:
+        live = jnp.arange(STEPS_OF_BATCH)[:, None] < given if lengths else given
+
+        def step(carry: Any, row: Any) -> tuple[Any, jax.Array]:
+            x, live = row
+            live = live[:, None]
+            after, shown = cell.apply(params, carry, x)
+            kept = jax.tree.map(lambda new, old: jnp.where(live, new, old), after, carry)
+            return kept, jnp.where(live, shown, 0)
+
+        return lax.scan(step, carry, (x, live))[1]
+
+    given = lives.sum(0).astype(np.int32) if lengths else lives
+    params = cell.init(jax.random.key(0), carry, zeros)
+    return params, apply, (normal(STEPS_OF_BATCH, BATCH, UNITS), given)
 
 
 def while_of_products(trips: int = TRIPS) -> Loop:
@@ -127,6 +154,10 @@ LOOPS: dict[str, Callable[[], Loop]] = {
     "LSTM, 2,000 steps": partial(recurrent, nn.OptimizedLSTMCell, 2000),
     "GRU, 512 steps": partial(recurrent, nn.GRUCell, 512),
     "GRU, 2,000 steps": partial(recurrent, nn.GRUCell, 2000),
+    "LSTM, 4 by their lengths": partial(masked, nn.OptimizedLSTMCell, lengths=True),
+    "LSTM, 4 by a mask": partial(masked, nn.OptimizedLSTMCell, lengths=False),
+    "GRU, 4 by their lengths": partial(masked, nn.GRUCell, lengths=True),
+    "GRU, 4 by a mask": partial(masked, nn.GRUCell, lengths=False),
     "while, 10,000 trips": while_of_products,
     "decoder, 48 tokens": decoder,
     "sampler, 50 steps": sampler,

@@ -2,9 +2,6 @@
 
 It is with every LSTM, and with a GRU of one sequence or of a few. With a GRU of a large batch, and
 with a simple recurrent network, it is not (docs/benchmarks.md).
-
-A body is looked at as Flax, Haiku, Keras and Equinox write theirs: gates are sums of products of a
-row and the state with weights, in any order, from one product or several, turned or not.
 """
 
 from collections.abc import Sequence
@@ -12,246 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fnckpt.ir.attributes import flag, graph, integer
-from fnckpt.ir.graph import (
-    CNode,
-    Constant,
-    FuncGraph,
-    Node,
-    Parameter,
-    inlined,
-    rebuilt,
-    with_outputs,
-)
+from fnckpt.ir.attributes import flag, integer
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, rebuilt, with_outputs
 from fnckpt.ir.operators import constant, items
-from fnckpt.ir.passes.affine import (
-    Affine,
-    Piece,
-    Source,
-    affine,
-    of_stack,
-    span_of,
-    stacked,
-    through,
-)
-from fnckpt.ir.passes.build import FLOAT32, Build
+from fnckpt.ir.passes.affine import Piece, stacked, through
+from fnckpt.ir.passes.build import FLOAT32, INT32, Build
+from fnckpt.ir.passes.cells import Body, Cell, body_of, cell_of, is_same
+from fnckpt.ir.passes.lengths import Lengths, Past, unmasked
 from fnckpt.ir.passes.rewrite import scalar_of
 from fnckpt.ir.sizes import InconclusiveDimensionOperation, is_known
-
-MOST_OF_GRU = 1024  # elements of the states of a batch
-
-
-@dataclass(frozen=True)
-class Body:
-    """A body, looked at from outside.
-
-    Attributes:
-      scan: the loop.
-      carries: what is carried, as the body sees it.
-      stacks: the stack of each row, by the row's ``id``; and what products of stacks are of.
-      products: the rows that are products already, done for all steps at once, by ``id``.
-      outputs: the body's results, computed from carries, rows, and what the loop captured.
-    """
-
-    scan: CNode
-    carries: tuple[Parameter, ...]
-    stacks: dict[int, Node]
-    products: dict[int, Affine]
-    outputs: list[Node]
-
-    def gate(self, node: Node, axis: int, op: str) -> Affine | None:
-        """What ``op`` is applied to, or what part of a larger such value."""
-        node, axis = through(node, axis)
-        if not isinstance(node, CNode):
-            return None
-        if node.op == "Slice":
-            span = span_of(node, axis)
-            whole = self.gate(node.inputs[0], axis, op)
-            return None if span is None or whole is None else whole.rows(*span)
-        return affine(node.inputs[0], axis, self.products) if node.op == op else None
-
-
-def _body_of(scan: CNode) -> Body:
-    body, captured = graph(scan, "body"), integer(scan, "captured")
-    first = captured + integer(scan, "carried")
-    given = (*scan.inputs[:captured], *body.inputs[captured:])
-    rows = zip(body.inputs[first:], scan.inputs[first:], strict=True)
-    stacks: dict[int, Node] = {id(row): stack for row, stack in rows}
-    found = {place: of_stack(stack) for place, stack in stacks.items()}
-    products = {place: each for place, each in found.items() if each is not None}
-    stacks |= {id(x): x for each in products.values() for (x, _), _ in each.terms}
-    return Body(scan, body.inputs[captured:first], stacks, products, inlined(body, given))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a body computes.
-
-    Attributes:
-      op: ``Lstm`` or ``Gru``.
-      gates: what each gate is applied to, in the operator's order.
-      states: the places of its states among what is carried.
-      attrs: the operator's own.
-      later: of a gate that multiplies the state before its product: what that product is of.
-      of_new: the biases of the last gate, where they may not change places.
-    """
-
-    op: str
-    gates: tuple[Affine, ...]
-    states: tuple[int, ...]
-    attrs: tuple[tuple[str, bool], ...] = ()
-    later: Node | None = None
-    of_new: tuple[tuple[Piece, ...], tuple[Piece, ...]] | None = None
-
-    def biases(self) -> list[tuple[tuple[Piece, ...], tuple[Piece, ...]]]:
-        """Of each gate those at the input, and those at the state; where either will do, one each.
-
-        A gate that multiplies the product with the state has the bias of that multiplied too.
-        """
-        halves = [(gate.biases[:1], gate.biases[1:]) for gate in self.gates]
-        return [*halves[:-1], self.of_new] if self.of_new is not None else halves
-
-
-# --------------------------------------------------------------------------------------- the cells
-
-
-def _is(node: Node, axis: int, wanted: Node) -> bool:
-    """Whether ``node`` is ``wanted``, features along the last axis of that."""
-    found, place = through(node, axis)
-    return found is wanted and place == len(wanted.aval.shape) - 1
-
-
-def _binary(node: Node, axis: int, op: str) -> list[tuple[Source, Source]]:
-    """The inputs of ``op``, in both orders where they may change places."""
-    node, axis = through(node, axis)
-    if not isinstance(node, CNode) or node.op != op:
-        return []
-    if any(each.aval.shape not in ((), node.aval.shape) for each in node.inputs):
-        return []
-    one, two = ((each, axis) for each in node.inputs)
-    return [(one, two)] if op == "Sub" else [(one, two), (two, one)]
-
-
-def _lstm(body: Body) -> Cell | None:
-    """c' = s(f) c + s(i) tanh(g), h' = s(o) tanh(c')."""
-    if len(body.carries) != 2:
-        return None
-    for h, c in ((0, 1), (1, 0)):
-        last = len(body.carries[h].aval.shape) - 1
-        for out, (squashed, axis) in _binary(body.outputs[h], last, "Mul"):
-            squashed, axis = through(squashed, axis)
-            if not isinstance(squashed, CNode) or squashed.op != "Tanh":
-                continue
-            cell, place = through(squashed.inputs[0], axis)
-            after, own = through(body.outputs[c], last)
-            if cell is not after or place != own:
-                continue
-            gates = _gates_of_cell(body, (cell, place), c)
-            output = body.gate(*out, "Sigmoid")
-            if gates is not None and output is not None:
-                i, f, g = gates
-                return Cell("Lstm", (i, output, f, g), (h, c))
-    return None
-
-
-def _gates_of_cell(body: Body, cell: Source, c: int) -> tuple[Affine, Affine, Affine] | None:
-    """Those of s(i) tanh(g) + s(f) c."""
-    for forgotten, new in _binary(*cell, "Add"):
-        for forget, state in _binary(*forgotten, "Mul"):
-            f = body.gate(*forget, "Sigmoid")
-            if f is None or not _is(*state, body.carries[c]):
-                continue
-            for one, two in _binary(*new, "Mul"):
-                i, g = body.gate(*one, "Sigmoid"), body.gate(*two, "Tanh")
-                if i is not None and g is not None:
-                    return i, f, g
-    return None
-
-
-def _gru(body: Body) -> Cell | None:
-    """h' = (1 - s(z)) tanh(n) + s(z) h, in one of the forms that this is written in."""
-    if len(body.carries) != 1:
-        return None
-    state = body.carries[0].aval
-    if not state.shape or (state.size != state.shape[-1] and state.size > MOST_OF_GRU):
-        return None
-    last = len(state.shape) - 1
-    for z, (node, axis) in _mixed(body, body.outputs[0], last):
-        new, place = through(node, axis)
-        if not isinstance(new, CNode) or new.op != "Tanh":
-            continue
-        total = new.inputs[0], place
-        cell = _reset_after(body, z, total) or _reset_before(body, z, total)
-        if cell is not None:
-            return cell
-    return None
-
-
-def _mixed(body: Body, node: Node, axis: int) -> list[tuple[Affine, Source]]:
-    """The update gate and the new state, where ``node`` is a mixture of new and old state."""
-    found: list[tuple[Affine, Source]] = []
-    (state,) = body.carries
-    for one, two in _binary(node, axis, "Add"):
-        for gate, difference in _binary(*two, "Mul"):  # new + z (h - new)
-            for old, new in _binary(*difference, "Sub"):
-                z = body.gate(*gate, "Sigmoid")
-                if z is not None and _is(*old, state) and _same(new, one):
-                    found.append((z, one))
-        for gate, new in _binary(*one, "Mul"):
-            for other, old in _binary(*two, "Mul"):
-                z = _update(body, gate, other) if _is(*old, state) else None
-                if z is not None:
-                    found.append((z, new))
-    return found
-
-
-def _same(one: Source, two: Source) -> bool:
-    (a, place), (b, other) = through(*one), through(*two)
-    return a is b and place == other
-
-
-def _update(body: Body, of_new: Source, of_old: Source) -> Affine | None:
-    """z, where one of the two factors is s(z) and the other 1 - s(z)."""
-    for (gate, rest), old in (((of_old, of_new), True), ((of_new, of_old), False)):
-        for one, same in _binary(*rest, "Sub"):
-            z = body.gate(*gate, "Sigmoid")
-            if z is not None and scalar_of(one[0]) == 1 and _same(same, gate):
-                return z if old else -z
-    return None
-
-
-def _reset_after(body: Body, z: Affine, total: Source) -> Cell | None:
-    """x + s(r) (h R + b)."""
-    state = body.carries[0]
-    for of_row, of_state in _binary(*total, "Add"):
-        row = affine(*of_row, body.products)
-        if row is None or any(source is state for (source, _), _ in row.terms):
-            continue
-        for gate, product in _binary(*of_state, "Mul"):
-            reset, new = body.gate(*gate, "Sigmoid"), affine(*product, body.products)
-            if reset is None or new is None:
-                continue
-            if any(source is not state for (source, _), _ in new.terms):
-                continue
-            biases = row.biases, new.biases
-            return Cell("Gru", (z, reset, row + new), (0,), (("reset_after", True),), None, biases)
-    return None
-
-
-def _reset_before(body: Body, z: Affine, total: Source) -> Cell | None:
-    """x + (s(r) h) R + b."""
-    whole, (state,) = affine(*total, body.products), body.carries
-    for source, _ in () if whole is None else whole.terms:
-        for gate, old in _binary(*source, "Mul"):
-            reset = body.gate(*gate, "Sigmoid")
-            if reset is not None and whole is not None and _is(*old, state):
-                attrs = (("reset_after", False),)
-                return Cell("Gru", (z, reset, whole), (0,), attrs, source[0])
-    return None
-
-
-CELLS = (_lstm, _gru)
-
 
 # ------------------------------------------------------------------------------------- the operator
 
@@ -279,16 +45,15 @@ def _recognized(scan: CNode) -> Sequence[Node] | None:
     carried = integer(scan, "carried")
     if carried not in (1, 2) or any(aval.dtype != FLOAT32 for aval in scan.results):
         return None
-    body = _body_of(scan)
     try:
-        cells = (find(body) for find in CELLS)
-        cell = next((cell for cell in cells if cell is not None), None)
-        return None if cell is None else _applied(body, cell)
+        body, lengths = unmasked(body_of(scan))
+        cell = cell_of(body)
+        return None if cell is None else _applied(body, cell, lengths)
     except InconclusiveDimensionOperation:
         return None
 
 
-def _applied(body: Body, cell: Cell) -> Sequence[Node] | None:
+def _applied(body: Body, cell: Cell, lengths: Lengths | None) -> Sequence[Node] | None:
     scan, build = body.scan, Build(body.scan)
     captured, carried = integer(scan, "captured"), integer(scan, "carried")
     state = body.carries[cell.states[0]]
@@ -297,7 +62,7 @@ def _applied(body: Body, cell: Cell) -> Sequence[Node] | None:
         return None
     own = through(body.outputs[cell.states[0]], len(shape) - 1)
     stacks = body.outputs[carried:]
-    if any(each.aval != state.aval or not _same((each, len(shape) - 1), own) for each in stacks):
+    if any(each.aval != state.aval or not is_same((each, len(shape) - 1), own) for each in stacks):
         return None
     parts = _parts(body, cell, units)
     if parts is None:
@@ -306,36 +71,107 @@ def _applied(body: Body, cell: Cell) -> Sequence[Node] | None:
     time, batch = x.aval.shape[0], state.aval.size // units
     flat = build.reshape(x, (time, batch, x.aval.shape[-1]))
     first = [build.reshape(scan.inputs[captured + i], (1, batch, units)) for i in cell.states]
-    attrs = {"reverse": flag(scan, "reverse"), **dict(cell.attrs)}
-    every, *last = items(build(cell.op, flat, *weights, *first, **attrs))
-    nan, last_nan = _nan_of(build, flat, first, reverse=flag(scan, "reverse"))
-    found = {
-        place: build.reshape(build("Add", each, last_nan), shape)
-        for place, each in zip(cell.states, last, strict=True)
-    }
-    every = build("Add", every, build.reshape(nan, (time, 1, batch, 1)))
-    whole = build.reshape(every, (time, *shape))
-    return [found[i] if i < carried else whole for i in range(len(scan.results))]
+    run = _Run(build, flat, first, flag(scan, "reverse"), lengths)
+    attrs = {"reverse": run.reverse, **dict(cell.attrs)}
+    every, *last = items(build(cell.op, flat, *weights, *run.given(), **attrs))
+    ends = run.ends(last)
+    found = {place: build.reshape(end, shape) for place, end in zip(cell.states, ends, strict=True)}
+    pasts = lengths.past if lengths is not None else ("zero",) * len(stacks)
+    whole = {past: run.rows(every, ends, past) for past in sorted(set(pasts))}
+    rows = [build.reshape(whole[past], (time, *shape)) for past in pasts]
+    return [*(found[i] for i in range(carried)), *rows]
 
 
-def _nan_of(build: Build, x: Node, states: Sequence[Node], *, reverse: bool) -> tuple[Node, Node]:
-    """NaN where a sequence had one by then, else 0: at each step, and at the last.
+def _unspread(node: Node) -> Node:
+    while isinstance(node, CNode) and node.op in ("BroadcastTo", "Reshape"):
+        node = node.inputs[0]
+    return node
 
-    ONNX Runtime's LSTM and GRU make numbers of NaN, where JAX has NaN in all that follows.
+
+@dataclass(frozen=True)
+class _Run:
+    """The operator's run over time, and what ONNX Runtime's kernel does not do as JAX does.
+
+    It makes numbers of NaN, where JAX has NaN in all that follows: NaN is added where a sequence
+    had one by then. The last state of a sequence without steps is 0 there, not the first state.
     """
 
-    def zero(value: Node, *axes: int) -> Node:
-        low, high = (build.number(end, value) for end in (-1, 1))
-        finite = build("Minimum", build("Maximum", value, low), high)
-        total = build("ReduceSum", finite, axes=axes, keepdims=True)
-        return build("Mul", total, build.number(0, value))
+    build: Build
+    x: Node  # [time, batch, features]
+    first: Sequence[Node]  # [1, batch, units] each
+    reverse: bool
+    lengths: Lengths | None
 
-    found: list[Node] = [build("CumSum", zero(x, 2), axis=0, reverse=reverse), zero(x, 0, 2)]
-    for state in states:
-        if not isinstance(state, Constant) or np.isnan(state.value).any():
-            found = [build("Add", each, zero(state, 2)) for each in found]
-    every, last = found
-    return every, last
+    def given(self) -> list[Node]:
+        """The inputs behind the weights."""
+        return [*self.first, *([] if self.lengths is None else [self.lengths.counts])]
+
+    def ends(self, last: Sequence[Node]) -> Sequence[Node]:
+        """The last states, ``[1, batch, units]``."""
+        nan = self._zero(self.x, 0, 2) if self.lengths is None else self._sum(self._rows(), 0)
+        nan = self._with_states(nan)
+        guarded = [self.build("Add", each, nan) for each in last]
+        if self.lengths is None:
+            return guarded
+        none = self.build("Equal", self.lengths.counts, self.build.vector((0,)))
+        none = self.build.reshape(none, (1, *none.aval.shape, 1))
+        pairs = zip(guarded, self.first, strict=True)
+        return [
+            end if scalar_of(_unspread(first)) == 0 else self.build.where(none, first, end)
+            for end, first in pairs
+        ]
+
+    def rows(self, every: Node, ends: Sequence[Node], past: Past) -> Node:
+        """The states of all steps, ``[time, 1, batch, units]``."""
+        build, (time, batch, _) = self.build, self.x.aval.shape
+        nan = self._with_states(build("CumSum", self._rows(), axis=0, reverse=self.reverse))
+        if self.lengths is not None:
+            nan = build.where(self._live(), nan, build.number(0, nan))
+        every = build("Add", every, build.reshape(nan, (time, 1, batch, 1)))
+        if self.lengths is None or past == "zero":
+            return every
+        live = build.reshape(self._live(), (time, 1, batch, 1))
+        last = self.first[0] if self.reverse else ends[0]
+        last = build.reshape(last, (1, *last.aval.shape))
+        if past == "times zero":
+            last = build("Mul", last, build.number(0, last))
+        return build.where(live, every, last)
+
+    def _rows(self) -> Node:
+        """NaN in the steps that have one, else 0, ``[time, batch, 1]``."""
+        rows = self._zero(self.x, 2)
+        if self.lengths is None:
+            return rows
+        return self.build.where(self._live(), rows, self.build.number(0, rows))
+
+    def _with_states(self, nan: Node) -> Node:
+        """``nan``, and NaN where a first state has one."""
+        for state in self.first:
+            if not isinstance(state, Constant) or np.isnan(state.value).any():
+                nan = self.build("Add", nan, self._zero(state, 2))
+        return nan
+
+    def _zero(self, value: Node, *axes: int) -> Node:
+        """NaN where there is one along ``axes``, else 0."""
+        low, high = (self.build.number(end, value) for end in (-1, 1))
+        finite = self.build("Minimum", self.build("Maximum", value, low), high)
+        return self.build("Mul", self._sum(finite, *axes), self.build.number(0, value))
+
+    def _sum(self, value: Node, *axes: int) -> Node:
+        return self.build("ReduceSum", value, axes=axes, keepdims=True)
+
+    def _live(self) -> Node:
+        """Which steps count, ``[time, batch, 1]``."""
+        build, (time, batch, _) = self.build, self.x.aval.shape
+        assert self.lengths is not None
+        steps = (
+            build.vector(tuple(range(time)))
+            if is_known(time)
+            else build("Range", size=time, dtype=INT32)
+        )
+        counts = build.reshape(self.lengths.counts, (1, batch))
+        live = build("Less", build.reshape(steps, (time, 1)), counts)
+        return build.reshape(live, (time, batch, 1))
 
 
 def _parts(body: Body, cell: Cell, units: int) -> list[Node] | None:

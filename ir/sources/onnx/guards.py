@@ -1,18 +1,23 @@
-"""An LSTM or a GRU without what our writer puts behind it for NaN.
+"""An LSTM or a GRU without what our writer puts behind it for NaN, and for sequences without steps.
 
-ONNX Runtime's make numbers of NaN, so that a file adds NaN where a sequence had one. The scan that
-is read in their place has NaN itself.
+ONNX Runtime's make numbers of NaN, so that a file adds NaN where a sequence had one; the last state
+of a sequence without steps is 0 there, so that a file chooses the first one. The scan that is read
+in their place does both itself.
 """
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from fnckpt.ir.attributes import graph as graph_of
-from fnckpt.ir.graph import CNode, FuncGraph, Node, everywhere
-from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites
+from fnckpt.ir.attributes import integer
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, everywhere
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
 
 MOST_ADDED = 8  # guards: of the input, and of each state
 
 value, guard, guarded = Any_("value"), Any_("guard"), Any_("guarded")
+condition, first = Any_("condition"), Any_("first")
 CELLS = ("LSTM", "GRU")
 KEEP_NAN = frozenset({"Add", "BroadcastTo", "MatMul", "Reshape", "Slice"})
 
@@ -34,6 +39,37 @@ def drop_guard(root: CNode, value: Node, guard: Node) -> Node | None:
     found = _guarded(guard)
     reached = set(map(id, _sources(scan)))
     return value if found and reached.issuperset(map(id, found)) else None
+
+
+@rewrites(Op("Select", condition, first, value))
+def drop_choice(root: CNode, condition: Node, first: Node, value: Node) -> Node | None:
+    """The last state of a sequence without steps is the first one."""
+    item, none = _unmoved(value), _unmoved(condition)
+    scan = _scan_of(item)
+    if scan is None or value.aval != root.aval or not isinstance(item, CNode):
+        return None
+    if not isinstance(none, CNode) or none.op != "Equal" or scalar_of(none.inputs[1]) != 0:
+        return None
+    place = integer(item, "index")
+    if place >= integer(scan, "carried") or not _says_length(scan, _unmoved(none.inputs[0])):
+        return None
+    start = scan.inputs[integer(scan, "captured") + place]
+    return value if _is_same(start, first) else None
+
+
+def _is_same(one: Node, two: Node) -> bool:
+    """Whether two arrays are the same, with other axes of size 1 perhaps."""
+    one, two = _unmoved(one), _unmoved(two)
+    if isinstance(one, Constant) and isinstance(two, Constant):
+        return np.array_equal(one.value.ravel(), two.value.ravel(), equal_nan=True)
+    return one is two
+
+
+def _says_length(scan: CNode, counts: Node) -> bool:
+    """Whether a row of the scan compares steps with ``counts``."""
+    rows = scan.inputs[integer(scan, "captured") + integer(scan, "carried") :]
+    masks = (row for row in map(_unmoved, rows) if isinstance(row, CNode) and row.op == "Less")
+    return any(_unmoved(mask.inputs[1]) is counts for mask in masks)
 
 
 def _scan_of(node: Node) -> CNode | None:
@@ -62,8 +98,10 @@ def _guarded(node: Node) -> list[Node] | None:
         zero = _ZERO(each, {}) if isinstance(each, CNode) and each.op == "Mul" else None
         if zero is not None:
             found.append(zero)
-        elif isinstance(each, CNode) and each.op in ("Add", "CumSum"):
+        elif isinstance(each, CNode) and each.op in ("Add", "CumSum", "ReduceSum"):
             stack += each.inputs
+        elif isinstance(each, CNode) and each.op == "Select" and scalar_of(each.inputs[2]) == 0:
+            stack.append(each.inputs[1])
         else:
             return None
     return None if stack else found
@@ -84,4 +122,4 @@ def _sources(scan: CNode) -> Iterator[Node]:
 
 def unguarded(graph: FuncGraph) -> FuncGraph:
     """``graph``, which our writer wrote, without them."""
-    return everywhere(graph, lambda each: rewrite(each, (drop_guard,)))
+    return everywhere(graph, lambda each: rewrite(each, (drop_guard, drop_choice)))

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fnckpt.ir.graph import Aval, FuncGraph, Node, Parameter
-from fnckpt.ir.sources.build import BOOL, INT64, Builder
+from fnckpt.ir.sources.build import BOOL, INT32, Builder
 from fnckpt.ir.sources.onnx.registry import Site, imports
-from fnckpt.ir.sources.onnx.shape import reversed_sequences
 from fnckpt.ir.sources.source import Refusal
 
 Function = Callable[[Node], Node]
@@ -91,14 +90,8 @@ def import_recurrent(
             None if peepholes is None else b.at(peepholes, 0, place),
             activations_of(site, place, len(turned)),
         )  # fmt: skip
-        seen = x
-        if backwards and lengths is not None:
-            seen = reversed_sequences(b, x, lengths, time=0, batch=1)
-        rows = b.add(b("MatMul", seen, b.at(w, 0, place), transpose_a=False, transpose_b=True), own)
-        scan_back = backwards and lengths is None
-        output, ends = over_time(cell, kind, rows, start, lengths, reverse=scan_back)
-        if backwards and lengths is not None:
-            output = reversed_sequences(b, output, lengths, time=0, batch=1)
+        rows = b.add(b("MatMul", x, b.at(w, 0, place), transpose_a=False, transpose_b=True), own)
+        output, ends = over_time(cell, kind, rows, start, lengths, reverse=backwards)
         outs.append((output, ends))
     whole = b.stack([output for output, _ in outs], 1)
     last = [b.stack([ends[i] for _, ends in outs], 0) for i in range(len(outs[0][1]))]
@@ -135,7 +128,11 @@ def over_time(
     *,
     reverse: bool,
 ) -> tuple[Node, list[Node]]:
-    """What is given at each step, and the last state."""
+    """What is given at each step, and the last state.
+
+    Past the end of a sequence the state stays and 0 is given; from its end, the first state stays
+    until there.
+    """
     b = cell.site.build
     steps = rows.aval.shape[0]
     captured = [cell.recurrent, cell.bias, *([] if cell.peepholes is None else [cell.peepholes])]
@@ -144,8 +141,8 @@ def over_time(
     row = Parameter("row", Aval(rows.aval.shape[1:], rows.aval.dtype))
     stacked, live_in = [rows], list[Parameter]()
     if lengths is not None:
-        times = b.unsqueeze(b.counted(steps), 1)
-        live = b("Less", times, b.unsqueeze(b.cast(lengths, INT64), 0))
+        times = b.unsqueeze(b.counted(steps, INT32), 1)
+        live = b("Less", times, b.unsqueeze(b.cast(lengths, INT32), 0))
         stacked.append(b.unsqueeze(live, 2))
         live_in.append(Parameter("live", Aval((live.aval.shape[1], 1), BOOL)))
     inside = Cell(cell.site, cell.hidden, inner[0], inner[1],

@@ -64,6 +64,22 @@ def of_linen(cell: str, **options: Any) -> Function:
     return run
 
 
+def lstm_of_lengths(x: Array, lengths: Array) -> Any:
+    """The states stay from the end of each sequence on."""
+    _, params = linen("LSTMCell")
+    params = {"params": params["params"]["cell"]}
+    cell: Any = nn.LSTMCell(4)
+
+    def step(carry: Any, row: Any) -> Any:
+        x, live = row
+        new, shown = cell.apply(params, carry, x)
+        kept = jax.tree.map(lambda new, old: jnp.where(live[:, None], new, old), new, carry)
+        return kept, jnp.where(live[:, None], shown, 0)
+
+    live = (jnp.arange(x.shape[1]) < lengths[:, None]).T
+    return lax.scan(step, (jnp.ones((2, 4)) * 0.1,) * 2, (x.swapaxes(0, 1), live))
+
+
 class Scanned(nn.Module):
     """``nn.scan`` over time, with weights that all steps have."""
 
@@ -256,6 +272,8 @@ def recurrent() -> Iterator[Case]:
     for cell in ("LSTMCell", "GRUCell"):
         fn, name = of_linen(cell), f"library loop: flax RNN of {cell} with lengths"
         yield Case(name, fn, (ROWS, LENGTHS), 1e-4, alike=False, cannot=long)
+    name = "library loop: flax LSTMCell with a mask of lengths"
+    yield Case(name, lstm_of_lengths, (ROWS, LENGTHS), 1e-4, alike=False, cannot=long)
     for dtype in (F16, BF16):
         fn = in_own_type
         few = sample(dtype, 2, 5, 3)
