@@ -260,10 +260,10 @@ def rebuilt(node: Node, new: Mapping[int, Node]) -> Node:
     """``node`` on top of what its inputs became; itself where nothing changed."""
     if not isinstance(node, CNode):
         return node
-    inputs = tuple(new[id(n)] for n in node.inputs)
-    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
-        return node
-    return replace(node, inputs=inputs)
+    for each in node.inputs:
+        if new[id(each)] is not each:
+            return replace(node, inputs=tuple(new[id(n)] for n in node.inputs))
+    return node
 
 
 def inlined(graph: FuncGraph, inputs: Iterable[Node]) -> list[Node]:

@@ -236,9 +236,10 @@ def _absorb_broadcasts(root: CNode) -> Node | None:
     """f(broadcast(x), y) is f(x, y), where y alone gives the result its shape."""
     for i, node in enumerate(root.inputs):
         source = _unbroadcast(node)
+        if source is node:
+            continue
         inputs = (*root.inputs[:i], source, *root.inputs[i + 1 :])
-        same = broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape
-        if source is not node and same:
+        if broadcast_shapes(*(n.aval.shape for n in inputs)) == root.aval.shape:
             return replace(root, inputs=inputs)
     return None
 

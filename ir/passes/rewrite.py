@@ -4,8 +4,9 @@ A rule states an equation: it gets the node that its pattern matched and what th
 are bound to, and returns an equal node, or None to decline. It never walks and never mutates.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from fnckpt.ir.graph import (
     Constant,
     FuncGraph,
     Node,
-    Parameter,
     rebuilt,
     use_counts,
     with_outputs,
@@ -98,9 +98,13 @@ class Rule:
         """The function's name, as ``optimize=`` and reports show it."""
         return self.rewrite.__name__
 
+    @cached_property
+    def _matcher(self) -> "Matcher":
+        return _matcher_of_op(self.pattern, root=True)
+
     def __call__(self, node: CNode, uses: Uses) -> Node | None:
         """The node that replaces ``node``, or None where the rule does not apply."""
-        found = _match(self.pattern, node, {}, uses, root=True)
+        found = self._matcher(node, {}, uses)
         if found is None:
             return None
         try:
@@ -125,15 +129,6 @@ def scalar_of(node: Node) -> float | None:
     return float(first)
 
 
-def _match_scalar(pattern: Scalar, node: Node, bound: Bindings) -> Bindings | None:
-    number = scalar_of(node)
-    if number is None:
-        return None
-    if pattern.value is not None:
-        return bound if _is_rounded(number, pattern.value, node.aval.dtype) else None
-    return bound | {pattern.name: number} if pattern.name else bound
-
-
 def _is_rounded(number: float, value: float, dtype: np.dtype) -> bool:
     """Whether ``number`` is ``value`` in ``dtype``: the nearest there is, or within float32's."""
     if number == value or dtype.kind in "biu":
@@ -143,62 +138,77 @@ def _is_rounded(number: float, value: float, dtype: np.dtype) -> bool:
     return bool(np.isclose(number, value, rtol=1e-6, atol=0.0))
 
 
-def _match_name(name: str, node: Node, bound: Bindings) -> Bindings | None:
+# What a pattern is made into once, since most nodes are no instance of most patterns: the bindings
+# under which a node is one, beside those there are, or None.
+Matcher = Callable[[Node, Bindings, Uses], Bindings | None]
+
+
+def _matcher_of(pattern: Pattern) -> Matcher:
+    match pattern:
+        case Any_(name):
+            return lambda node, bound, uses: _named(name, node, bound)
+        case Scalar():
+            return lambda node, bound, uses: _scalar(pattern, node, bound)
+        case Weight():
+            return lambda node, bound, uses: _weight(pattern, node, bound, uses)
+        case Op():
+            return _matcher_of_op(pattern)
+
+
+def _named(name: str, node: Node, bound: Bindings) -> Bindings | None:
     if name in bound:
         return bound if bound[name] is node else None
     return bound | {name: node}
 
 
-def _match(
-    pattern: Pattern, node: Node, bound: Bindings, uses: Uses, root: bool = False
-) -> Bindings | None:
-    """The bindings under which ``node`` is an instance of ``pattern``, or None."""
-    match pattern:
-        case Any_(name):
-            return _match_name(name, node, bound)
-        case Scalar():
-            return _match_scalar(pattern, node, bound)
-        case Weight(name, users):
-            known = isinstance(node, Constant) or (
-                isinstance(node, Parameter) and node.value is not None
-            )
-            few = not users or uses.get(id(node), 1) <= users
-            return _match_name(name, node, bound) if known and few else None
-        case Op():
-            return _match_op(pattern, node, bound, uses, root)
-
-
-def _match_op(pattern: Op, node: Node, bound: Bindings, uses: Uses, root: bool) -> Bindings | None:
-    if not isinstance(node, CNode) or node.op != pattern.op:
+def _scalar(pattern: Scalar, node: Node, bound: Bindings) -> Bindings | None:
+    number = scalar_of(node)
+    if number is None:
         return None
-    if not (root or not pattern.users or uses.get(id(node), 1) <= pattern.users):
+    if pattern.value is not None:
+        return bound if _is_rounded(number, pattern.value, node.aval.dtype) else None
+    return bound | {pattern.name: number} if pattern.name else bound
+
+
+def _weight(pattern: Weight, node: Node, bound: Bindings, uses: Uses) -> Bindings | None:
+    if isinstance(node, CNode) or node.value is None:
         return None
-    start = bound | {name: node.attrs[attr] for attr, name in pattern.attrs.items()}
-    if pattern.name:
-        start[pattern.name] = node
-    if not pattern.inputs:
-        return start
-    for inputs in _orders(node):
-        found = _match_inputs(pattern.inputs, inputs, start, uses)
-        if found is not None:
-            return found
-    return None
+    few = not pattern.users or uses.get(id(node), 1) <= pattern.users
+    return _named(pattern.name, node, bound) if few else None
 
 
-def _orders(node: CNode) -> Iterable[tuple[Node, ...]]:
-    yield node.inputs
-    if node.op in OPERATORS and OPERATORS[node.op].commutative:
-        yield node.inputs[::-1]
+def _matcher_of_op(pattern: Op, root: bool = False) -> Matcher:
+    """``root``: whatever uses it."""
+    op, attrs, most = pattern.op, tuple(pattern.attrs.items()), 0 if root else pattern.users
+    commutative = op in OPERATORS and OPERATORS[op].commutative
+    inside = [_matcher_of(each) for each in pattern.inputs]
+
+    def matched(node: Node, bound: Bindings, uses: Uses) -> Bindings | None:
+        if not isinstance(node, CNode) or node.op != op:
+            return None
+        if most and uses.get(id(node), 1) > most:
+            return None
+        start = bound | {name: node.attrs[attr] for attr, name in attrs} if attrs else bound
+        if pattern.name:
+            start = start | {pattern.name: node}
+        if not inside:
+            return start
+        found = _all_of(inside, node.inputs, start, uses)
+        if found is None and commutative:
+            return _all_of(inside, node.inputs[::-1], start, uses)
+        return found
+
+    return matched
 
 
-def _match_inputs(
-    patterns: tuple[Pattern, ...], inputs: tuple[Node, ...], bound: Bindings, uses: Uses
+def _all_of(
+    matchers: Sequence[Matcher], inputs: Sequence[Node], bound: Bindings, uses: Uses
 ) -> Bindings | None:
-    if len(patterns) != len(inputs):
+    if len(matchers) != len(inputs):
         return None
     found: Bindings | None = bound
-    for pattern, node in zip(patterns, inputs, strict=True):
-        found = _match(pattern, node, found, uses)
+    for matcher, node in zip(matchers, inputs, strict=True):
+        found = matcher(node, found, uses)
         if found is None:
             return None
     return found
@@ -247,8 +257,11 @@ def _better(by_op: Mapping[str, list[Rule]], node: Node, uses: Uses) -> Node | N
     """What the first rule that applies makes of ``node``."""
     if not isinstance(node, CNode):
         return None
-    found = (rule(node, uses) for rule in by_op.get(node.op, ()))
-    return next((better for better in found if better is not None), None)
+    for rule in by_op.get(node.op, ()):
+        better = rule(node, uses)
+        if better is not None:
+            return better
+    return None
 
 
 def op_of(node: Node) -> str:
