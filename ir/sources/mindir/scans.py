@@ -106,7 +106,7 @@ def _parts(counted: Counted) -> Parts | None:
     reads = [
         (node, turned) for node in nodes
         if node.op == "Gather" and node.attrs["axis"] == 0 and not node.inputs[1].aval.shape
-        and any(node.inputs[0] is body.inputs[i] for i in same)
+        and (_is_known(node.inputs[0]) or any(node.inputs[0] is body.inputs[i] for i in same))
         and node.inputs[0].aval.shape[0] == counted.length
         and (turned := counted.row_of(node.inputs[1])) is not None
     ]  # fmt: skip
@@ -166,7 +166,7 @@ def _scanned(counted: Counted) -> Sequence[Node] | None:
     carried = [i for i in carries if i not in same]
     if not carried and not written:
         return None
-    stacks = [loop.inputs[body.inputs.index(_stack(node))] for node in parts.reads]
+    stacks = [_stack(counted, node) for node in parts.reads]
     outputs = (*(after[i] for i in carried), *written)
     scan = apply(
         "Scan",
@@ -188,10 +188,18 @@ def _scanned(counted: Counted) -> Sequence[Node] | None:
     return [found.get(i, end) for i in range(len(loop.results))]
 
 
-def _stack(read: CNode) -> Parameter:
-    stack = read.inputs[0]
-    assert isinstance(stack, Parameter)
-    return stack
+def _is_known(table: Node) -> bool:
+    """Whether a body uses it from outside as it is: a constant or a weight."""
+    weight = isinstance(table, Parameter) and table.value is not None
+    return weight or isinstance(table, Constant)
+
+
+def _stack(counted: Counted, read: CNode) -> Node:
+    """What a body reads rows of, outside of the loop."""
+    (stack, _) = read.inputs
+    if _is_known(stack):
+        return stack
+    return counted.loop.inputs[next(i for i, x in enumerate(counted.body.inputs) if x is stack)]
 
 
 def _row(rows: Node) -> Node:
