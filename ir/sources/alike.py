@@ -27,12 +27,34 @@ def matched(template: Node, node: Node, *, exact: bool) -> Bound | None:
             if bound[id(wanted)] is not found:
                 return None
             continue
+        before = _before_cast(wanted, found)
+        if before is not None:
+            bound[id(wanted)] = found
+            stack.append(before)
+            continue
         if not _is_alike(wanted, found, exact):
             return None
         bound[id(wanted)] = found
         stack += zip(inputs_of(wanted), inputs_of(found) if isinstance(wanted, CNode) else (),
                      strict=True)  # fmt: skip
     return bound
+
+
+def _before_cast(wanted: Node, found: Node) -> tuple[Node, Constant] | None:
+    """What a Cast reads, and the number that it makes ``found`` of: such a Cast was computed."""
+    if not isinstance(wanted, CNode) or wanted.op != "Cast" or not isinstance(found, Constant):
+        return None
+    (read,) = wanted.inputs
+    if wanted.aval.dtype != found.aval.dtype or not _is_whole(read, wanted):
+        return None
+    value = found.value.astype(read.aval.dtype)
+    same = value.astype(found.aval.dtype).tobytes() == found.value.tobytes()
+    return (read, Constant(value)) if same else None
+
+
+def _is_whole(*nodes: Node) -> bool:
+    """Whether all are integers, which NumPy casts as every format does."""
+    return all(node.aval.dtype.kind in "iu" for node in nodes)
 
 
 def _is_alike(wanted: Node, found: Node, exact: bool) -> bool:

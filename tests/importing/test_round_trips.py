@@ -74,8 +74,9 @@ SPELLED = {
                "read take, wrap: inside", "reduce min: [2, 2, 1, 3] over (0, 1, 2)",
                "rsqrt: float32", "shift_right_logical: edges of int8", "svd: wide",
                "window max: int16"),
-    "AIR": ("argmax: keepdims", "conv: float16", "div: edges of int16", "logistic: float16",
-            "rem: uint8", "jnp.floor_divide: uint8", "shift_left: edges of uint8",
+    "AIR": ("argmax: keepdims", "conv: float16", "div: edges of int16", "draw: choice",
+            "draw: uniform", "keys: loop", "logistic: float16", "rem: uint8",
+            "jnp.floor_divide: uint8", "shift_left: edges of uint8",
             "shift_right_arithmetic: edges of int32", "sort: over 1"),
 }  # fmt: skip
 

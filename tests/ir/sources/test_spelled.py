@@ -20,7 +20,7 @@ WRITERS = {
     "MINDIR": Writer("MINDIR", (("mindspore", "2.3"),)),
     "AIR": Writer("AIR"),
 }
-FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
+FLOAT32, INT32, UINT32 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.uint32)
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 ALONG: dict[str, Attr] = {"axes": (1,), "keepdims": False}
 
@@ -143,6 +143,18 @@ def test_what_is_read_twice_in_a_spelling_is_one_value() -> None:
     node = apply("Mul", x, apply("Sigmoid", y))
     graph = FuncGraph("not a silu", (x, y), (node,), ("z",))
     assert ops(respelled(graph, WRITERS["ONNX"])) == ["Sigmoid", "Mul"]
+
+
+@pytest.mark.parametrize("number", [7, 0xFFFFFFFF])
+def test_a_constant_in_a_spelling_is_cast_where_the_graph_is_read(number: int) -> None:
+    x = Parameter("x", Aval((3,), UINT32))
+    graph = alone("Add", {}, [Constant(np.asarray(number, UINT32)), x])
+    back = come_back(graph, "AIR")
+    assert ops(back) == ["Cast", "Add", "Cast"]  # the constant is one of int32
+    again = respelled(back, WRITERS["AIR"])
+    assert ops(again) == ["Add"]
+    given = [np.array([0, 1, 0x80000000], UINT32)]
+    np.testing.assert_array_equal(evaluate(again, given)[0], evaluate(graph, given)[0])
 
 
 def test_what_the_format_has_needs_no_template() -> None:
