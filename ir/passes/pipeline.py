@@ -27,6 +27,7 @@ from fnckpt.ir.passes.at_once import at_once
 from fnckpt.ir.passes.channels import channels_first
 from fnckpt.ir.passes.hoist import hoist
 from fnckpt.ir.passes.parts import join_parts
+from fnckpt.ir.passes.reshaped_once import reshaped_once
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.passes.trim import trim
@@ -97,14 +98,17 @@ PASSES: dict[str, Pass] = {
     ),
     "hoist": _in_turn(hoist, trim),
     "at_once": _in_turn(at_once, trim),
-    "finish": _rules(
-        *reshape.RULES,
-        arithmetic.drop_dimensions,
-        arithmetic.drop_product,
-        arithmetic.multiply_by_power,
-        *arithmetic.EARLIER,
-        *special_values.RULES,
-        *signs.RULES,
+    "finish": _in_turn(
+        _rules(
+            *reshape.RULES,
+            arithmetic.drop_dimensions,
+            arithmetic.drop_product,
+            arithmetic.multiply_by_power,
+            *arithmetic.EARLIER,
+            *special_values.RULES,
+            *signs.RULES,
+        ),
+        reshaped_once,
     ),
     "share_finished": share,
 }

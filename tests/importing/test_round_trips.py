@@ -77,6 +77,7 @@ SPELLED = {
     "AIR": ("argmax: keepdims", "conv: float16", "div: edges of int16", "draw: choice",
             "draw: uniform", "keys: loop", "logistic: float16", "rem: uint8",
             "jnp.floor_divide: uint8", "shift_left: edges of uint8",
+            "solve_triangular: [2, 5, 5] float32 lower=True trans=1",
             "shift_right_arithmetic: edges of int32", "sort: over 1"),
 }  # fmt: skip
 

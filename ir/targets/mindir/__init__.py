@@ -1,6 +1,7 @@
 """MindIR: the files that MindSpore and MindSpore Lite load."""
 
 from fnckpt.ir.passes import arithmetic, products, reshape
+from fnckpt.ir.passes.reshaped_once import reshaped_once
 from fnckpt.ir.targets.mindir import (
     control,
     emit,
@@ -23,6 +24,7 @@ TARGET = Target(
     suffix=".mindir",
     legalize=LEGALIZE,
     fused=(*products.ROWS, legalize_network.turn_weight, *arithmetic.LATER, *reshape.RULES),
+    fused_parts=(reshaped_once,),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,
