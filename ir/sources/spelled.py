@@ -194,6 +194,8 @@ def _attrs_of(node: CNode, users: Mapping[int, Sequence[CNode]]) -> list[Attrs]:
     found = [node.attrs]
     if node.op == "TopK":
         read = [user for each in users.get(id(node), ()) for user in users.get(id(each), ())]
+        places = [each for each in read if each.op == "GatherElements"]  # behind those of no NaN
+        read += [user for each in places for user in users.get(id(each), ())]
         sizes = {each.aval.shape[-1] for each in read if each.op == "Slice"}
         found += [{**node.attrs, "k": k} for k in sorted(sizes - {node.attrs["k"]})]
     return [tuple(sorted(each.items())) for each in found]
