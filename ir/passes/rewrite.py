@@ -130,12 +130,17 @@ def scalar_of(node: Node) -> float | None:
 
 
 def _is_rounded(number: float, value: float, dtype: np.dtype) -> bool:
-    """Whether ``number`` is ``value`` in ``dtype``: the nearest there is, or within float32's."""
+    """Whether ``number`` is ``value`` in ``dtype``: the nearest there is, or computed in it.
+
+    Only what ``dtype`` cannot hold, as the root of 2 / pi, may be computed with a few roundings.
+    """
     if number == value or dtype.kind in "biu":
         return number == value
-    if dtype.itemsize <= 2:
-        return number == float(np.asarray(value).astype(dtype))
-    return bool(np.isclose(number, value, rtol=1e-6, atol=0.0))
+    nearest = float(np.asarray(value).astype(dtype))
+    if number == nearest or nearest == value or dtype.itemsize <= 2:
+        return number == nearest
+    rounding = float(np.finfo(dtype).eps)
+    return bool(np.isclose(number, value, rtol=4 * rounding, atol=0.0))
 
 
 # What a pattern is made into once, since most nodes are no instance of most patterns: the bindings

@@ -8,6 +8,7 @@ from tests.ir.conformance.cases import (
     eigenvalues,
     elementwise,
     indexing,
+    known_numbers,
     linalg,
     loops,
     loops_of_libraries,
@@ -35,5 +36,6 @@ FAMILIES = (
     random,
     small,
     bits,
+    known_numbers,
 )
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
