@@ -7,7 +7,6 @@ from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
-from fnckpt.ir.recursion import bounded
 
 
 def bits_of(dtype: np.dtype) -> tuple[np.dtype, int]:
@@ -79,24 +78,67 @@ def _by_safe(root: CNode, by_zero: Node, by_minus_one: Node) -> Node:
     return build("Select", is_zero, by_zero, result)
 
 
-@bounded(otherwise=False)
 def _is_safe(y: Node) -> bool:
-    """Whether ``y`` is no integer, a constant without 0 and -1, or the choice of ``_by_safe``."""
+    """Whether ``y`` is no integer, or one that is known to be neither 0 nor -1."""
     if y.aval.dtype.kind not in "iu":
         return True
-    if isinstance(y, CNode) and y.op == "Cast":
-        return _is_safe(y.inputs[0])
-    if isinstance(y, CNode):
-        return y.op == "Select" and _is_one(y.inputs[1])
-    if not isinstance(y, Constant):
+    y = _before_casts(y)
+    return all(_is_never(y, number) for number in ((0,) if y.aval.dtype.kind == "u" else (0, -1)))
+
+
+def _is_never(y: Node, number: int) -> bool:
+    """Whether ``y`` is a constant without ``number``, or the choice of ``_by_safe``."""
+    if isinstance(y, Constant):
+        return not np.any(y.value == number)
+    choice = _as_choice(y)
+    if choice is None:
         return False
-    return not np.any(y.value == 0) and (y.value.dtype.kind == "u" or not np.any(y.value == -1))
+    condition, chosen, other = choice.inputs
+    return _is_one(chosen) and _is_where(condition, other, number)
+
+
+def _as_choice(y: Node) -> CNode | None:
+    """The Select that ``y`` is; a runtime may choose among more bits than the integers have."""
+    choice = y.inputs[0] if isinstance(y, CNode) and y.op == "Cast" else y
+    if not isinstance(choice, CNode) or choice.op != "Select":
+        return None
+    narrow = _before_casts(choice.inputs[2]).aval.dtype
+    return choice if np.can_cast(narrow, y.aval.dtype) else None
+
+
+def _is_where(condition: Node, y: Node, number: int) -> bool:
+    """Whether ``condition`` holds wherever ``y`` is ``number``."""
+    if not isinstance(condition, CNode):
+        return False
+    tests = condition.inputs if condition.op == "LogicalOr" else (condition,)
+    return any(_is_equal(test, y, number) for test in tests)
+
+
+def _is_equal(test: Node, y: Node, number: int) -> bool:
+    if not isinstance(test, CNode) or test.op != "Equal":
+        return False
+    value, known = map(_before_casts, test.inputs)
+    return value is _before_casts(y) and isinstance(known, Constant) and _holds(known, number)
+
+
+def _holds(known: Constant, number: int) -> bool:
+    return known.value.size > 0 and bool(np.all(known.value == number))
+
+
+def _before_casts(y: Node) -> Node:
+    """The integer that ``y`` was before it got more bits."""
+    while isinstance(y, CNode) and y.op == "Cast" and _is_wider(y.aval.dtype, y.inputs[0]):
+        (y,) = y.inputs
+    return y
+
+
+def _is_wider(dtype: np.dtype, source: Node) -> bool:
+    return source.aval.dtype.kind in "iu" and np.can_cast(source.aval.dtype, dtype)
 
 
 def _is_one(x: Node) -> bool:
-    if isinstance(x, CNode) and x.op == "Cast":
-        return _is_one(x.inputs[0])
-    return isinstance(x, Constant) and bool(np.all(x.value == 1))
+    x = _before_casts(x)
+    return isinstance(x, Constant) and _holds(x, 1)
 
 
 @rewrites("Pow")

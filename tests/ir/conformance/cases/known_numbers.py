@@ -9,6 +9,10 @@ from jax import lax
 from tests.ir.conformance.arrays import F64, normal
 from tests.ir.conformance.case import Case
 
+INTEGERS = np.array([5, -5, 7, -(2**31), 0], np.int32)
+DIVISORS = np.array([0, 0, 3, -1, -1], np.int32)
+WHICH = np.array([True, False, False, False, True])
+
 
 def almost_one() -> Iterator[Case]:
     """A number is not the one beside it, of which more is known."""
@@ -27,4 +31,16 @@ def almost_one() -> Iterator[Case]:
     yield Case("almost 1: x * c - x", near, (normal(9),), tolerance=0.2)
 
 
-CASES = [*almost_one()]
+def divisors() -> Iterator[Case]:
+    """A divisor may be 0 or -1, however it was chosen or cast."""
+    for name, fn in (("a quotient", lax.div), ("a rest", lax.rem), ("a modulus", jnp.mod)):
+        chosen = lambda x, y, w, fn=fn: fn(x, jnp.where(w, 1, y))  # noqa: E731
+        yield Case(f"divisor that is 1 here and there: {name}", chosen, (INTEGERS, DIVISORS, WHICH))
+        floats = lambda x, y, fn=fn: fn(x, y.astype(x.dtype))  # noqa: E731
+        args = INTEGERS, np.array([0.5, np.nan, -1.5, -1.2, 3], np.float32)
+        yield Case(f"divisor of floats: {name}", floats, args)
+        few = np.array([5, -5, 7, -128], np.int8), np.array([256, 255, 0, 512], np.int32)
+        yield Case(f"divisor of more bits: {name}", floats, few)
+
+
+CASES = [*almost_one(), *divisors()]
