@@ -23,6 +23,7 @@ class Range:
         return Range(self.low.min(), self.high.max())
 
 
+MOST_EXACT = 2.0**53  # beyond, a double does not hold every integer
 EVERY = Range(np.asarray(-np.inf), np.asarray(np.inf))
 
 
@@ -45,7 +46,7 @@ def range_of(node: Node) -> Range:
     if isinstance(node, Constant):
         value = node.value.astype(np.float64)
         axes = tuple(range(value.ndim - 1))
-        return Range(value.min(axes), value.max(axes))
+        return _rounded(value.min(axes), value.max(axes))
     found = EVERY
     if isinstance(node, CNode) and node.op in RULES and not _holds_several(node):
         found = RULES[node.op](node)
@@ -63,6 +64,15 @@ def _fits(node: Node, found: Range) -> Range:
     info = np.iinfo(node.aval.dtype)
     inside = np.all(found.low >= info.min) and np.all(found.high <= info.max)
     return found if inside else Range(np.asarray(float(info.min)), np.asarray(float(info.max)))
+
+
+def _rounded(low: np.ndarray, high: np.ndarray) -> Range:
+    """The range of integers that may have been rounded to doubles: not above, not below them."""
+    below, above = np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
+    return Range(
+        np.where(np.abs(low) < MOST_EXACT, low, below),
+        np.where(np.abs(high) < MOST_EXACT, high, above),
+    )
 
 
 def _same(node: CNode) -> Range:
@@ -92,12 +102,12 @@ def _extreme(choose: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable
 
 def _add(node: CNode) -> Range:
     a, b = _fitting(node, node.inputs)
-    return Range(a.low + b.low, a.high + b.high)
+    return _rounded(a.low + b.low, a.high + b.high)
 
 
 def _sub(node: CNode) -> Range:
     a, b = _fitting(node, node.inputs)
-    return Range(a.low - b.high, a.high - b.low)
+    return _rounded(a.low - b.high, a.high - b.low)
 
 
 def _and(node: CNode) -> Range:

@@ -43,4 +43,19 @@ def divisors() -> Iterator[Case]:
         yield Case(f"divisor of more bits: {name}", floats, few)
 
 
-CASES = [*almost_one(), *divisors()]
+def ends() -> Iterator[Case]:
+    """Integers at the ends of their type, and where doubles hold not each."""
+    far = np.array([2**53, 2**53 + 1, 2**53 - 1, 2**62, 2**63 - 1, 0], np.int64)
+    yield Case(
+        "ends: numbers above 2^53 are told apart",
+        lambda x: (jnp.maximum(x, 2**53) < 2**53 + 1, jnp.maximum(x, 2**53) + 1 < 2**53 + 2),
+        (far,),
+    )
+    yield Case(
+        "ends: a sum of int64 wraps",
+        lambda x: jnp.clip(x, 0, 2**62) + jnp.clip(x, 0, 2**62) < 0,
+        (far,),
+    )
+
+
+CASES = [*almost_one(), *divisors(), *ends()]
