@@ -91,13 +91,15 @@ def _number_by(root: CNode, x: Node, number: float) -> Node | None:
 
 
 def _minus(root: CNode, op: str, *operands: Node | float) -> Node | None:
-    """``op`` of a value and a number, the number with the other sign."""
+    """``op`` of a value and a number, the number with the other sign; some integers have none."""
+    if not is_float(root):
+        return None
     inputs = [
         constant(-each, root.aval.dtype) if isinstance(each, int | float) else each
         for each in operands
     ]
     result = apply(op, *inputs, origin=root.origin)
-    return result if is_float(root) and result.aval == root.aval else None
+    return result if result.aval == root.aval else None
 
 
 _OF_NUMBERS = (

@@ -56,6 +56,13 @@ def ends() -> Iterator[Case]:
         lambda x: jnp.clip(x, 0, 2**62) + jnp.clip(x, 0, 2**62) < 0,
         (far,),
     )
+    for dtype, number in (("uint32", 5), ("uint8", 200), ("int8", -128)):
+        c, x = np.dtype(dtype).type(number), np.array([1, 5, 100], dtype)
+        yield Case(
+            f"ends: {dtype} and its opposite",
+            lambda x, c=c: ((-x) * c, -(x * c), (-x) // c, -(x // c), c - (-x)),
+            (x,),
+        )
 
 
 CASES = [*almost_one(), *divisors(), *ends()]
