@@ -152,8 +152,9 @@ def lower_polynomial(site: Site, x: Node, *coefficients: Node, unroll: int | Non
 @lowers("integer_pow")
 def lower_integer_pow(site: Site, x: Node, *, y: int) -> Node:
     """Products by repeated squaring, as XLA makes them."""
-    if y == 0:
-        return site.apply("Add", site.apply("Mul", x, site.constant(0, x)), site.constant(1, x))
+    if y == 0:  # of NaN too
+        one, shape = site.constant(1, x), x.aval.shape
+        return site.apply("BroadcastTo", one, shape=shape) if shape else one
     power, square, left = None, x, abs(y)
     while left:
         if left & 1:

@@ -94,6 +94,7 @@ AT_EDGES = (
     "rsqrt",
     "exp2",
     "cbrt",
+    "x ** 0",
 )
 
 OF_INTS = {
