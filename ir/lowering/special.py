@@ -88,16 +88,18 @@ def zeta(s: Array, q: Array) -> Array:
     a = q + kind(TERMS_OF_SUM)
     power = a**-s
     total = total + power * a / (s - kind(1)) + kind(0.5) * power
-    rising, power = s, power / a
+    # s (s + 1) ... a ** (-s - k): of large s the one factor overflows where the other underflows
+    power = power * (s / a)
     for k, correction in enumerate(CORRECTIONS):
-        total = total + kind(correction) * rising * power
-        rising = rising * (s + kind(2 * k + 1)) * (s + kind(2 * k + 2))
-        power = power / (a * a)
+        total = total + kind(correction) * power
+        power = power * ((s + kind(2 * k + 1)) / a) * ((s + kind(2 * k + 2)) / a)
     at_pole = (q <= 0) & (q == jnp.floor(q))
     at_negative = (q <= 0) & (s != jnp.floor(s))
-    total = jnp.where(at_pole, kind(np.inf), total)
-    total = jnp.where(at_negative & ~at_pole, kind(np.nan), total)
-    return jnp.where(s == 1, kind(np.inf), jnp.where(s < 1, kind(np.nan), total))
+    is_even = s == 2 * jnp.floor(s / 2)
+    no_sum = (s < 1) | at_negative | jnp.isposinf(q)
+    total = jnp.where(no_sum, kind(np.nan), total)
+    total = jnp.where(at_pole, jnp.where(is_even, kind(np.inf), kind(np.nan)), total)
+    return jnp.where(s == 1, kind(np.inf), total)
 
 
 def polygamma(m: Array, x: Array) -> Array:
@@ -105,6 +107,7 @@ def polygamma(m: Array, x: Array) -> Array:
     one = m.dtype.type(1)
     sign = jnp.where(jnp.floor(m / 2) * 2 == m, -one, one)
     value = sign * jnp.exp(jax.lax.lgamma(m + one)) * zeta(m + one, x)
+    value = jnp.where((m < 0) | (m != jnp.floor(m)), m.dtype.type(np.nan), value)
     return jnp.where(m == 0, jax.lax.digamma(x), value)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy as jsp
 import numpy as np
+from jax import lax
 
 from tests.ir.conformance.arrays import BF16, F16, F32, F64, bools, integers, normal, uniform
 from tests.ir.conformance.case import Case
@@ -141,6 +142,13 @@ def special() -> Iterator[Case]:
             f"scipy.special.zeta: of 3, {dtype}",
             lambda q: jsp.special.zeta(q.dtype.type(3), q),
             (q,),
+        )
+    q = np.array([-np.inf, -2, -1.5, -0.5, 0, 0.3, 1, 9, 1e10, np.nan], F32)
+    for name, fn in (("zeta", lax.zeta), ("polygamma", lax.polygamma)):
+        yield Case(
+            f"scipy.special.{name}: edges",
+            lambda s, q, fn=fn: fn(*jnp.broadcast_arrays(s, q)),
+            (np.array([-1, 0.5, 1, 2, 3, 4, 1.5, 30.5, 101.5, np.nan], F32)[:, None], q),
         )
     for dtype in (F32, F64):
         a, x, p = (
