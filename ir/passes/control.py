@@ -58,6 +58,19 @@ def boolean_of(index: Node) -> Node | None:
     return index.inputs[0] if index.inputs[0].aval.dtype == BOOL else None
 
 
+@rewrites("Cond")
+def choose_by_boolean(root: CNode) -> Node | None:
+    """A Cond by reshape(cast(b)) of a boolean b is one by cast(reshape(b))."""
+    index, build = root.inputs[0], Build(root)
+    if not isinstance(index, CNode) or index.op != "Reshape":
+        return None
+    chooses = boolean_of(index.inputs[0])
+    if chooses is None:
+        return None
+    moved = build.cast(build.reshape(chooses, ()), INT32)
+    return replace(root, inputs=(moved, *root.inputs[1:]))
+
+
 @rewrites("While")
 def condition_in_body(root: CNode) -> Node | None:
     """A While whose condition holds loops computes it in its body, where it stands once.

@@ -99,6 +99,7 @@ PASSES: dict[str, Pass] = {
     "hoist": _in_turn(hoist, trim),
     "at_once": _in_turn(at_once, trim),
     "finish": _in_turn(
+        reshaped_once,
         _rules(
             *reshape.RULES,
             arithmetic.drop_dimensions,
@@ -108,7 +109,6 @@ PASSES: dict[str, Pass] = {
             *special_values.RULES,
             *signs.RULES,
         ),
-        reshaped_once,
     ),
     "share_finished": share,
 }

@@ -12,6 +12,7 @@ from fnckpt.ir.passes.axes import before
 from fnckpt.ir.passes.build import known
 from fnckpt.ir.passes.reshape import reshaped, value_of, with_value
 from fnckpt.ir.passes.rewrite import Uses, scalar_of
+from fnckpt.ir.passes.share import share
 from fnckpt.ir.recursion import bounded
 from fnckpt.ir.sizes import all_known
 
@@ -66,4 +67,5 @@ def reshaped_once(graph: FuncGraph) -> FuncGraph:
         root = roots.get(id(node))
         found = None if root is None else made.computed(root.inputs[0], root)
         made.new[id(node)] = rebuilt(node, made.new) if found is None else found
-    return with_outputs(graph, made.new)
+    after = with_outputs(graph, made.new)
+    return graph if after is graph else share(after)

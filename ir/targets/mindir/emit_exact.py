@@ -15,7 +15,7 @@ from fnckpt.ir.sizes import is_known
 from fnckpt.ir.targets.mindir.emit import new_shape, pad_mode
 from fnckpt.ir.targets.mindir.registry import emits, integer, ints
 from fnckpt.ir.targets.mindir.sizes import size as size_name
-from fnckpt.ir.targets.mindir.writer import Value, Writer
+from fnckpt.ir.targets.mindir.writer import Argument, Value, Writer
 
 BOOL, INT32, INT64 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64)
 FLOAT64 = np.dtype(np.float64)
@@ -107,14 +107,21 @@ def emit_arg(node: CNode, w: Writer) -> None:
     op = {"ArgMax": "Argmax", "ArgMin": "Argmin"}[node.op]
     place = dtype if dtype in (np.int32, np.int64) else INT32
     result = Aval(node.aval.shape, place)
+
+    def last(op: str, *inputs: Value, **attrs: Argument) -> None:
+        if place == dtype:
+            w.node(op, node, *inputs, **attrs)
+        else:
+            w.node("Cast", node, w.step(op, node, result, *inputs, **attrs), dst_type=dtype)
+
+    if not w.is_nan(x):
+        last(op, x, axis=axis, output_type=place)
+        return
     found = w.step(op, node, result, x, axis=axis, output_type=place)
-    if w.is_nan(x):
-        nan = nan_in(node, w, x)
-        number = w.step("Cast", node, Aval(x.aval.shape, INT32), nan, dst_type=INT32)
-        first = w.step("Argmax", node, result, number, axis=axis, output_type=place)
-        there = any_nan(node, w, x, (axis,), False)
-        found = w.step("Select", node, result, there, first, found)
-    w.node("Cast", node, found, dst_type=dtype)
+    nan = nan_in(node, w, x)
+    number = w.step("Cast", node, Aval(x.aval.shape, INT32), nan, dst_type=INT32)
+    first = w.step("Argmax", node, result, number, axis=axis, output_type=place)
+    last("Select", any_nan(node, w, x, (axis,), False), first, found)
 
 
 @emits("Softmax")

@@ -27,6 +27,7 @@ from fnckpt.ir.targets.mindir import (
 LEGALIZE: tuple[Rule, ...] = (
     *nothing.RULES,
     control.scan_as_while,
+    control.choose_by_boolean,
     *legalize_control.RULES,
     *attention.COMPOSE,
     products.compose_clip,

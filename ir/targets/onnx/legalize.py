@@ -9,6 +9,7 @@ from fnckpt.ir.passes import activations, attention, instances, norms, nothing, 
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, through
 from fnckpt.ir.passes.control import (
     CAPTURE_AS_FLOAT32,
+    choose_by_boolean,
     condition_in_body,
     halve_branches,
     rows_to_turn,
@@ -60,6 +61,7 @@ def _rms_norm_by_parts(root: CNode) -> Node | None:
 LEGALIZE: tuple[Rule, ...] = (
     *nothing.RULES,
     halve_branches,
+    choose_by_boolean,
     rows_to_turn,
     *eight_bits(EIGHT_BITS - OF_ONNX),
     condition_in_body,
