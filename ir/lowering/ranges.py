@@ -86,10 +86,16 @@ def _same(node: CNode) -> Range:
 
 
 def _fitting(node: CNode, parts: Sequence[Node]) -> list[Range]:
-    """The ranges of what is broadcast together."""
+    """The ranges of what is broadcast together; constants first, as so many are asked alone."""
     width = node.aval.shape[-1:]
-    ranges = [(range_of(part), part.aval.shape[-1:]) for part in parts]
+    found = {id(part): range_of(part) for part in sorted(parts, key=_is_deep)}
+    ranges = [(found[id(part)], part.aval.shape[-1:]) for part in parts]
     return [found if shape in (width, (1,), ()) else found.whole() for found, shape in ranges]
+
+
+def _is_deep(node: Node) -> bool:
+    """Whether a node is more than a constant, or one that is repeated."""
+    return isinstance(node, CNode) and any(isinstance(each, CNode) for each in node.inputs)
 
 
 def _extreme(choose: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[CNode], Range]:

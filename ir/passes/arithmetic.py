@@ -11,7 +11,7 @@ from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import OPERATORS, apply, constant, is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.axes import axes_before, before
-from fnckpt.ir.passes.build import BOOL, known
+from fnckpt.ir.passes.build import BOOL, Build, known
 from fnckpt.ir.passes.reshape import reshaped, without_ones
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrites, scalar_of
 from fnckpt.ir.recursion import bounded
@@ -127,6 +127,20 @@ def _drop_add(root: CNode, x: Node) -> Node | None:
 @rewrites(Op("NotEqual", x, Scalar(value=0.0)))
 def drop_not_equal(root: CNode, x: Node) -> Node | None:
     """c != false is c."""
+    return x if x.aval == root.aval else None
+
+
+@rewrites(Op("Equal", x, Scalar("number")))
+def nothing_is_nan(root: CNode, x: Node, number: float) -> Node | None:
+    """x == nan is false: what |x| == inf is of a float8 that has no infinity."""
+    if not math.isnan(number):
+        return None
+    return Build(root).broadcast(constant(np.zeros((), bool)), root.aval.shape)
+
+
+@rewrites(Op("LogicalOr", x, Scalar(value=0.0)))
+def drop_or(root: CNode, x: Node) -> Node | None:
+    """c or false is c."""
     return x if x.aval == root.aval else None
 
 
@@ -418,6 +432,8 @@ RULES = (
     *(Rule(Op("Add", *each), _drop_add) for each in ((x, _ZERO), (_ZERO, x))),
     drop_select,
     drop_not_equal,
+    nothing_is_nan,
+    drop_or,
     choose_flag,
     below_is_unequal,
     cancel_factor,

@@ -60,6 +60,12 @@ CASES = [
         ((100 * X).astype(np.int16),),
         "ReduceSum",
     ),
+    Rewritten(
+        "nothing is equal to NaN",
+        lambda w, x: jnp.where((x == np.nan) | (x > 1), x, jnp.sin(x)),
+        (X,),
+        "Greater Sin Select",
+    ),
     Rewritten("reshapes merge", lambda w, x: x.reshape(6, 4).reshape(4, 6), (X,), "Reshape"),
     Rewritten(
         "a transposed weight is transposed at export",
