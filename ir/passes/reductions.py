@@ -1,8 +1,10 @@
 """Reductions that are one operator: logsumexp, and sums of magnitudes and of squares."""
 
+import math
 from collections.abc import Callable
-from math import prod
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.attributes import ints
@@ -21,6 +23,10 @@ x = Any_("x")
 _GREATEST = reduced("ReduceMax", x, "a", users=2)
 _SHIFT = Op(
     "Select", Op("IsFinite", _GREATEST), _GREATEST, Scalar(value=0.0), users=2, name="shift"
+)
+
+_CLIPPED = Op(
+    "Minimum", Op("Maximum", _GREATEST, Scalar("low")), Scalar("high"), users=2, name="shift"
 )
 
 
@@ -45,6 +51,20 @@ def fuse_log_sum_exp(
 LOG_SUMS = tuple(
     Rule(Op("Add", Op("Log", Op("Abs", total)), Any_("shift")), fuse_log_sum_exp)
     for total in sums(Op("Exp", Op("Sub", x, _SHIFT)), "b")
+)
+
+
+def fuse_log_sum_exp_clipped(
+    root: CNode, x: Node, low: float, high: float, **found: Any
+) -> Node | None:
+    """The same with m = max(x), brought to the nearest finite number, as ONNX files have it."""
+    most = float(ml_dtypes.finfo(root.aval.dtype).max) if is_float(root) else math.nan
+    return fuse_log_sum_exp(root, x, **found) if (low, high) == (-most, most) else None
+
+
+LOG_SUMS_CLIPPED = tuple(
+    Rule(Op("Add", Op("Log", total), Any_("shift")), fuse_log_sum_exp_clipped)
+    for total in sums(Op("Exp", Op("Sub", x, _CLIPPED)), "b")
 )
 
 
@@ -76,13 +96,13 @@ def _of_all(of: str) -> Callable[..., Node | None]:
         total = build(of, x, **root.attrs)
         if root.op == "ReduceSum":
             return total
-        return build("Mul", total, build.number(1 / prod(x.aval.shape), x))
+        return build("Mul", total, build.number(1 / math.prod(x.aval.shape), x))
 
     return reduce_at_once
 
 
 def _is_large(x: Node) -> bool:
-    return prod(x.aval.shape) >= LEAST_OF_MEAN
+    return math.prod(x.aval.shape) >= LEAST_OF_MEAN
 
 
 # Along some of the axes ONNX Runtime is no faster with them (docs/benchmarks.md).
@@ -96,5 +116,5 @@ AT_ONCE = tuple(
     for reduction in ("ReduceSum", "ReduceMean")
 )
 
-RULES: tuple[Rule, ...] = LOG_SUMS
+RULES: tuple[Rule, ...] = (*LOG_SUMS, *LOG_SUMS_CLIPPED)
 COMPOSE: tuple[Rule, ...] = (compose_log_sum_exp,)

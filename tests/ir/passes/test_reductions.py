@@ -59,6 +59,17 @@ def test_logsumexp_is_one_operator_with_the_numbers_of_jax(
     np.testing.assert_allclose(RUNTIMES["ONNX"][1](model, (X,))[0], wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("most", "fused"), [(MOST, True), (1e30, False)])
+def test_so_it_is_with_the_greatest_brought_to_a_finite_number(most: float, fused: bool) -> None:
+    def function(x: jax.Array) -> jax.Array:
+        shift = jnp.clip(x.max(-1, keepdims=True), -most, most)
+        return shift + jnp.log(jnp.exp(x - shift).sum(-1, keepdims=True))
+
+    after = optimized(trace(None, lambda _, x: function(x), (X,), name="case"), debug=True)
+    assert ([node.op for node in after.cnodes()] == ["ReduceLogSumExp"]) is fused
+    np.testing.assert_allclose(evaluate(after, (X,))[0], jax.jit(function)(X), rtol=1e-6)
+
+
 @pytest.mark.parametrize("file_format", ["MINDIR", "AIR"])
 def test_other_targets_write_logsumexp_in_parts(file_format: str, tmp_path: Path) -> None:
     function = partial(jax.nn.logsumexp, axis=-1)
