@@ -89,7 +89,8 @@ def _rsqrt(x: np.ndarray) -> np.ndarray:
 
 
 def _silu(x: np.ndarray) -> np.ndarray:
-    return (x * special_of(x).expit(wide(x))).astype(x.dtype)
+    """JAX's own with its arrays, so that it is known again when it is traced."""
+    return NN.silu(x) if is_jax(x) else (x * special_of(x).expit(wide(x))).astype(x.dtype)
 
 
 UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -298,10 +299,12 @@ def cast(x: np.ndarray, *, dtype: np.dtype) -> np.ndarray:
 @operator("Gelu", lambda x, *, approximate: x, elementwise=True)
 def gelu(x: np.ndarray, *, approximate: bool) -> np.ndarray:
     """x times the normal distribution function at x; ``approximate`` is the form with tanh."""
-    xp, own, x = module_of(x), x.dtype, wide(x)
+    if is_jax(x):
+        return NN.gelu(x, approximate=approximate)
+    own, x = x.dtype, wide(x)
     if approximate:
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return (x * (0.5 * (1 + xp.tanh(inner)))).astype(own)
+        return (x * (0.5 * (1 + np.tanh(inner)))).astype(own)
     return (0.5 * x * special_of(x).erfc(-x * math.sqrt(0.5))).astype(own)
 
 
