@@ -82,15 +82,15 @@ def _is_safe(y: Node) -> bool:
     """Whether ``y`` is no integer, or one that is known to be neither 0 nor -1."""
     if y.aval.dtype.kind not in "iu":
         return True
-    y = _before_casts(y)
     return all(_is_never(y, number) for number in ((0,) if y.aval.dtype.kind == "u" else (0, -1)))
 
 
 def _is_never(y: Node, number: int) -> bool:
     """Whether ``y`` is a constant without ``number``, or the choice of ``_by_safe``."""
-    if isinstance(y, Constant):
-        return not np.any(y.value == number)
-    choice = _as_choice(y)
+    source = _before_casts(y)
+    if isinstance(source, Constant):
+        return not np.any(source.value.astype(y.aval.dtype) == number)
+    choice = _as_choice(source)
     if choice is None:
         return False
     condition, chosen, other = choice.inputs
@@ -103,7 +103,7 @@ def _as_choice(y: Node) -> CNode | None:
     if not isinstance(choice, CNode) or choice.op != "Select":
         return None
     narrow = _before_casts(choice.inputs[2]).aval.dtype
-    return choice if np.can_cast(narrow, y.aval.dtype) else None
+    return choice if _is_kept(narrow, y.aval.dtype) else None
 
 
 def _is_where(condition: Node, y: Node, number: int) -> bool:
@@ -126,14 +126,18 @@ def _holds(known: Constant, number: int) -> bool:
 
 
 def _before_casts(y: Node) -> Node:
-    """The integer that ``y`` was before it got more bits."""
-    while isinstance(y, CNode) and y.op == "Cast" and _is_wider(y.aval.dtype, y.inputs[0]):
+    """The integer that ``y`` was before it got more bits, or its bits another type."""
+    while (
+        isinstance(y, CNode) and y.op == "Cast" and _is_kept(y.inputs[0].aval.dtype, y.aval.dtype)
+    ):
         (y,) = y.inputs
     return y
 
 
-def _is_wider(dtype: np.dtype, source: Node) -> bool:
-    return source.aval.dtype.kind in "iu" and np.can_cast(source.aval.dtype, dtype)
+def _is_kept(source: np.dtype, dtype: np.dtype) -> bool:
+    """Whether integers that differ in ``source`` differ in ``dtype``, and 0 and 1 stay."""
+    same = source.itemsize == dtype.itemsize
+    return source.kind in "iu" and (same or np.can_cast(source, dtype))
 
 
 def _is_one(x: Node) -> bool:
