@@ -43,6 +43,13 @@ def _reduce_booleans(root: CNode) -> Node:
     return build("Greater", result, build.number(0, result))
 
 
+@rewrites("Neg")
+def negate_unsigned(root: CNode) -> Node | None:
+    """-x is 0 - x of integers of 64 bits without sign: of those of fewer a wider type has it."""
+    (x,), build = root.inputs, Build(root)
+    return build("Sub", build.number(0, x), x) if x.aval.dtype == UINT64 else None
+
+
 @rewrites("Div")
 def divide_safely(root: CNode) -> Node | None:
     """Of integers, x / 0 is all ones and x / -1 is -x, which the least number overflows.
@@ -270,6 +277,7 @@ RULES: tuple[Rule, ...] = (
     product_by_halves,
     compose_not_equal,
     select_booleans,
+    negate_unsigned,
     divide_safely,
     rest_of_safe,
     power_of_integers,

@@ -56,13 +56,18 @@ def ends() -> Iterator[Case]:
         lambda x: jnp.clip(x, 0, 2**62) + jnp.clip(x, 0, 2**62) < 0,
         (far,),
     )
-    for dtype, number in (("uint32", 5), ("uint8", 200), ("int8", -128)):
+    for dtype, number in (("uint32", 5), ("uint8", 200), ("int8", -128), ("int64", 7)):
         c, x = np.dtype(dtype).type(number), np.array([1, 5, 100], dtype)
         yield Case(
             f"ends: {dtype} and its opposite",
             lambda x, c=c: ((-x) * c, -(x * c), (-x) // c, -(x // c), c - (-x)),
             (x,),
         )
+    yield Case(
+        "ends: the opposite of uint64",
+        lambda x: (-x, x - (-x)),
+        (np.array([0, 1, 2**63, 2**64 - 1], np.uint64),),
+    )
 
 
 CASES = [*almost_one(), *divisors(), *ends()]

@@ -29,7 +29,6 @@ LIMITS[BFLOAT16] = 2e-2
 # What ONNX Runtime has no kernel of on the CPU, and what is composed of nothing else.
 REFUSED = {
     r"^ConvTranspose float64": "ONNX Runtime has no kernel of ",
-    r"^Neg uint64(?! none)": "ONNX Runtime has no kernel of ",
     r"^MaxPool int": "ONNX Runtime has no kernel of ",
     r"^NextAfter ": "ONNX cannot read the bits of a float; ",
 }
