@@ -101,7 +101,19 @@ def slope(a: Array, x: Array) -> Array:
 
 
 def betainc(a: Array, b: Array, x: Array) -> Array:
-    """The regularized incomplete beta function by its fraction (NIST Handbook, 8.17.22)."""
+    """The regularized incomplete beta function; its ends are those of JAX."""
+    inside = (a > 0) & (a < np.inf) & (b > 0) & (b < np.inf) & (x >= 0) & (x <= 1)
+    one = jnp.ones_like(x)
+    value = within(*(jnp.where(inside, each, one) for each in (a, b, x)))
+    value = jnp.where((x == 0) | (b == 0) | (a == np.inf), jnp.zeros_like(x), value)
+    value = jnp.where((x == 1) | ((x > 0) & ((a == 0) | (b == np.inf))), one, value)
+    both = ((a == 0) & (b == 0)) | ((a == np.inf) & (b == np.inf))
+    right = (a >= 0) & (b >= 0) & (x >= 0) & (x <= 1) & ~both
+    return jnp.where(right, value, jnp.full_like(x, np.nan))
+
+
+def within(a: Array, b: Array, x: Array) -> Array:
+    """The same inside the domain, by its fraction (NIST Handbook, 8.17.22)."""
     turned = x > (a + 1) / (a + b + 2)
     p, q = jnp.where(turned, b, a), jnp.where(turned, a, b)
     z = jnp.where(turned, 1 - x, x)
@@ -115,9 +127,7 @@ def betainc(a: Array, b: Array, x: Array) -> Array:
     beta = lax.lgamma(p + q) - lax.lgamma(p) - lax.lgamma(q)
     lead = jnp.exp(p * jnp.log(z) + q * jnp.log1p(-z) + beta) / p
     found = jnp.where(z == 0, jnp.zeros_like(z), lead / value)
-    result = jnp.where(turned, 1 - found, found)
-    wrong = ~((a > 0) & (b > 0) & (x >= 0) & (x <= 1))
-    return jnp.where(wrong, jnp.full_like(x, np.nan), result)
+    return jnp.where(turned, 1 - found, found)
 
 
 FUNCTIONS: dict[str, Callable[..., Array]] = {

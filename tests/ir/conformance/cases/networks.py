@@ -150,6 +150,13 @@ def special() -> Iterator[Case]:
             lambda s, q, fn=fn: fn(*jnp.broadcast_arrays(s, q)),
             (np.array([-1, 0.5, 1, 2, 3, 4, 1.5, 30.5, 101.5, np.nan], F32)[:, None], q),
         )
+    ends = np.array([-1, 0, 0.3, 2, np.inf, np.nan], F32)
+    places = np.array([-1, 0, 0.3, 1, 2, np.inf, np.nan], F32)
+    yield Case(
+        "betainc: edges",
+        lambda a, b, x: lax.betainc(*jnp.broadcast_arrays(a, b, x)),
+        (ends[:, None, None], ends[:, None], places),
+    )
     for dtype in (F32, F64):
         a, x, p = (
             uniform(8, low=low, high=high, dtype=dtype, seed=i)
