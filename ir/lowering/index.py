@@ -1,20 +1,14 @@
-"""Reading and writing at computed places: dynamic slices, gather and scatter in general form."""
+"""Reading and writing at computed places: dynamic slices, and gather in general form."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 
-import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
-from jax.lax import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
+from jax.lax import GatherDimensionNumbers, GatherScatterMode
 
 from fnckpt.ir.graph import Aval, CNode, Constant, Node
-from fnckpt.ir.lowering.compose import composed
-from fnckpt.ir.lowering.known import known_sizes, known_value
+from fnckpt.ir.lowering.known import known_sizes
 from fnckpt.ir.lowering.ranges import is_between
-from fnckpt.ir.lowering.registry import Pair, Refusal, Site, lowers
+from fnckpt.ir.lowering.registry import Site, lowers
 from fnckpt.ir.lowering.shape import broadcast_in_dim, counting, slice_
 from fnckpt.ir.operators import constant
 from fnckpt.ir.sizes import InconclusiveDimensionOperation, all_known
@@ -115,7 +109,7 @@ def lower_gather(
         result = _general(site, x, inside, d, slice_sizes)
     if mode != GatherScatterMode.FILL_OR_DROP or are_inside(indices, last):
         return result
-    valid = _valid(site, indices, last)
+    valid = inside_of(site, indices, last)
     if isinstance(valid, Constant) and valid.value.all():
         return result
     batch = tuple(i for i in range(len(site.aval.shape)) if i not in d.offset_dims)
@@ -179,7 +173,7 @@ def _fill(dtype: np.dtype, value: float | None) -> np.ndarray:
     return np.asarray(True if dtype.kind == "b" else np.nan, dtype)
 
 
-def _valid(site: Site, indices: Node, last: Sequence[int]) -> Node:
+def inside_of(site: Site, indices: Node, last: Sequence[int]) -> Node:
     """Which rows of ``indices`` lie inside, as bools without the last axis."""
     if not last:
         return constant(np.ones(indices.aval.shape[:-1], bool))
@@ -318,125 +312,3 @@ def full_indices(
 def _counting(site: Site, axis: int, shape: Ints) -> Node:
     sizes = tuple(n if i == axis else 1 for i, n in enumerate(shape))
     return site.reshape(counting(site, shape[axis], INT32), sizes)
-
-
-WRITES = {
-    "scatter": "",
-    "scatter-add": "add",
-    "scatter-max": "max",
-    "scatter-min": "min",
-    "scatter-mul": "mul",
-    "scatter-sub": "sub",
-}
-
-
-def lower_scatter(
-    reduction: str,
-    site: Site,
-    x: Node,
-    indices: Node,
-    updates: Node,
-    *,
-    dimension_numbers: ScatterDimensionNumbers,
-    mode: GatherScatterMode,
-    update_jaxpr: object,
-    update_consts: object,
-) -> Node:
-    """Writes over every indexed axis at once; an update that lies outside goes to a spare row."""
-    if not reduction and isinstance(update_jaxpr, Jaxpr):
-        return _apply_at(site, x, indices, updates, update_jaxpr, dimension_numbers, mode)
-    if reduction == "sub":
-        reduction, updates = "add", site.apply("Neg", updates)
-    d, rank = dimension_numbers, len(x.aval.shape)
-    if not rank:
-        return _scatter_to_scalar(site, x, indices, updates, reduction)
-    hidden = {*d.inserted_window_dims, *d.operand_batching_dims}
-    shown = [i for i in range(rank) if i not in hidden]
-    sizes = {i: updates.aval.shape[a] for i, a in zip(shown, d.update_window_dims, strict=True)}
-    touched = {*d.scatter_dims_to_operand_dims, *hidden}
-    touched |= {i for i in shown if sizes[i] != x.aval.shape[i]}
-    touched = touched or {0}
-    indexed = sorted(touched)
-    rest = [i for i in range(rank) if i not in touched]
-    windows = [i for i in indexed if i in sizes]
-    indices = as_index(site, indices)
-    last = [x.aval.shape[i] - sizes.get(i, 1) for i in d.scatter_dims_to_operand_dims]
-    promised = mode == GatherScatterMode.PROMISE_IN_BOUNDS
-    drops = mode == GatherScatterMode.FILL_OR_DROP and not are_inside(indices, last)
-    valid = _valid(site, indices, last) if drops else None
-    indices = indices if promised else clamp(site, indices, last)
-    places = full_indices(
-        site, indices, indexed, d.scatter_dims_to_operand_dims, d.operand_batching_dims,
-        d.scatter_indices_batching_dims, windows, [sizes[i] for i in windows],
-    )  # fmt: skip
-    order = [i for i in range(len(updates.aval.shape)) if i not in d.update_window_dims]
-    axis_of = dict(zip(shown, d.update_window_dims, strict=True))
-    moved = site.transpose(updates, (*order, *(axis_of[i] for i in (*windows, *rest))))
-    turned = site.transpose(x, (*indexed, *rest))
-    result = _write(site, turned, places, moved, valid, len(indexed), reduction)
-    return site.transpose(result, tuple(np.argsort((*indexed, *rest)).tolist()))
-
-
-def _scatter_to_scalar(site: Site, x: Node, indices: Node, updates: Node, reduction: str) -> Node:
-    """Every update goes to the one number that there is."""
-    places = constant(np.zeros((*updates.aval.shape, 1), INT32))
-    row = site.reshape(x, (1,))
-    return site.reshape(site.apply("ScatterNd", row, places, updates, reduction=reduction), ())
-
-
-def _write(
-    site: Site, x: Node, places: Node, updates: Node, valid: Node | None, indexed: int,
-    reduction: str,
-) -> Node:  # fmt: skip
-    if valid is None or (isinstance(valid, Constant) and valid.value.all()):
-        return site.apply("ScatterNd", x, places, updates, reduction=reduction)
-    shape = x.aval.shape
-    rows, rest = math.prod(shape[:indexed]), shape[indexed:]
-    strides = [math.prod(shape[i + 1 : indexed]) for i in range(indexed)]
-    weighted = site.apply("Mul", places, site.sizes(strides))
-    axis = len(places.aval.shape) - 1
-    flat = site.apply("ReduceSum", weighted, axes=(axis,), keepdims=True)
-    wide = (*valid.aval.shape, *(1 for _ in flat.aval.shape[len(valid.aval.shape) :]))
-    beyond = site.reshape(site.sizes((rows,)), ())
-    aimed = site.apply("Select", site.reshape(valid, wide), flat, beyond)
-    table = site.reshape(x, (rows, *rest))
-    none, one = (0,) * len(table.aval.shape), (1, *(0 for _ in rest))
-    spare = site.apply("Pad", table, site.constant(0, x), low=none, high=one)
-    written = site.apply("ScatterNd", spare, aimed, updates, reduction=reduction)
-    limit = (rows, *rest)
-    kept = site.apply("Slice", written, start=none, limit=limit, strides=(1,) * len(limit))
-    return site.reshape(kept, shape)
-
-
-def _apply_at(
-    site: Site,
-    x: Node,
-    indices: Node,
-    updates: Node,
-    function: Jaxpr,
-    numbers: ScatterDimensionNumbers,
-    mode: GatherScatterMode,
-) -> Node:
-    """``x.at[...].apply(function)``: the function of all, chosen where it is asked for."""
-    known = known_value(indices)
-    rows = None if known is None else known.reshape(-1, known.shape[-1])
-    if rows is None or len(np.unique(rows, axis=0)) < len(rows):
-        raise Refusal(
-            "a function applied at places that depend on the input, where it would count how often "
-            "an index is set; use constant indices, or jnp.where"
-        )
-    flags = [constant(np.full(node.aval.shape, n, INT32)) for n, node in ((0, x), (1, updates))]
-    touched = lower_scatter(
-        "", replace(site, results=(Aval(x.aval.shape, INT32),)), flags[0], indices, flags[1],
-        dimension_numbers=numbers, mode=mode, update_jaxpr=None, update_consts=(),
-    )  # fmt: skip
-    of_scalars = jaxpr_as_fun(ClosedJaxpr(function, ()))
-    on_all = lambda a: jax.vmap(lambda v: of_scalars(v, v)[0])(a.reshape(-1)).reshape(a.shape)  # noqa: E731
-    (applied,) = composed(site, on_all, x)
-    assert not isinstance(applied, Pair)
-    there = site.apply("NotEqual", touched, constant(np.asarray(0, INT32)))
-    return site.apply("Select", there, applied, x)
-
-
-for _primitive, _reduction in WRITES.items():
-    lowers(_primitive)(partial(lower_scatter, _reduction))

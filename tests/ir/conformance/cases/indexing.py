@@ -70,6 +70,8 @@ WRITES = {
     "max": lambda x, j, v: x.at[..., j].max(v),
     "power": lambda x, j, v: x.at[np.array([0, 2])].power(2),
     "apply": lambda x, j, v: x.at[np.array([0, 2])].apply(jnp.sin),
+    "apply, at computed places": lambda x, j, v: x.at[j[0, 0]].apply(lambda a: a * a + 1),
+    "apply, known ones twice": lambda x, j, v: x.at[np.array([1, 1, 9])].apply(lambda a: a - 0.5),
     "set a row": lambda x, j, v: x.at[j[0, 0]].set(v),
     "set an element": lambda x, j, v: x.at[j[0, 0], j[0, 1], j[1, 0]].set(v),
     "set known rows": lambda x, j, v: x.at[np.array([1, 3])].set(v),
@@ -130,6 +132,9 @@ def reads_and_writes() -> Iterator[Case]:
         if dtype != BOOL:
             yield Case(f"write add: of {dtype}", lambda x, j: x.at[j].add(1), (table, places))
             yield Case(f"write max: of {dtype}", lambda x, j: x.at[j].max(1), (table, places))
+    name = "write apply, to some of them twice"
+    fn = lambda x, j: x.at[:, j[0] % 2].apply(lambda a: a * 2 + 1)  # noqa: E731
+    yield Case(name, fn, (x, inside), alike=False)
     for dtype in INTS:
         low = 0 if dtype.kind == "u" else -3
         places = integers(low, 9, 4, dtype=dtype)
