@@ -35,6 +35,8 @@ from fnckpt.ir.verify import verify
 
 Pass = Callable[[FuncGraph], FuncGraph]
 
+MOST_ROUNDS = 16
+
 
 def _rules(*rules: Rule) -> Pass:
     return partial(rewrite, rules=rules)
@@ -42,6 +44,20 @@ def _rules(*rules: Rule) -> Pass:
 
 def _in_turn(*steps: Pass) -> Pass:
     return lambda graph: reduce(lambda done, step: step(done), steps, graph)
+
+
+def _until_settled(*steps: Pass) -> Pass:
+    """The steps in turn, again and again, until nothing changes."""
+
+    def settled(graph: FuncGraph) -> FuncGraph:
+        for _ in range(MOST_ROUNDS):
+            after = _in_turn(*steps)(graph)
+            if after is graph:
+                break
+            graph = after
+        return graph
+
+    return settled
 
 
 PASSES: dict[str, Pass] = {
@@ -108,6 +124,10 @@ PASSES: dict[str, Pass] = {
             *arithmetic.EARLIER,
             *special_values.RULES,
             *signs.RULES,
+        ),
+        _until_settled(
+            share,  # a reshape that two rules made has one user then
+            _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
         ),
     ),
     "share_finished": share,
