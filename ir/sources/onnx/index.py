@@ -23,15 +23,15 @@ def inside(site: Site, indices: Node, size: int) -> Node:
             return b.constant(np.where(value < 0, value + size, value), value.dtype)
         if not (value < 0).any():
             return indices
-    if indices.aval.dtype.kind == "u" or (site.ours and site.node.op_type != "Gather"):
-        return uncast(indices)  # ours counts from the end in Gather alone: passes/lookups.py
-    indices = uncast(indices)
-    limits = limits_of(indices) if site.ours else None
-    if limits is None or limits.low not in (0, -size):
-        return from_end(b, indices, size)
-    if limits.low == 0:
+    indices, limits = uncast(indices), limits_of(indices) if site.ours else None
+    if indices.aval.dtype.kind == "u":
         return indices
-    return b.minimum(b.maximum(from_end(b, limits.x, size), 0), limits.high)
+    if site.ours and limits is not None and limits.low == -size:  # as passes/lookups.py writes it
+        clipped = b.minimum(b.maximum(from_end(b, limits.x, size), 0), limits.high)
+        return b.reshape(clipped, indices.aval.shape)
+    if site.ours and (site.node.op_type != "Gather" or (limits is not None and limits.low == 0)):
+        return indices
+    return from_end(b, indices, size)
 
 
 def from_end(b: Builder, indices: Node, size: int) -> Node:
@@ -51,7 +51,10 @@ class Limits:
 
 
 def limits_of(node: Node) -> Limits | None:
-    """The limits of ``Minimum(Maximum(x, low), high)``, where they are numbers."""
+    """The limits of ``Minimum(Maximum(x, low), high)``, reshaped or not, where they are numbers."""
+    node = uncast(node)
+    while isinstance(node, CNode) and node.op == "Reshape":
+        (node,) = node.inputs
     outer = _with_number(node, "Minimum")
     inner = None if outer is None else _with_number(outer[0], "Maximum")
     return None if outer is None or inner is None else Limits(inner[0], inner[1], outer[1])
