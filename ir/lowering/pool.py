@@ -89,7 +89,8 @@ def pooled(
 ) -> Node:
     """``x`` pooled over the axes whose window is not one element.
 
-    Those axes go last; what is left before them becomes batch and channels.
+    Those axes go last; what is left before them becomes batch and channels. An image of which only
+    one axis has windows stays an image.
     """
     if all_known(site.aval.shape) and not site.aval.size:  # a window larger than its input
         return constant(np.zeros(site.aval.shape, site.aval.dtype))
@@ -100,7 +101,9 @@ def pooled(
     spatial = tuple(i for i in range(rank) if not inside[i])
     if not spatial:
         return x
-    others = tuple(i for i in range(rank) if inside[i])
+    if rank == 4 and (spatial == (3,) or (spatial == (2,) and x.aval.shape[:2] == (1, 1))):
+        spatial = (2, 3)
+    others = tuple(i for i in range(rank) if i not in spatial)
     moved = site.transpose(x, (*others, *spatial))
     kept = moved.aval.shape[: len(others)]
     channels_first = (
