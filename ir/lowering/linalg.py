@@ -206,31 +206,56 @@ def squares(x: Array) -> Array:
     return real * real + imag * imag if jnp.iscomplexobj(x) else x * x
 
 
+def reflection(a: Array, k: int | Array) -> tuple[Array, Array]:
+    """``a`` after the reflection that makes zeros below its diagonal in column ``k``, and tau."""
+    m, n = a.shape[-2:]
+    below = np.arange(m) > k
+    column = taken(a, k)[..., 0]
+    head = taken(column, k)[..., 0]
+    rest = jnp.where(below, column, a.dtype.type(0))
+    done = jnp.sum(jnp.abs(rest), -1) + jnp.abs(jnp.imag(head)) == 0
+    whole = jnp.sqrt(jnp.sum(squares(rest), -1) + squares(head))
+    new_head = jnp.where(jnp.real(head) < 0, whole, -whole).astype(a.dtype)
+    new_head = jnp.where(done, head, new_head)
+    safe = jnp.where(done, jnp.ones_like(head), new_head)
+    tau = jnp.where(done, jnp.zeros_like(head), (safe - head) / safe)
+    gap = jnp.where(done, jnp.ones_like(head), head - safe)
+    v = jnp.where(np.arange(m) == k, a.dtype.type(1), rest / gap[..., None])
+    right = jnp.where(np.arange(n) > k, a, a.dtype.type(0))
+    product = jnp.sum(jnp.conj(v[..., :, None]) * right, -2, keepdims=True)
+    a = a - jnp.conj(tau[..., None, None]) * v[..., :, None] * product
+    packed = jnp.where(below, v, jnp.where(np.arange(m) == k, new_head[..., None], column))
+    return jnp.where(np.arange(n) == k, packed[..., :, None], a), tau[..., None]
+
+
 def reflected(a: Array, looped: bool) -> tuple[Array, Array]:
     """Householder's factorization as LAPACK's geqrf packs it: R above, the reflectors below."""
+    a, taus = stepped(reflection, a, min(a.shape[-2:]), looped)
+    return a, jnp.zeros((*a.shape[:-2], 0), a.dtype) if taus is None else taus
+
+
+def reflected_in_order(a: Array, looped: bool) -> tuple[Array, Array, Array]:
+    """The same of the columns in the order of LAPACK's geqp3, which is the last result.
+
+    Each time the column of which most is left goes first, the first one of equals.
+    """
     m, n = a.shape[-2:]
 
-    def step(a: Array, k: int | Array) -> tuple[Array, Array]:
-        below = np.arange(m) > k
-        column = taken(a, k)[..., 0]
-        head = taken(column, k)[..., 0]
-        rest = jnp.where(below, column, a.dtype.type(0))
-        done = jnp.sum(jnp.abs(rest), -1) + jnp.abs(jnp.imag(head)) == 0
-        whole = jnp.sqrt(jnp.sum(squares(rest), -1) + squares(head))
-        new_head = jnp.where(jnp.real(head) < 0, whole, -whole).astype(a.dtype)
-        new_head = jnp.where(done, head, new_head)
-        safe = jnp.where(done, jnp.ones_like(head), new_head)
-        tau = jnp.where(done, jnp.zeros_like(head), (safe - head) / safe)
-        gap = jnp.where(done, jnp.ones_like(head), head - safe)
-        v = jnp.where(np.arange(m) == k, a.dtype.type(1), rest / gap[..., None])
-        right = jnp.where(np.arange(n) > k, a, a.dtype.type(0))
-        product = jnp.sum(jnp.conj(v[..., :, None]) * right, -2, keepdims=True)
-        a = a - jnp.conj(tau[..., None, None]) * v[..., :, None] * product
-        packed = jnp.where(below, v, jnp.where(np.arange(m) == k, new_head[..., None], column))
-        return jnp.where(np.arange(n) == k, packed[..., :, None], a), tau[..., None]
+    def step(carry: tuple[Array, Array], k: int | Array) -> tuple[tuple[Array, Array], Array]:
+        a, order = carry
+        left = jnp.where((np.arange(m) >= k)[:, None], a, a.dtype.type(0))
+        sizes = jnp.sum(squares(left), -2)
+        sizes = jnp.where(np.arange(n) >= k, sizes, sizes.dtype.type(-1))
+        pivot = jnp.argmax(sizes, -1).astype(np.int32)
+        order = exchanged(order, k, pivot)
+        a, tau = reflection(swapped(exchanged(swapped(a), k, pivot)), k)
+        return (a, order), tau
 
-    a, taus = stepped(step, a, min(m, n), looped)
-    return a, jnp.zeros((*a.shape[:-2], 0), a.dtype) if taus is None else taus
+    batch = a.shape[:-2]
+    numbers = np.arange(n, dtype=np.int32) if min(m, n) else np.zeros(n, np.int32)  # as JAX
+    order = jnp.broadcast_to(numbers[:, None], (*batch, n, 1))
+    (a, order), taus = stepped(step, (a, order), min(m, n), looped)
+    return a, jnp.zeros((*batch, 0), a.dtype) if taus is None else taus, order[..., 0]
 
 
 def orthogonal(a: Array, taus: Array, columns: int, looped: bool) -> Array:
@@ -264,15 +289,14 @@ def lower_householder_product(site: Site, a: Node, taus: Node) -> Value:
 def lower_qr(
     site: Site, x: Node, *, full_matrices: bool, pivoting: bool = False
 ) -> tuple[Value, ...]:
-    """Householder's factorization, with LAPACK's signs."""
-    if pivoting:
-        raise Refusal("qr with pivoting has no rule; use jnp.linalg.qr, which does not pivot")
+    """Householder's factorization, with LAPACK's signs and order of columns."""
     m, n = x.aval.shape[-2:]
     size = m if full_matrices else min(m, n)
 
-    def factor(a: Array, looped: bool) -> tuple[Array, Array]:
-        packed, taus = reflected(a, looped)
-        return orthogonal(packed, taus, size, looped), jnp.triu(packed[..., :size, :])
+    def factor(a: Array, looped: bool) -> tuple[Array, ...]:
+        factored = reflected_in_order(a, looped) if pivoting else reflected(a, looped)
+        packed, taus, *order = factored
+        return orthogonal(packed, taus, size, looped), jnp.triu(packed[..., :size, :]), *order
 
     return in_steps(site, min(m, n), factor, x)
 

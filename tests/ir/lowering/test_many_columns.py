@@ -42,6 +42,8 @@ FUNCTIONS: Functions = {
     "qr": (jnp.linalg.qr, REAL),
     "qr of a batch": (jnp.linalg.qr, BATCH),
     "qr, complete": (lambda x: jnp.linalg.qr(x, mode="complete"), REAL),
+    "qr, pivoted": (lambda x: lax.linalg.qr(x, pivoting=True), REAL),
+    "qr of complex numbers, pivoted": (lambda x: lax.linalg.qr(x, pivoting=True), COMPLEX),
     "cholesky of a batch": (jnp.linalg.cholesky, GRAM),
     "cholesky of complex numbers": (jnp.linalg.cholesky, HERMITIAN),
     "triangular_solve": (triangular(left_side=True, lower=True), GRAM),

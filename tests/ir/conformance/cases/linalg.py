@@ -108,6 +108,14 @@ def factorizations() -> Iterator[Case]:
         yield Case(
             f"qr: {list(shape)}, complete", lambda x: jnp.linalg.qr(x, mode="complete"), (x,)
         )
+    ordered = lambda x: lax.linalg.qr(x, pivoting=True, full_matrices=False)  # noqa: E731
+    for shape in ((1, 3), (5, 3), (3, 5), (2, 4, 4)):
+        for dtype in (F32, F64):
+            name = f"qr: {list(shape)} {dtype}, pivoted"
+            yield Case(name, ordered, (normal(*shape, dtype=dtype),))
+    whole = lambda x: jsl.qr(x, pivoting=True)  # noqa: E731
+    yield Case("qr: pivoted, of columns of one length", whole, (np.eye(4, dtype=F32),))
+    yield Case("qr: pivoted, of no rows", whole, (np.ones((0, 3), F32),))
     a, b = positive(4), normal(2, 4)
     for name, fn in {
         "right side": lambda a, b: lax.linalg.triangular_solve(a, b, left_side=False, lower=True),
