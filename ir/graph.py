@@ -178,6 +178,13 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
     return node.inputs if isinstance(node, CNode) else ()
 
 
+def before_reshapes(node: Node) -> Node:
+    """What ``node`` is a reshape of, or a reshape of a reshape: its elements in the same order."""
+    while isinstance(node, CNode) and node.op == "Reshape":
+        (node,) = node.inputs
+    return node
+
+
 def ordered(roots: Iterable[Node]) -> list[Node]:
     """The nodes below ``roots``, inputs first; without recursion, so that depth has no limit."""
     return list(in_order(roots))

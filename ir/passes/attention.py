@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from fnckpt.ir.attributes import Ints, ints
-from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.graph import CNode, Constant, Node, before_reshapes
 from fnckpt.ir.passes.bounds import bound
 from fnckpt.ir.passes.build import FLOAT32, Build, known, through
 from fnckpt.ir.passes.reshape import keeps_order, reshaped, transposed
@@ -193,8 +193,12 @@ def _rows_of(x: Node) -> tuple[int, int] | None:
         if x.op in ("MatMul", "Gemm"):
             weight, inner = x.inputs[1], first.aval.shape[-1]
             plain = known(weight) is not None and len(weight.aval.shape) == 2
-            return (id(_flat(first)), inner) if plain and not x.attrs["transpose_a"] else None
-        first = _flat(first) if x.op == "Reshape" else first
+            return (
+                (id(before_reshapes(first)), inner)
+                if plain and not x.attrs["transpose_a"]
+                else None
+            )
+        first = before_reshapes(first) if x.op == "Reshape" else first
         kept = x.op == "Reshape" and first.aval.shape[-1:] == shape[-1:]
         cut = x.op == "Slice" and first.aval.shape[:-1] == shape[:-1]
         moved = x.op in ("Add", "Sub", "Mul", "Div") and first.aval == x.aval
@@ -202,13 +206,6 @@ def _rows_of(x: Node) -> tuple[int, int] | None:
             return None
         x = first
     return None
-
-
-def _flat(x: Node) -> Node:
-    """What reshapes are made of."""
-    while isinstance(x, CNode) and x.op == "Reshape":
-        (x,) = x.inputs
-    return x
 
 
 @rewrites("Attention")

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from fnckpt.ir.attributes import size
-from fnckpt.ir.graph import CNode, Constant, Node, ordered
+from fnckpt.ir.graph import CNode, Constant, Node, before_reshapes, ordered
 from fnckpt.ir.passes.affine import through
 from fnckpt.ir.passes.build import INT32, Build
 from fnckpt.ir.passes.cells import Body
@@ -111,8 +111,8 @@ def _without_factor(node: Node, mask: _Mask, body: Body) -> Node | None:
 
 def _stacked(body: Body, node: Node) -> Node:
     """``node`` before reshapes; where that is a row, the stack that it is of."""
-    node = _unmoved(node)
-    return _unmoved(body.stacks.get(id(node), node))
+    node = before_reshapes(node)
+    return before_reshapes(body.stacks.get(id(node), node))
 
 
 # ------------------------------------------------------------------------------------ the lengths
@@ -138,7 +138,7 @@ def _counts(body: Body, mask: _Mask) -> Node | None:
     state, given = body.carries[0].aval, mask.node.aval
     batch = state.size // state.shape[-1] if state.shape else 0
     of_features = bool(given.shape) and not _is_one(given.shape[-1])
-    found = None if of_features else _compared(body, _unmoved(mask.node))
+    found = None if of_features else _compared(body, before_reshapes(mask.node))
     if found is None:
         return None
     op, first, bound = found
@@ -149,13 +149,6 @@ def _counts(body: Body, mask: _Mask) -> Node | None:
     build = Build(body.scan)
     counts = _within(build, bound, more - first, size(body.scan, "length"))
     return build.broadcast(build.reshape(counts, (counts.aval.size,)), (batch,))
-
-
-def _unmoved(node: Node) -> Node:
-    """``node`` with other axes, its elements in the same order."""
-    while isinstance(node, CNode) and node.op == "Reshape":
-        (node,) = node.inputs
-    return node
 
 
 def _compared(body: Body, condition: Node) -> tuple[str, int, Node] | None:
@@ -178,13 +171,13 @@ def _compared(body: Body, condition: Node) -> tuple[str, int, Node] | None:
 
 def _row_from(body: Body, node: Node) -> int | None:
     """The first of the numbers of steps, where ``node`` is one of these in each step."""
-    stack = body.stacks.get(id(_unmoved(node)))
+    stack = body.stacks.get(id(before_reshapes(node)))
     return None if stack is None or not _is_one(node.aval.size) else _counted_from(stack)
 
 
 def _counted_from(node: Node) -> int | None:
     """The first of numbers along one axis that go up by 1."""
-    node = _unmoved(node)
+    node = before_reshapes(node)
     if node.aval.dtype.kind not in "iu":
         return None
     if isinstance(node, CNode) and node.op == "Cast" and node.aval.dtype.itemsize >= INT32.itemsize:
@@ -240,7 +233,7 @@ def _clipped(build: Build, bound: Node, low: int, high: int) -> Node:
 
 def _is_within(node: Node, low: int, high: int) -> bool:
     """Whether ``node`` is written as a number between the two, as a file of ours has it."""
-    node = _unmoved(node)
+    node = before_reshapes(node)
     if not isinstance(node, CNode) or node.op != "Minimum" or not is_known(high):
         return False
     inner, most = node.inputs

@@ -17,12 +17,14 @@ from fnckpt.ir.graph import (
     FuncGraph,
     Node,
     Parameter,
+    before_reshapes,
     everywhere,
     ordered,
     rebuilt,
     with_outputs,
 )
 from fnckpt.ir.operators import apply, items
+from fnckpt.ir.passes.build import known
 from fnckpt.ir.passes.rewrite import scalar_of
 
 
@@ -106,7 +108,10 @@ def _parts(counted: Counted) -> Parts | None:
     reads = [
         (node, turned) for node in nodes
         if node.op == "Gather" and node.attrs["axis"] == 0 and not node.inputs[1].aval.shape
-        and (_is_known(node.inputs[0]) or any(node.inputs[0] is body.inputs[i] for i in same))
+        and (
+            known(node.inputs[0]) is not None
+            or any(node.inputs[0] is body.inputs[i] for i in same)
+        )
         and node.inputs[0].aval.shape[0] == counted.length
         and (turned := counted.row_of(node.inputs[1])) is not None
     ]  # fmt: skip
@@ -134,14 +139,8 @@ def _written(counted: Counted, i: int, nodes: Sequence[CNode]) -> tuple[Node, bo
         return None
     if sum(each is node for each in counted.body.outputs) > 1 or at.aval.shape != (1, 1):
         return None
-    turned = counted.row_of(_unmoved(at))
+    turned = counted.row_of(before_reshapes(at))
     return None if turned is None else (rows, turned)
-
-
-def _unmoved(node: Node) -> Node:
-    while isinstance(node, CNode) and node.op == "Reshape":
-        (node,) = node.inputs
-    return node
 
 
 def _scanned(counted: Counted) -> Sequence[Node] | None:
@@ -188,16 +187,10 @@ def _scanned(counted: Counted) -> Sequence[Node] | None:
     return [found.get(i, end) for i in range(len(loop.results))]
 
 
-def _is_known(table: Node) -> bool:
-    """Whether a body uses it from outside as it is: a constant or a weight."""
-    weight = isinstance(table, Parameter) and table.value is not None
-    return weight or isinstance(table, Constant)
-
-
 def _stack(counted: Counted, read: CNode) -> Node:
     """What a body reads rows of, outside of the loop."""
     (stack, _) = read.inputs
-    if _is_known(stack):
+    if known(stack) is not None:  # a body uses it from outside as it is
         return stack
     return counted.loop.inputs[next(i for i, x in enumerate(counted.body.inputs) if x is stack)]
 

@@ -6,7 +6,7 @@ computes a choice together with what is around it, and a read alone.
 
 from collections.abc import Sequence
 
-from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Origin, everywhere
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Origin, before_reshapes, everywhere
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes.build import BOOL
 from fnckpt.ir.passes.rewrite import Any_, Op, rewrite, rewrites, scalar_of
@@ -27,7 +27,7 @@ def choose_row(root: CNode, rows: CNode, along: int, index: Node, axis: int) -> 
         return None
     if shape[axis] != 1:
         return None
-    found = _chosen([_bare(each) for each in parts], index, root.origin)
+    found = _chosen([before_reshapes(each) for each in parts], index, root.origin)
     return None if found is None else _shaped(found, shape, root.origin)
 
 
@@ -50,7 +50,7 @@ def _chosen(parts: Sequence[Node], index: Node, origin: Origin) -> Node | None:
 
 def _orders(index: Node) -> list[tuple[Node | None, Node]]:
     """An index alone; or the greater of an earlier and a later one, in both orders."""
-    bare = _bare(index)
+    bare = before_reshapes(index)
     if not isinstance(bare, CNode) or bare.op != "Maximum":
         return [(None, index)]
     one, other = bare.inputs
@@ -85,14 +85,8 @@ def _moved(node: Node, moves: Sequence[CNode]) -> Node:
     return node
 
 
-def _bare(node: Node) -> Node:
-    while isinstance(node, CNode) and node.op == "Reshape":
-        (node,) = node.inputs
-    return node
-
-
 def _shaped(node: Node, shape: Shape, origin: Origin) -> Node:
-    bare = _bare(node)
+    bare = before_reshapes(node)
     if bare.aval.shape == shape:
         return bare
     if isinstance(bare, Constant):

@@ -11,7 +11,7 @@ import numpy as np
 
 from fnckpt.ir.attributes import graph as graph_of
 from fnckpt.ir.attributes import integer
-from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, everywhere
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, everywhere
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
 
 MOST_ADDED = 8  # guards: of the input, and of each state
@@ -44,14 +44,14 @@ def drop_guard(root: CNode, value: Node, guard: Node) -> Node | None:
 @rewrites(Op("Select", condition, first, value))
 def drop_choice(root: CNode, condition: Node, first: Node, value: Node) -> Node | None:
     """The last state of a sequence without steps is the first one."""
-    item, none = _unmoved(value), _unmoved(condition)
+    item, none = before_reshapes(value), before_reshapes(condition)
     scan = _scan_of(item)
     if scan is None or value.aval != root.aval or not isinstance(item, CNode):
         return None
     if not isinstance(none, CNode) or none.op != "Equal" or scalar_of(none.inputs[1]) != 0:
         return None
     place = integer(item, "index")
-    if place >= integer(scan, "carried") or not _says_length(scan, _unmoved(none.inputs[0])):
+    if place >= integer(scan, "carried") or not _says_length(scan, before_reshapes(none.inputs[0])):
         return None
     start = scan.inputs[integer(scan, "captured") + place]
     return value if _is_same(start, first) else None
@@ -59,7 +59,7 @@ def drop_choice(root: CNode, condition: Node, first: Node, value: Node) -> Node 
 
 def _is_same(one: Node, two: Node) -> bool:
     """Whether two arrays are the same, with other axes of size 1 perhaps."""
-    one, two = _unmoved(one), _unmoved(two)
+    one, two = before_reshapes(one), before_reshapes(two)
     if isinstance(one, Constant) and isinstance(two, Constant):
         return np.array_equal(one.value.ravel(), two.value.ravel(), equal_nan=True)
     return one is two
@@ -68,13 +68,15 @@ def _is_same(one: Node, two: Node) -> bool:
 def _says_length(scan: CNode, counts: Node) -> bool:
     """Whether a row of the scan compares steps with ``counts``."""
     rows = scan.inputs[integer(scan, "captured") + integer(scan, "carried") :]
-    masks = (row for row in map(_unmoved, rows) if isinstance(row, CNode) and row.op == "Less")
-    return any(_unmoved(mask.inputs[1]) is counts for mask in masks)
+    masks = (
+        row for row in map(before_reshapes, rows) if isinstance(row, CNode) and row.op == "Less"
+    )
+    return any(before_reshapes(mask.inputs[1]) is counts for mask in masks)
 
 
 def _scan_of(node: Node) -> CNode | None:
     """The scan that an LSTM or a GRU became, where ``node`` is one of its results."""
-    node = _unmoved(node)
+    node = before_reshapes(node)
     if not isinstance(node, CNode) or node.op != "TupleGetItem":
         return None
     (scan,) = node.inputs
@@ -83,18 +85,12 @@ def _scan_of(node: Node) -> CNode | None:
     return scan if graph_of(scan, "body").name in CELLS else None
 
 
-def _unmoved(node: Node) -> Node:
-    while isinstance(node, CNode) and node.op == "Reshape":
-        (node,) = node.inputs
-    return node
-
-
 def _guarded(node: Node) -> list[Node] | None:
     """The arrays of which ``node`` says where they have NaN, else 0; None where it is no guard."""
     found: list[Node] = []
     stack = [node]
     while stack and len(found) < MOST_ADDED:
-        each = _unmoved(stack.pop())
+        each = before_reshapes(stack.pop())
         zero = _ZERO(each, {}) if isinstance(each, CNode) and each.op == "Mul" else None
         if zero is not None:
             found.append(zero)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.graph import CNode, Constant, Node, before_reshapes
 from fnckpt.ir.lowering.ranges import range_of
 from fnckpt.ir.sources.build import INT64, Builder, axis_of
 from fnckpt.ir.sources.onnx.registry import Site, imports
@@ -52,9 +52,7 @@ class Limits:
 
 def limits_of(node: Node) -> Limits | None:
     """The limits of ``Minimum(Maximum(x, low), high)``, reshaped or not, where they are numbers."""
-    node = uncast(node)
-    while isinstance(node, CNode) and node.op == "Reshape":
-        (node,) = node.inputs
+    node = before_reshapes(uncast(node))
     outer = _with_number(node, "Minimum")
     inner = None if outer is None else _with_number(outer[0], "Maximum")
     return None if outer is None or inner is None else Limits(inner[0], inner[1], outer[1])
