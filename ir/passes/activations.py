@@ -63,6 +63,28 @@ def fuse_logaddexp(root: CNode, x: Node, y: Node) -> Node | None:
     return build("Add", greater, rest)
 
 
+_TWICE = Op("Add", x, x, users=0)
+_SIZE = Op("Maximum", x, Op("Neg", x, users=0))
+
+
+@rewrites(
+    Op(
+        "Select",
+        Op("IsNan", _TWICE),
+        Op("Sub", x, x),
+        Op("Add", _SIZE, Op("Softplus", Op("Neg", Op("Abs", _TWICE, users=0), users=0))),
+    )
+)
+def fuse_log_of_two_cosh(root: CNode, x: Node) -> Node | None:
+    """logaddexp(x, -x) is |x| + softplus(-|2 x|); where x + x is NaN, x is."""
+    if not is_float(x):
+        return None
+    build = Build(root)
+    size = build("Abs", x)
+    rest = build("Softplus", build("Neg", build("Add", size, size)))
+    return build("Add", size, rest)
+
+
 @rewrites(Op("Select", Op("GreaterEqual", x, ZERO), x, Op("Mul", x, Scalar("alpha"))))
 def fuse_leaky_relu(root: CNode, x: Node, alpha: float) -> Node | None:
     """x where x >= 0, else x * alpha."""
@@ -149,6 +171,7 @@ RULES: tuple[Rule, ...] = (fuse_softplus,)
 FUSE: tuple[Rule, ...] = (
     fuse_softplus_below_zero,
     fuse_logaddexp,
+    fuse_log_of_two_cosh,
     fuse_leaky_relu,
     fuse_elu,
     fuse_scaled_elu,

@@ -42,6 +42,8 @@ Attrs = tuple[tuple[str, Attr], ...]
 MOST_HELD = 4096  # templates
 MOST_LEVELS = 16  # from an operator to the root of its spelling
 SHAPE = (2, 3)  # of what is computed element by element
+LARGE = (1 << 12,)  # the shape where a format may have it in parts
+IN_PARTS = frozenset({"Cosh", "Sinh"})
 
 # What is asked of integers; of booleans nothing.
 OF_INTEGERS = frozenset(
@@ -135,9 +137,10 @@ def _dtypes(nodes: Sequence[CNode]) -> frozenset[np.dtype]:
 def _of_dtypes(writer: Writer, dtypes: frozenset[np.dtype]) -> tuple[Template, ...]:
     """The templates of operators element by element, the largest first."""
     asked: list[tuple[str, Attrs, tuple[Aval, ...]]] = [
-        (op, (), (Aval(SHAPE, dtype),) * count)
+        (op, (), (Aval(shape, dtype),) * count)
         for table, count in ((UNARY, 1), (TESTS, 1), (BINARY, 2))
         for op in table
+        for shape in ((SHAPE, LARGE) if op in IN_PARTS else (SHAPE,))
         for dtype in sorted(dtypes, key=str)
         if (dtype.kind in "iu" and op in OF_INTEGERS) or (dtype.kind in "fV" and op not in BITS)
     ]

@@ -12,6 +12,7 @@ import numpy as np
 from fnckpt.ir.attributes import graph as graph_of
 from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, everywhere
+from fnckpt.ir.passes import softplus
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
 
 MOST_ADDED = 8  # guards: of the input, and of each state
@@ -117,5 +118,6 @@ def _sources(scan: CNode) -> Iterator[Node]:
 
 
 def unguarded(graph: FuncGraph) -> FuncGraph:
-    """``graph``, which our writer wrote, without them."""
-    return everywhere(graph, lambda each: rewrite(each, (drop_guard, drop_choice)))
+    """``graph``, which our writer wrote, without them; and with Softplus where it has its parts."""
+    rules = (drop_guard, drop_choice, *softplus.JOIN)
+    return everywhere(graph, lambda each: rewrite(each, rules))

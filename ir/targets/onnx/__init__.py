@@ -23,9 +23,17 @@ from fnckpt.ir.passes import (
     rotary,
     rows,
     skips,
+    softplus,
 )
 from fnckpt.ir.passes.rewrite import rewrite
-from fnckpt.ir.targets.onnx import control, emit_recurrent, legalize_order
+from fnckpt.ir.targets.onnx import (
+    control,
+    emit_cast,
+    emit_large,
+    emit_recurrent,
+    emit_reduction,
+    legalize_order,
+)
 from fnckpt.ir.targets.onnx.check import check
 from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
 from fnckpt.ir.targets.onnx.encode import DEFAULT_OPSET, encode
@@ -33,10 +41,18 @@ from fnckpt.ir.targets.onnx.legalize import LEGALIZE
 from fnckpt.ir.targets.onnx.read import summarize
 from fnckpt.ir.targets.target import Target
 
-__all__ = ["TARGET", "check", "control", "emit_recurrent"]
+__all__ = [
+    "TARGET",
+    "check",
+    "control",
+    "emit_cast",
+    "emit_large",
+    "emit_recurrent",
+    "emit_reduction",
+]
 
 TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
-LARGE = partial(rewrite, rules=(*choices.RULES, *columns.RULES, *reshape.RULES))
+LARGE = partial(rewrite, rules=(*choices.RULES, *columns.RULES, *softplus.RULES, *reshape.RULES))
 UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 
 TARGET = Target(

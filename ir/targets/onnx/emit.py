@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fnckpt.ir.attributes import integer, ints, number, sizes
-from fnckpt.ir.eight_bits import beyond, greatest_that_fits, is_eight_bits
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.sizes import all_known, is_known
 from fnckpt.ir.targets.onnx.kernels import kernel_dtypes, value_dtype
 from fnckpt.ir.targets.onnx.sizes import vector
-from fnckpt.ir.targets.onnx.writer import Attribute, Value, Writer, element_type
+from fnckpt.ir.targets.onnx.writer import Writer, element_type
 from fnckpt.ir.targets.target import Refusal
 
 Emitter = Callable[[CNode, Writer], None]
@@ -20,17 +19,16 @@ EMITTERS: dict[str, Emitter] = {}
 SAME = {
     "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Add": "Add", "Asin": "Asin",
     "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos",
-    "Cosh": "Cosh", "Div": "Div", "Equal": "Equal", "Erf": "Erf",
+    "Div": "Div", "Equal": "Equal", "Erf": "Erf",
     "Exp": "Exp", "Floor": "Floor", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual",
     "Identity": "Identity", "IsInf": "IsInf", "IsNan": "IsNaN", "Less": "Less",
     "LessEqual": "LessOrEqual", "Log": "Log", "LogicalAnd": "And", "LogicalNot": "Not",
     "LogicalOr": "Or", "LogicalXor": "Xor", "Maximum": "Max", "Minimum": "Min", "Mul": "Mul",
     "Neg": "Neg", "Pow": "Pow", "Reciprocal": "Reciprocal", "Relu": "Relu", "Round": "Round",
-    "Select": "Where", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
-    "Softplus": "Softplus", "Sqrt": "Sqrt", "Sub": "Sub", "Tan": "Tan", "Tanh": "Tanh",
+    "Select": "Where", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sqrt": "Sqrt",
+    "Sub": "Sub", "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip
 
-FIRST_EIGHT_BITS = 19  # the opset with floats of 8 bits
 WIDE_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 LOGIC = {"BitwiseAnd": "And", "BitwiseOr": "Or", "BitwiseXor": "Xor"}
@@ -125,15 +123,6 @@ def emit_hard_swish(node: CNode, w: Writer) -> None:
     w.node("Mul", node, *node.inputs, part)
 
 
-@emits("Mish")
-def emit_mish(node: CNode, w: Writer) -> None:
-    if w.opset >= 18:
-        w.node("Mish", node, *node.inputs)
-        return
-    part = w.step("Tanh", node, w.step("Softplus", node, *node.inputs))
-    w.node("Mul", node, *node.inputs, part)
-
-
 @emits("Rem")
 def emit_rem(node: CNode, w: Writer) -> None:
     w.node("Mod", node, *node.inputs, fmod=1)
@@ -144,53 +133,6 @@ def emit_shift(node: CNode, w: Writer) -> None:
     direction = "LEFT" if node.op == "ShiftLeft" else "RIGHT"
     x, amount = node.inputs
     w.node("BitShift", node, x, amount, direction=direction)
-
-
-@emits("Cast")
-def emit_cast(node: CNode, w: Writer) -> None:
-    """Floats become integers as in XLA: NaN is 0, what is too large the nearest there is."""
-    (x,), dtype = node.inputs, node.aval.dtype
-    if is_eight_bits(dtype):
-        emit_eight_bits(node, w)
-        return
-    source, to = x.aval.dtype, element_type(dtype)
-    if source.kind in "biu" or dtype.kind not in "iu":
-        w.node("Cast", node, x, to=to)
-        return
-    wide = np.dtype(np.float64 if dtype.itemsize >= 4 else np.float32)
-    number = x if source == wide else w.step("Cast", node, x, to=element_type(wide))
-    nan = w.step("IsNaN", node, number)
-    clean = w.step("Where", node, nan, w.scalar(0, wide), number)
-    info = np.iinfo(dtype)
-    high = np.nextafter(wide.type(info.max), wide.type(0)) if dtype.itemsize == 8 else info.max
-    inside = w.step("Max", node, clean, w.scalar(float(info.min), wide))
-    inside = w.step("Min", node, inside, w.scalar(float(high), wide))
-    if dtype.itemsize < 8:
-        w.node("Cast", node, inside, to=to)
-        return
-    signed = np.dtype(np.int64)  # the runtime has no Where of uint64; the bits are the same
-    whole = w.step("Cast", node, w.step("Cast", node, inside, to=to), to=element_type(signed))
-    above = w.step("GreaterOrEqual", node, clean, w.scalar(float(info.max), wide))
-    most = np.array(info.max, dtype).view(signed)
-    chosen = w.step("Where", node, above, w.scalar(int(most), signed), whole)
-    w.node("Cast", node, chosen, to=to)
-
-
-def emit_eight_bits(node: CNode, w: Writer) -> None:
-    """What is too great becomes infinity, or NaN where the type has none.
-
-    ONNX Runtime leaves 448 of what is a bit greater as float8_e4m3fn, and NaN as float8_e5m2.
-    """
-    (x,), dtype = node.inputs, node.aval.dtype
-    to = element_type(dtype)
-    if w.opset < FIRST_EIGHT_BITS:
-        raise Refusal(f"a cast to {dtype} needs opset {FIRST_EIGHT_BITS}; pass opset=20")
-    wide = x.aval.dtype if x.aval.dtype in WIDE_FLOATS else np.dtype(np.float32)
-    value = x if wide == x.aval.dtype else w.step("Cast", node, x, to=element_type(wide))
-    most = w.scalar(greatest_that_fits(dtype, wide), wide)
-    is_far = w.step("Greater", node, w.step("Abs", node, value), most)
-    end = w.step("Mul", node, value, w.scalar(beyond(dtype), wide))
-    w.node("Cast", node, w.step("Where", node, is_far, end, value), to=to, saturate=0)
 
 
 @emits("Gelu")
@@ -363,100 +305,6 @@ def emit_scatter_nd(node: CNode, w: Writer) -> None:
         raise Refusal(f"a scatter by {reduction} needs opset {since}; pass opset={since} or newer")
     extra = {"reduction": reduction} if reduction else {}
     w.node("ScatterND", node, x, index(node, w, indices, wide=True), updates, **extra)
-
-
-@emits("ReduceL1", "ReduceMean", "ReduceProd", "ReduceSumSquare")
-def emit_reduction(node: CNode, w: Writer) -> None:
-    inputs, attrs = reduction(node, w, *node.inputs)
-    w.node(node.op, node, *inputs, **attrs)
-
-
-@emits("ReduceSum")
-def emit_sum(node: CNode, w: Writer) -> None:
-    """ONNX Runtime sums integers as doubles and saturates; here they wrap, as they do in XLA.
-
-    So an int32 is summed as int64, and an int64 in two halves of 32 bits, each exact in a double.
-    """
-    (x,), dtype = node.inputs, node.aval.dtype
-    if dtype.kind not in "iu":
-        emit_reduction(node, w)
-        return
-    wide = np.dtype(np.int64)
-    if dtype != wide:
-        total = _summed(node, w, w.step("Cast", node, x, to=element_type(wide)))
-        w.node("Cast", node, total, to=element_type(dtype))
-        return
-    half, bits = w.scalar(1 << 32, wide), np.dtype(np.uint64)
-    whole = w.step("Cast", node, x, to=element_type(bits))
-    upper = w.step("BitShift", node, whole, w.scalar(32, bits), direction="RIGHT")
-    high = w.step("Cast", node, upper, to=element_type(wide))
-    low = w.step("Sub", node, x, w.step("Mul", node, high, half))
-    shifted = w.step("Mul", node, _summed(node, w, high), half)
-    w.node("Add", node, shifted, _summed(node, w, low))
-
-
-def _summed(node: CNode, w: Writer, value: Value) -> str:
-    inputs, attrs = reduction(node, w, value)
-    return w.step("ReduceSum", node, *inputs, **attrs)
-
-
-@emits("ReduceMax", "ReduceMin")
-def emit_extreme(node: CNode, w: Writer) -> None:
-    """NaN where there is one, which ONNX Runtime passes over."""
-    (x,) = node.inputs
-    inputs, attrs = reduction(node, w, x)
-    if node.aval.dtype.kind in "iu":
-        w.node(node.op, node, *inputs, **attrs)
-        return
-    number, boolean = (element_type(np.dtype(t)) for t in (np.int32, np.bool_))
-    marks = w.step("Cast", node, w.step("IsNaN", node, x), to=number)
-    marked, same = reduction(node, w, marks, op="ReduceMax")
-    unknown = w.step("Cast", node, w.step("ReduceMax", node, *marked, **same), to=boolean)
-    most = w.step(node.op, node, *inputs, **attrs)
-    w.node("Where", node, unknown, w.scalar(np.nan, node.aval.dtype, "nan"), most)
-
-
-@emits("ReduceLogSumExp")
-def emit_log_sum_exp(node: CNode, w: Writer) -> None:
-    """In parts: of -inf before numbers below -88 ONNX Runtime 1.32 makes -inf.
-
-    The greatest element is brought to a finite one; whether a NaN is passed over here does not
-    matter, the sum has it.
-    """
-    (x,), dtype = node.inputs, node.aval.dtype
-    axes = w.ints(ints(node, "axes"), "axes")
-    inputs, attrs = reduction(node, w, x, op="ReduceMax")
-    greatest = w.step("ReduceMax", node, *inputs, **(attrs | {"keepdims": 1}))
-    ends = (
-        w.scalar(float(end), dtype, "end") for end in (np.finfo(dtype).min, np.finfo(dtype).max)
-    )
-    shift = w.step("Clip", node, greatest, *ends)
-    powers = w.step("Exp", node, w.step("Sub", node, x, shift))
-    log = w.step("Log", node, w.step("ReduceSum", node, powers, axes, keepdims=1))
-    if node.attrs["keepdims"]:
-        w.node("Add", node, log, shift)
-    else:
-        w.node("Squeeze", node, w.step("Add", node, log, shift), axes)
-
-
-def reduction(
-    node: CNode, w: Writer, *inputs: Value, op: str = ""
-) -> tuple[list[Value], dict[str, Attribute]]:
-    """Inputs and attributes: axes are an input of ReduceSum since opset 13, of others since 18."""
-    axes, keepdims = ints(node, "axes"), int(bool(node.attrs["keepdims"]))
-    if w.opset >= (13 if (op or node.op) == "ReduceSum" else 18):
-        return [*inputs, w.ints(axes, "axes")], {"keepdims": keepdims}
-    return [*inputs], {"axes": axes, "keepdims": keepdims}
-
-
-@emits("ArgMax", "ArgMin")
-def emit_arg(node: CNode, w: Writer) -> None:
-    axis = integer(node, "axis")
-    if node.aval.dtype == np.int64:
-        w.node(node.op, node, *node.inputs, axis=axis, keepdims=0)
-        return
-    found = w.step(node.op, node, *node.inputs, axis=axis, keepdims=0)
-    w.node("Cast", node, found, to=element_type(node.aval.dtype))
 
 
 @emits("CumSum")

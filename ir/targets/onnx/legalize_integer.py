@@ -6,7 +6,7 @@ from fnckpt.ir.attributes import integer, ints
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
 
 
 def bits_of(dtype: np.dtype) -> tuple[np.dtype, int]:
@@ -191,14 +191,16 @@ def compose_population_count(root: CNode) -> Node:
 
 @rewrites("ShiftRightArithmetic")
 def shift_with_sign(root: CNode) -> Node:
-    """Of a negative number, not(not(x) >> n); amounts over the width shift all bits out."""
+    """Of a negative number, not(not(x) >> n); amounts over the width shift all bits out.
+
+    not(x) is x ^ -1, and x is x ^ 0, which is faster than a choice.
+    """
     (x, amount), build, dtype = root.inputs, Build(root), root.aval.dtype
     if dtype.kind == "u":
         return through(root, np.dtype(dtype.name[1:]))
-    negative = build("Less", x, build.number(0, x))
-    turned = build("Select", negative, build("BitwiseNot", x), x)
-    shifted = build("ShiftRightLogical", turned, amount)
-    return build("Select", negative, build("BitwiseNot", shifted), shifted)
+    sign = build("Neg", build.cast(build("Less", x, build.number(0, x)), dtype))
+    shifted = build("ShiftRightLogical", build("BitwiseXor", x, sign), amount)
+    return build("BitwiseXor", shifted, sign)
 
 
 def _shift_unsigned(root: CNode) -> Node | None:
@@ -209,7 +211,7 @@ def _shift_unsigned(root: CNode) -> Node | None:
     unsigned, width = bits_of(dtype)
     x, amount = build.cast(x, unsigned), build.cast(amount, unsigned)
     shifted = build.cast(build(root.op, x, amount), dtype)
-    if (known := scalar_of(amount)) is not None and 0 <= known < width:
+    if isinstance(amount, Constant) and bool(np.all(amount.value < width)):
         return shifted
     outside = build("GreaterEqual", amount, constant(width, unsigned))
     return build("Select", outside, constant(0, dtype), shifted)

@@ -9,59 +9,40 @@ import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.attributes import integer
-from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import apply, item
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, INT32, Build
+from fnckpt.ir.passes.numbers import is_number
 from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
-from fnckpt.ir.recursion import bounded
-
-KEEPS = frozenset(
-    {"Abs", "Cast", "Gather", "GatherElements", "Neg", "Reshape", "Slice", "Transpose"}
-)
-
-
-@bounded(otherwise=False)
-def is_number(node: Node) -> bool:
-    """Whether a value is never NaN, as far as the nodes in front of it tell."""
-    if node.aval.dtype.kind in "biu":
-        return True
-    if isinstance(node, Constant):
-        return not bool(np.isnan(node.value).any())
-    if not isinstance(node, CNode):
-        return False
-    if node.op == "Select":
-        return _replaces_nan(*node.inputs)
-    return node.op in KEEPS and is_number(node.inputs[0])
-
-
-def _replaces_nan(test: Node, first: Node, other: Node) -> bool:
-    """Whether a choice takes a number instead of NaN; what equals anything is no NaN."""
-    if not isinstance(test, CNode):
-        return False
-    if test.op == "Equal" and any(first is each for each in test.inputs):
-        return is_number(other)
-    return test.op == "IsNan" and is_number(first)
-
 
 TINY = 1e-300  # less than each number of float32
 
 
-def order_key(build: Build, x: Node, sign: int, *, signed_zeros: bool = False) -> Node:
+def order_key(build: Build, x: Node, sign: int) -> Node:
     """Numbers in the order of ``x``, with NaN beyond all: it gets the place of infinity.
 
-    Infinity itself gets a number that is greater than all of the narrower dtype of ``x``; of
-    float64 there is none, and it becomes equal to the greatest one. ``signed_zeros``: -0 is below
-    0, as for XLA's TopK; of float64 nothing is left to tell them by.
+    Infinity itself gets the greatest number, beyond all others since these are halved.
     """
-    dtype = FLOAT32 if x.aval.dtype.itemsize == 2 and not signed_zeros else FLOAT64
-    wide = build.cast(x, dtype)
-    if signed_zeros and x.aval.dtype != FLOAT64:
-        low, high = (build.number(value, wide) for value in (-TINY, TINY))
-        beside = build("Minimum", high, build("Maximum", low, build("Reciprocal", wide)))
-        wide = build("Add", wide, beside)
-    most = build.number(sign * float(ml_dtypes.finfo(dtype).max), wide)
-    finite = build("Minimum" if sign > 0 else "Maximum", wide, most)
-    return build("Select", build("IsNan", x), build.number(sign * np.inf, wide), finite)
+    own = x.aval.dtype
+    wide = build.cast(x, FLOAT32) if own.itemsize == 2 else build("Mul", x, build.number(0.5, x))
+    return _nan_last(build, x, wide, sign)
+
+
+def _nan_last(build: Build, x: Node, key: Node, sign: int) -> Node:
+    """``key``, where all finite numbers are below the greatest of its dtype, and NaN beyond."""
+    most = build.number(sign * float(ml_dtypes.finfo(key.aval.dtype).max), key)
+    finite = build("Minimum" if sign > 0 else "Maximum", key, most)
+    return build("Select", build("IsNan", x), build.number(sign * np.inf, key), finite)
+
+
+def order_key_of_zeros(build: Build, x: Node) -> Node:
+    """The same with -0 below 0, as for XLA's TopK; of float64 nothing is left to tell them by."""
+    if x.aval.dtype == FLOAT64:
+        return order_key(build, x, 1)
+    wide = build.cast(x, FLOAT64)
+    low, high = (build.number(value, wide) for value in (-TINY, TINY))
+    beside = build("Minimum", high, build("Maximum", low, build("Reciprocal", wide)))
+    return _nan_last(build, x, build("Add", wide, beside), 1)
 
 
 def _first_of(root: CNode, sign: int) -> Node | None:
@@ -78,7 +59,7 @@ def top_k_of_numbers(root: CNode) -> Node | None:
     if not isinstance(source, CNode) or source.op != "TopK" or is_number(source.inputs[0]):
         return None
     (x,) = source.inputs
-    key = order_key(build, x, 1, signed_zeros=True)
+    key = order_key_of_zeros(build, x)
     keyed = apply("TopK", key, origin=source.origin, **source.attrs)
     places = item(keyed, 1)
     if integer(root, "index"):

@@ -1,0 +1,74 @@
+"""Casts that ONNX Runtime does otherwise than XLA: to integers, and to floats of eight bits."""
+
+import numpy as np
+
+from fnckpt.ir.eight_bits import beyond, greatest_that_fits, is_eight_bits
+from fnckpt.ir.graph import CNode, Node
+from fnckpt.ir.passes.bounds import bound, never_negative
+from fnckpt.ir.passes.numbers import is_number
+from fnckpt.ir.targets.onnx.emit import WIDE_FLOATS, emits
+from fnckpt.ir.targets.onnx.writer import Value, Writer, element_type
+from fnckpt.ir.targets.target import Refusal
+
+FIRST_EIGHT_BITS = 19  # the opset with floats of 8 bits
+ROUNDING = 1 + 1e-5  # by which a bound may be exceeded
+
+
+@emits("Cast")
+def emit_cast(node: CNode, w: Writer) -> None:
+    """Floats become integers as in XLA: NaN is 0, what is too large the nearest there is."""
+    (x,), dtype = node.inputs, node.aval.dtype
+    if is_eight_bits(dtype):
+        emit_eight_bits(node, w)
+        return
+    source, to = x.aval.dtype, element_type(dtype)
+    if source.kind in "biu" or dtype.kind not in "iu":
+        w.node("Cast", node, x, to=to)
+        return
+    if source in WIDE_FLOATS and _fits(x, dtype):
+        number = x if is_number(x) else _zero_for_nan(node, w, x, source)
+        w.node("Cast", node, number, to=to)
+        return
+    wide = np.dtype(np.float64 if dtype.itemsize >= 4 else np.float32)
+    number = x if source == wide else w.step("Cast", node, x, to=element_type(wide))
+    clean = _zero_for_nan(node, w, number, wide)
+    info = np.iinfo(dtype)
+    high = np.nextafter(wide.type(info.max), wide.type(0)) if dtype.itemsize == 8 else info.max
+    inside = w.step("Max", node, clean, w.scalar(float(info.min), wide))
+    inside = w.step("Min", node, inside, w.scalar(float(high), wide))
+    if dtype.itemsize < 8:
+        w.node("Cast", node, inside, to=to)
+        return
+    signed = np.dtype(np.int64)  # the runtime has no Where of uint64; the bits are the same
+    whole = w.step("Cast", node, w.step("Cast", node, inside, to=to), to=element_type(signed))
+    above = w.step("GreaterOrEqual", node, clean, w.scalar(float(info.max), wide))
+    most = np.array(info.max, dtype).view(signed)
+    chosen = w.step("Where", node, above, w.scalar(int(most), signed), whole)
+    w.node("Cast", node, chosen, to=to)
+
+
+def emit_eight_bits(node: CNode, w: Writer) -> None:
+    """What is too great becomes infinity, or NaN where the type has none.
+
+    ONNX Runtime leaves 448 of what is a bit greater as float8_e4m3fn, and NaN as float8_e5m2.
+    """
+    (x,), dtype = node.inputs, node.aval.dtype
+    to = element_type(dtype)
+    if w.opset < FIRST_EIGHT_BITS:
+        raise Refusal(f"a cast to {dtype} needs opset {FIRST_EIGHT_BITS}; pass opset=20")
+    wide = x.aval.dtype if x.aval.dtype in WIDE_FLOATS else np.dtype(np.float32)
+    value = x if wide == x.aval.dtype else w.step("Cast", node, x, to=element_type(wide))
+    most = w.scalar(greatest_that_fits(dtype, wide), wide)
+    is_far = w.step("Greater", node, w.step("Abs", node, value), most)
+    end = w.step("Mul", node, value, w.scalar(beyond(dtype), wide))
+    w.node("Cast", node, w.step("Where", node, is_far, end, value), to=to, saturate=0)
+
+
+def _fits(x: Node, dtype: np.dtype) -> bool:
+    """Whether all that ``x`` can be, rounded towards 0, is a number of ``dtype``."""
+    info = np.iinfo(dtype)
+    return bound(x) * ROUNDING < info.max + 1.0 and (info.min < 0 or never_negative(x))
+
+
+def _zero_for_nan(node: CNode, w: Writer, x: Value, dtype: np.dtype) -> str:
+    return w.step("Where", node, w.step("IsNaN", node, x), w.scalar(0, dtype), x)
