@@ -22,12 +22,13 @@ def update_slice_by_rows(root: CNode) -> Node:
 
 @rewrites("DynamicSlice")
 def gather_one_row(root: CNode) -> Node | None:
-    """x[..., i:i + 1, ...] is gather(x, i), where i is one of several starts that are clipped."""
+    """x[..., i:i + 1, ...] is gather(x, i), where i is one of several starts, perhaps clipped."""
     x, starts = root.inputs
     cut = [i for i, n in enumerate(ints(root, "sizes")) if n != x.aval.shape[i]]
     if len(cut) != 1 or root.aval.shape[cut[0]] != 1 or starts.aval.dtype != INT32:
         return None
     place, build = _clipped(starts, cut[0], root), Build(root)
+    place = _element(starts, cut[0], root) if place is None else place
     if place is None:
         return None
     return build.reshape(build("Gather", x, place, axis=cut[0]), root.aval.shape)
@@ -41,7 +42,7 @@ def _clipped(starts: Node, place: int, root: CNode) -> Node | None:
     if not isinstance(lower, CNode) or lower.op != "Maximum":
         return None
     free, least = _and_number(lower, place)
-    number = None if free is None else _element(free, place)
+    number = None if free is None else _element(free, place, root)
     if number is None or most is None or least is None:
         return None
     return apply("Clip", number, origin=root.origin, low=least, high=most)
@@ -56,15 +57,13 @@ def _and_number(node: CNode, place: int) -> tuple[Node | None, int | None]:
     return None, None
 
 
-def _element(vector: Node, place: int) -> Node | None:
+def _element(vector: Node, place: int, root: CNode) -> Node | None:
     """Element ``place`` of a vector that is joined of single ones, as a number."""
     if isinstance(vector, CNode) and vector.op == "Concat":
         if len(vector.inputs) != vector.aval.size:
             return None
         vector = vector.inputs[place]
-    if not isinstance(vector, CNode) or vector.op != "Reshape" or vector.inputs[0].aval.shape:
-        return None
-    return vector.inputs[0]
+    return Build(root).reshape(vector, ()) if vector.aval.size == 1 else None
 
 
 READ: tuple[Rule, ...] = (gather_one_row,)

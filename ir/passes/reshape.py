@@ -77,6 +77,12 @@ def drop_broadcast(root: CNode, x: Node, shape: Ints) -> Node | None:
     return x if x.aval.shape == shape else None
 
 
+@rewrites(Op("Slice", x))
+def drop_slice(root: CNode, x: Node) -> Node | None:
+    """x[:] is x."""
+    return x if x.aval.shape == root.aval.shape else None
+
+
 @rewrites(Op("BroadcastTo", Op("BroadcastTo", x, users=0), attrs={"shape": "shape"}))
 def merge_broadcasts(root: CNode, x: Node, shape: Ints) -> Node:
     """broadcast(broadcast(x, s), t) is broadcast(x, t)."""
@@ -277,6 +283,7 @@ RULES = (
     drop_reshape,
     merge_transposes,
     drop_transpose,
+    drop_slice,
     drop_broadcast,
     merge_broadcasts,
     *nothing.EMPTY,

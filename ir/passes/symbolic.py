@@ -91,9 +91,9 @@ def as_sizes(root: CNode) -> Node | None:
 
 @rewrites("DynamicSlice")
 def slice_at_sizes(root: CNode) -> Node | None:
-    """A slice that begins at sizes is one with known ends."""
+    """A slice that begins at known places, or at sizes, is one with known ends."""
     x, starts = root.inputs
-    begin = None if isinstance(starts, Constant) else sizes_of(starts)
+    begin = sizes_of(starts)
     if begin is None:
         return None
     limit = tuple(a + n for a, n in zip(begin, root.aval.shape, strict=True))

@@ -57,9 +57,11 @@ SPELLED = {
     "ONNX": ("argmin: float64 with ties", "bitcast: uint32 to float32", "cond: of int64",
              "conv_transpose: (2, 2) VALID (4, 1)", "conv: 1 x 1, strides",
              "convert: float16 to int64",
-             "convert: float32 to int32 saturates", "det: [4, 4] float32", "lgamma: float64",
+             "convert: float32 to int32 saturates", "control: fori_loop with a counter as index",
+             "det: [4, 4] float32", "lgamma: float64",
              "logsumexp: over 0", "loop: a loop in a condition", "matmul: float16",
-             "read outer: also outside", "read take, wrap: inside",
+             "long scan: fori_loop over rows", "long scan: fori_loop that writes",
+             "read outer: also outside", "read take, wrap: inside", "read vmap twice: inside",
              "reduce max: [2, 3] over (1,)", "rfft and irfft: length 96",
              "while: fori_loop that indexes",
              "nn.standardize: float32", "shift_right_logical: edges of int8", "sort: over 1",
@@ -194,8 +196,8 @@ def again(case: Case, path: Path) -> Path:
 
 
 def operators(path: Path, file_format: str) -> Counter[str]:
-    """What a file holds; what calls a function of the file is one kind."""
-    nodes = target(file_format).summarize(path).nodes
+    """What a file holds, bodies of loops too; what calls a function of the file is one kind."""
+    nodes = target(file_format).summarize(path).every_node()
     return Counter("call" if "/" in node.op else node.op for node in nodes)
 
 

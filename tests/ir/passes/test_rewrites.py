@@ -66,6 +66,12 @@ CASES = [
         (X,),
         "Greater Sin Select",
     ),
+    Rewritten(
+        "a slice that begins at a known place has known ends",
+        lambda w, x: jax.lax.fori_loop(1, 2, lambda i, v: v + x[i], x[0]),
+        (X,),
+        "Slice Slice Add Reshape",
+    ),
     Rewritten("reshapes merge", lambda w, x: x.reshape(6, 4).reshape(4, 6), (X,), "Reshape"),
     Rewritten(
         "a transposed weight is transposed at export",
