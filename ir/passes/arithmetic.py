@@ -152,6 +152,25 @@ def choose_flag(root: CNode, x: Node, then: float, other: float) -> Node | None:
     return x if then else apply("LogicalNot", x, origin=root.origin)
 
 
+@rewrites(Op("Select", x, Any_("then"), Scalar(value=0.0)))
+def choose_or_false(root: CNode, x: Node, then: Node) -> Node | None:
+    """a where c, else false, is c and a."""
+    return _of_flags("LogicalAnd", x, then, root)
+
+
+@rewrites(Op("Select", x, Scalar(value=1.0), Any_("other")))
+def choose_true(root: CNode, x: Node, other: Node) -> Node | None:
+    """true where c, else b, is c or b."""
+    return _of_flags("LogicalOr", x, other, root)
+
+
+def _of_flags(op: str, a: Node, b: Node, root: CNode) -> Node | None:
+    """``op`` of two booleans that has the dtype and shape of ``root``."""
+    if root.aval.dtype != BOOL or broadcast_shapes(a.aval.shape, b.aval.shape) != root.aval.shape:
+        return None
+    return apply(op, a, b, origin=root.origin)
+
+
 @rewrites(
     Op(
         "LogicalAnd",
@@ -435,6 +454,8 @@ RULES = (
     nothing_is_nan,
     drop_or,
     choose_flag,
+    choose_or_false,
+    choose_true,
     below_is_unequal,
     cancel_factor,
     recognize_mean,

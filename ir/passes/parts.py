@@ -203,6 +203,30 @@ def _split_in_front(source: Node, axis: int, lengths: Ints, like: CNode) -> CNod
     return build("Split", front, axis=0, sizes=(rows,) * count)
 
 
+def reshape_rows(graph: FuncGraph) -> FuncGraph:
+    """reshape(x[i:i + 1]) is reshape(x[i]), where others read x[i]."""
+    rows = (_gathered(node) for node in graph.cnodes())
+    there = {(id(row.source), row.axis, row.start) for row in rows if row is not None}
+
+    def replaced(node: Node, new: dict[int, Node]) -> Node:
+        result = rebuilt(node, new)
+        if not isinstance(node, CNode) or not isinstance(result, CNode) or node.op != "Reshape":
+            return result
+        part = part_of(node.inputs[0])
+        if part is None or part.stop - part.start != 1:
+            return result
+        if (id(part.source), part.axis, part.start) not in there:
+            return result
+        return reshaped(_row_of(new[id(part.source)], part, result), result.aval.shape, result)
+
+    return _mapped(graph, replaced)
+
+
+def _row_of(source: Node, part: Part, like: CNode) -> Node:
+    """The one place along an axis that a part of ``source`` is, without that axis."""
+    return Build(like)("Gather", source, constant(part.start, INT64), axis=part.axis)
+
+
 def _mapped(graph: FuncGraph, replaced: Callable[[Node, dict[int, Node]], Node]) -> FuncGraph:
     """``graph`` with what ``replaced`` makes of each node, given what became of those before."""
     new: dict[int, Node] = {}
@@ -215,10 +239,7 @@ def _mapped(graph: FuncGraph, replaced: Callable[[Node, dict[int, Node]], Node])
 def gather_row(root: CNode) -> Node | None:
     """One place along an axis, which is dropped, is a Gather."""
     part = row_of(root)
-    if part is None:
-        return None
-    build = Build(root)
-    return build("Gather", part.source, constant(part.start, INT64), axis=part.axis)
+    return None if part is None else _row_of(part.source, part, root)
 
 
 @rewrites("TupleGetItem")

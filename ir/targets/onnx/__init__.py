@@ -89,7 +89,7 @@ TARGET = Target(
         ),
     },
     version=("opset", DEFAULT_OPSET),
-    fused_parts=(planes.planes, parts.split_slices, parts.split_rows, LARGE),
+    fused_parts=(planes.planes, parts.split_slices, parts.split_rows, parts.reshape_rows, LARGE),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,

@@ -23,11 +23,22 @@ def compose_not_equal(root: CNode) -> Node:
 
 @rewrites("Select")
 def select_booleans(root: CNode) -> Node | None:
-    """Of booleans, select(c, a, b) is (c and a) or (not c and b)."""
+    """Of booleans, select(c, a, b) is (c and a) or (not c and b).
+
+    For a true b that is (not c or a), for a false a it is (not c and b).
+    """
     (condition, a, b), build = root.inputs, Build(root)
     if a.aval.dtype != BOOL:
         return None
-    other = build("LogicalAnd", build("LogicalNot", condition), b)
+    otherwise = build("LogicalNot", condition)
+    short = (
+        build("LogicalOr", otherwise, a) if scalar_of(b) == 1
+        else build("LogicalAnd", otherwise, b) if scalar_of(a) == 0
+        else None
+    )  # fmt: skip
+    if short is not None and short.aval == root.aval:
+        return short
+    other = build("LogicalAnd", otherwise, b)
     return build("LogicalOr", build("LogicalAnd", condition, a), other)
 
 

@@ -46,11 +46,16 @@ def some_gates(w: Any, x: jax.Array) -> jax.Array:
     return x[..., :2] * x[..., 3:5]
 
 
+def two_shapes(w: Any, x: jax.Array) -> jax.Array:
+    return x[1] * x[1].reshape(6, 3).T
+
+
 CASES: dict[str, tuple[Function, str]] = {
     "steps": (recurrent, "Slice Tanh Reshape Reshape Gemm Reshape " + 3 * "Gather Gemm Tanh "),
     "not every step": (last_step, "Gather MatMul Gather Gemm"),
     "gates": (gates, "Split Sigmoid Tanh Mul ReduceSum Add"),
     "not every gate": (some_gates, "Slice Slice Mul"),
+    "a row in two shapes": (two_shapes, "Gather Reshape Transpose Mul"),
 }
 
 

@@ -61,6 +61,18 @@ CASES = [
         "ReduceSum",
     ),
     Rewritten(
+        "a choice between a boolean and false is both",
+        lambda w, x, y: jnp.where(x > 0, y > 0, False),
+        (X, Y),
+        "Greater Greater LogicalAnd",
+    ),
+    Rewritten(
+        "a choice between true and a boolean is either",
+        lambda w, x, y: jnp.where(x > 0, True, y > 0),
+        (X, Y),
+        "Greater Greater LogicalOr",
+    ),
+    Rewritten(
         "nothing is equal to NaN",
         lambda w, x: jnp.where((x == np.nan) | (x > 1), x, jnp.sin(x)),
         (X,),
