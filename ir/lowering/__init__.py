@@ -27,6 +27,7 @@ from fnckpt.ir.lowering import (
     shape,
     sorting,
     special,
+    total_order,
 )
 from fnckpt.ir.lowering.jaxpr import NotLowered, Problem, lower
 from fnckpt.ir.lowering.registry import (
@@ -80,4 +81,5 @@ __all__ = [
     "shape",
     "sorting",
     "special",
+    "total_order",
 ]

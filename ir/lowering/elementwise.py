@@ -210,34 +210,3 @@ def lower_convert(site: Site, x: Node, *, new_dtype: np.dtype, weak_type: bool) 
     if x.aval.dtype.kind == "c" and site.aval.dtype.kind != "c":
         raise Refusal("a complex number becomes a real one; take jnp.real of it first")
     return site.cast(x, site.aval.dtype)
-
-
-def less_in_total_order(site: Site, x: Node, y: Node) -> Node:
-    """Whether ``x`` sorts before ``y``: -0.0 before 0.0, NaN after infinity."""
-    less = site.apply("Less", x, y)
-    if x.aval.dtype.kind in "biu":
-        return less
-    turned = site.apply("Less", site.apply("Reciprocal", x), site.apply("Reciprocal", y))
-    zeros = site.apply("LogicalAnd", _is_zero(site, x), _is_zero(site, y))
-    last = site.apply("LogicalAnd", site.apply("Equal", x, x), site.apply("IsNan", y))
-    less = site.apply("LogicalOr", less, site.apply("LogicalAnd", zeros, turned))
-    return site.apply("LogicalOr", less, last)
-
-
-def _is_zero(site: Site, x: Node) -> Node:
-    return site.apply("Equal", x, site.constant(0, x))
-
-
-lowers("lt_to")(less_in_total_order)
-
-
-@lowers("le_to")
-def lower_le_to(site: Site, x: Node, y: Node) -> Node:
-    """What does not sort after; the order is total."""
-    return site.apply("LogicalNot", less_in_total_order(site, y, x))
-
-
-@lowers("eq_to")
-def lower_eq_to(site: Site, x: Node, y: Node) -> Node:
-    before, after = less_in_total_order(site, x, y), less_in_total_order(site, y, x)
-    return site.apply("LogicalNot", site.apply("LogicalOr", before, after))

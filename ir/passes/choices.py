@@ -8,6 +8,8 @@ that it is left of floats; as a further row of what is read anyway it is repeate
 
 from math import prod
 
+import numpy as np
+
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import constant
 from fnckpt.ir.passes.build import INT32, INT64, Build, known
@@ -16,6 +18,7 @@ from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrites, scalar_of
 
 LEAST = 4096  # elements of an array of which elements are read
 MOST_ROWS = 16
+WRAPPING = (INT32, INT64, np.dtype(np.uint32))  # integers that ONNX Runtime multiplies
 
 condition, x, rows, index = Any_("condition"), Any_("x"), Any_("rows"), Any_("index")
 
@@ -35,7 +38,7 @@ def read_chosen(root: CNode) -> Node | None:
 def compute_chosen(root: CNode) -> Node | None:
     """where(c, a, b) is b + c * (a - b) of integers, which wrap around."""
     (which, then, other), dtype = root.inputs, root.aval.dtype
-    if dtype not in (INT32, INT64) or known(which) is not None or not is_large(root):
+    if dtype not in WRAPPING or known(which) is not None or not is_large(root):
         return None
     build = Build(root)
     chosen = build.cast(which, dtype)

@@ -30,6 +30,7 @@ from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.reshaped_once import reshaped_once
 from fnckpt.ir.passes.rewrite import Rule, rewrite
 from fnckpt.ir.passes.share import share
+from fnckpt.ir.passes.softmaxes import softmaxes
 from fnckpt.ir.passes.trim import trim
 from fnckpt.ir.verify import verify
 
@@ -88,6 +89,7 @@ PASSES: dict[str, Pass] = {
         *norms.RULES,
         *arithmetic.LATER,
     ),
+    "softmaxes": softmaxes,
     "relu": _rules(fuse.fuse_relu),
     "channels": channels_first,
     "layout": _in_turn(

@@ -10,6 +10,7 @@ from fnckpt.ir.passes import (
     cached_attention,
     choices,
     columns,
+    elements,
     instances,
     lookups,
     parts,
@@ -52,7 +53,10 @@ __all__ = [
 ]
 
 TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
-LARGE = partial(rewrite, rules=(*choices.RULES, *columns.RULES, *softplus.RULES, *reshape.RULES))
+LARGE = partial(
+    rewrite,
+    rules=(*choices.RULES, *columns.RULES, *elements.RULES, *softplus.RULES, *reshape.RULES),
+)
 UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 
 TARGET = Target(
@@ -67,6 +71,7 @@ TARGET = Target(
         *activations.FUSE,
         *instances.FUSE,
         *places.READ,
+        *elements.AT_COLUMNS,
         *lookups.FUSE,
         *reductions.AT_ONCE,
         *parts.FUSE,

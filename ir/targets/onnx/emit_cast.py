@@ -29,22 +29,36 @@ def emit_cast(node: CNode, w: Writer) -> None:
         number = x if is_number(x) else _zero_for_nan(node, w, x, source)
         w.node("Cast", node, number, to=to)
         return
-    wide = np.dtype(np.float64 if dtype.itemsize >= 4 else np.float32)
-    number = x if source == wide else w.step("Cast", node, x, to=element_type(wide))
-    clean = _zero_for_nan(node, w, number, wide)
-    info = np.iinfo(dtype)
-    high = np.nextafter(wide.type(info.max), wide.type(0)) if dtype.itemsize == 8 else info.max
-    inside = w.step("Max", node, clean, w.scalar(float(info.min), wide))
-    inside = w.step("Min", node, inside, w.scalar(float(high), wide))
+    clean = _without_nan(node, w)
+    inside = _within(node, w, clean)
     if dtype.itemsize < 8:
         w.node("Cast", node, inside, to=to)
         return
     signed = np.dtype(np.int64)  # the runtime has no Where of uint64; the bits are the same
     whole = w.step("Cast", node, w.step("Cast", node, inside, to=to), to=element_type(signed))
-    above = w.step("GreaterOrEqual", node, clean, w.scalar(float(info.max), wide))
-    most = np.array(info.max, dtype).view(signed)
-    chosen = w.step("Where", node, above, w.scalar(int(most), signed), whole)
-    w.node("Cast", node, chosen, to=to)
+    most, wide = np.iinfo(dtype).max, np.dtype(np.float64)
+    above = w.step("GreaterOrEqual", node, clean, w.scalar(float(most), wide))
+    last = w.scalar(int(np.array(most, dtype).view(signed)), signed)
+    w.node("Cast", node, w.step("Where", node, above, last, whole), to=to)
+
+
+def _without_nan(node: CNode, w: Writer) -> Value:
+    """What is cast, with 0 in place of NaN, in a float that holds all numbers of the result."""
+    (x,), source = node.inputs, node.inputs[0].aval.dtype
+    wide = np.dtype(np.float64 if node.aval.dtype.itemsize >= 4 else np.float32)
+    kind = source if source in WIDE_FLOATS else wide
+    value = x if kind == source else w.step("Cast", node, x, to=element_type(kind))
+    clean = value if is_number(x) else _zero_for_nan(node, w, value, kind)
+    return clean if kind == wide else w.step("Cast", node, clean, to=element_type(wide))
+
+
+def _within(node: CNode, w: Writer, value: Value) -> str:
+    """The nearest numbers that the integers of the result have."""
+    info = np.iinfo(node.aval.dtype)
+    wide = np.dtype(np.float64 if node.aval.dtype.itemsize >= 4 else np.float32)
+    high = np.nextafter(float(info.max), 0.0) if node.aval.dtype.itemsize == 8 else info.max
+    ends = (w.scalar(float(end), wide) for end in (info.min, high))
+    return w.step("Clip", node, value, *ends)
 
 
 def emit_eight_bits(node: CNode, w: Writer) -> None:

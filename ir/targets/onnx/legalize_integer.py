@@ -6,7 +6,7 @@ from fnckpt.ir.attributes import integer, ints
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrites, scalar_of
 
 
 def bits_of(dtype: np.dtype) -> tuple[np.dtype, int]:
