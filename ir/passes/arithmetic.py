@@ -247,6 +247,12 @@ def drop_select(root: CNode, which: float, x: Node, y: Node) -> Node | None:
     return chosen if chosen.aval == root.aval else None
 
 
+@rewrites(Op("Select", Any_("which"), x, x))
+def drop_choice(root: CNode, which: Node, x: Node) -> Node | None:
+    """A choice between a value and itself, as a branch of ``lax.switch`` has under ``vmap``."""
+    return x if x.aval == root.aval else None
+
+
 @rewrites(Op("Div", Op("Mul", x, Scalar("factor")), Scalar("divisor")))
 def cancel_factor(root: CNode, x: Node, factor: float, divisor: float) -> Node | None:
     """x * c / c is x within rounding, for a c that cannot overflow what x comes from.
@@ -450,6 +456,7 @@ RULES = (
     drop_sub,
     *(Rule(Op("Add", *each), _drop_add) for each in ((x, _ZERO), (_ZERO, x))),
     drop_select,
+    drop_choice,
     drop_not_equal,
     nothing_is_nan,
     drop_or,

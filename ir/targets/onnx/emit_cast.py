@@ -85,4 +85,4 @@ def _fits(x: Node, dtype: np.dtype) -> bool:
 
 
 def _zero_for_nan(node: CNode, w: Writer, x: Value, dtype: np.dtype) -> str:
-    return w.step("Where", node, w.step("IsNaN", node, x), w.scalar(0, dtype), x)
+    return w.step("Where", node, w.step("IsNaN", node, x), w.number(0, node, dtype), x)

@@ -30,7 +30,7 @@ def emit_softplus(node: CNode, w: Writer) -> None:
     if not softplus.in_parts(node):
         w.node("Softplus", node, x)
         return
-    one, power = w.scalar(1.0, FLOAT32), w.step("Exp", node, x)
+    one, power = w.number(1.0, node, FLOAT32), w.step("Exp", node, x)
     u = w.step("Add", node, power, one)
     lost = w.step("Sub", node, w.step("Sub", node, u, one), power)
     w.node("Sub", node, w.step("Log", node, u), lost)
@@ -61,14 +61,14 @@ def emit_sinh(node: CNode, w: Writer) -> None:
     if not in_parts(node):
         w.node("Sinh", node, x)
         return
-    half = w.step("Tanh", node, w.step("Mul", node, x, w.scalar(0.5, FLOAT32)))
+    half = w.step("Tanh", node, w.step("Mul", node, x, w.number(0.5, node, FLOAT32)))
     cosh = w.step("Add", node, *_cosh(node, w, x))
-    w.node("Mul", node, half, w.step("Add", node, cosh, w.scalar(1.0, FLOAT32)))
+    w.node("Mul", node, half, w.step("Add", node, cosh, w.number(1.0, node, FLOAT32)))
 
 
 def _cosh(node: CNode, w: Writer, x: Value) -> tuple[str, str]:
     """exp(|x|) / 2 and exp(-|x|) / 2; the former by a square, since exp overflows before cosh."""
-    half = w.scalar(0.5, FLOAT32)
+    half = w.number(0.5, node, FLOAT32)
     root = w.step("Exp", node, w.step("Mul", node, w.step("Abs", node, x), half))
     growing = w.step("Mul", node, w.step("Mul", node, root, half), root)
-    return growing, w.step("Div", node, w.scalar(0.25, FLOAT32), growing)
+    return growing, w.step("Div", node, w.number(0.25, node, FLOAT32), growing)

@@ -5,7 +5,7 @@ import numpy as np
 from fnckpt.ir.eight_bits import EIGHT_BITS, OF_ONNX
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import OPERATORS
-from fnckpt.ir.passes import activations, attention, instances, norms, nothing, special
+from fnckpt.ir.passes import activations, attention, instances, norms, nothing, scalars, special
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, through
 from fnckpt.ir.passes.control import (
     CAPTURE_AS_FLOAT32,
@@ -78,4 +78,5 @@ LEGALIZE: tuple[Rule, ...] = (
     norms.compose_standardize,
     Rule(Op("RmsNorm"), _rms_norm_by_parts),
     *(Rule(Op(op), _widen) for op in DTYPES if op in OPERATORS),
+    *scalars.RULES,
 )

@@ -127,6 +127,18 @@ def test_bytes_that_are_scaled_need_no_guard(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(path, x), jax.jit(brighter)(x))
 
 
+def test_numbers_have_all_axes_of_what_ends_in_one_element(tmp_path: Path) -> None:
+    x = RANDOM.random((2, 32, 32, 1)).astype(np.float32)
+
+    def loss(x: jax.Array) -> jax.Array:
+        return jnp.where(x > 0.5, 1 - x, 2 * x) + jax.nn.softplus(x) * 3
+
+    path = exported(loss, x, tmp_path / "net")
+    np.testing.assert_allclose(run(path, x), jax.jit(loss)(x), rtol=1e-6)
+    floats = [each for each in onnx.load(path).graph.initializer if each.data_type == 1]
+    assert {tuple(each.dims) for each in floats} == {(1, 1, 1, 1)}
+
+
 def test_the_derivative_of_a_softplus_that_comes_back_is_one_half_at_0(tmp_path: Path) -> None:
     x = np.zeros(4096, np.float32)
     file = fnckpt.export({}, lambda _, x: jax.nn.softplus(x), x, "ONNX", file_name=tmp_path / "net")
