@@ -12,6 +12,8 @@ from fnckpt.ir.targets.target import Refusal
 
 FIRST_EIGHT_BITS = 19  # the opset with floats of 8 bits
 ROUNDING = 1 + 1e-5  # by which a bound may be exceeded
+BELOW_INTEGERS = -1e20
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @emits("Cast")
@@ -25,40 +27,44 @@ def emit_cast(node: CNode, w: Writer) -> None:
     if source.kind in "biu" or dtype.kind not in "iu":
         w.node("Cast", node, x, to=to)
         return
-    if source in WIDE_FLOATS and _fits(x, dtype):
-        number = x if is_number(x) else _zero_for_nan(node, w, x, source)
-        w.node("Cast", node, number, to=to)
+    kind = source if source in WIDE_FLOATS else FLOAT32
+    value = x if kind == source else w.step("Cast", node, x, to=element_type(kind))
+    if _fits(x, dtype) or dtype.itemsize < 4:
+        inside = value if _fits(x, dtype) else _between(node, w, value, kind, dtype)
+        w.node("Cast", node, _zero_for_nan(node, w, inside, kind), to=to)
         return
-    clean = _without_nan(node, w)
-    inside = _within(node, w, clean)
+    if kind == FLOAT32:
+        value = _between(node, w, value, kind, dtype)
+    clean = _zero_for_nan(node, w, value, kind)
+    wide = clean if kind == FLOAT64 else w.step("Cast", node, clean, to=element_type(FLOAT64))
+    emit_from_double(node, w, wide)
+
+
+def emit_from_double(node: CNode, w: Writer, wide: Value) -> None:
+    """``wide`` is float64, which holds all integers of 32 bits, and has no NaN."""
+    dtype = node.aval.dtype
+    to, inside = element_type(dtype), _between(node, w, wide, FLOAT64, dtype)
     if dtype.itemsize < 8:
         w.node("Cast", node, inside, to=to)
         return
-    signed = np.dtype(np.int64)  # the runtime has no Where of uint64; the bits are the same
+    most, signed = np.iinfo(dtype).max, np.dtype(np.int64)
+    # The runtime has no Where of uint64; the bits are the same.
     whole = w.step("Cast", node, w.step("Cast", node, inside, to=to), to=element_type(signed))
-    most, wide = np.iinfo(dtype).max, np.dtype(np.float64)
-    above = w.step("GreaterOrEqual", node, clean, w.scalar(float(most), wide))
+    above = w.step("GreaterOrEqual", node, wide, w.scalar(float(most), FLOAT64))
     last = w.scalar(int(np.array(most, dtype).view(signed)), signed)
     w.node("Cast", node, w.step("Where", node, above, last, whole), to=to)
 
 
-def _without_nan(node: CNode, w: Writer) -> Value:
-    """What is cast, with 0 in place of NaN, in a float that holds all numbers of the result."""
-    (x,), source = node.inputs, node.inputs[0].aval.dtype
-    wide = np.dtype(np.float64 if node.aval.dtype.itemsize >= 4 else np.float32)
-    kind = source if source in WIDE_FLOATS else wide
-    value = x if kind == source else w.step("Cast", node, x, to=element_type(kind))
-    clean = value if is_number(x) else _zero_for_nan(node, w, value, kind)
-    return clean if kind == wide else w.step("Cast", node, clean, to=element_type(wide))
+def _between(node: CNode, w: Writer, value: Value, kind: np.dtype, dtype: np.dtype) -> str:
+    """``value``, of the float ``kind``, brought to what ``dtype`` has; NaN stays.
 
-
-def _within(node: CNode, w: Writer, value: Value) -> str:
-    """The nearest numbers that the integers of the result have."""
-    info = np.iinfo(node.aval.dtype)
-    wide = np.dtype(np.float64 if node.aval.dtype.itemsize >= 4 else np.float32)
-    high = np.nextafter(float(info.max), 0.0) if node.aval.dtype.itemsize == 8 else info.max
-    ends = (w.scalar(float(end), wide) for end in (info.min, high))
-    return w.step("Clip", node, value, *ends)
+    Of float32 the greatest integer of 32 bits or more is rounded up, and left to float64.
+    """
+    info = np.iinfo(dtype)
+    most = float(info.max)
+    if kind == FLOAT64 and dtype.itemsize == 8:
+        most = np.nextafter(most, 0.0)
+    return w.step("Clip", node, value, *(w.scalar(end, kind) for end in (float(info.min), most)))
 
 
 def emit_eight_bits(node: CNode, w: Writer) -> None:
@@ -84,5 +90,10 @@ def _fits(x: Node, dtype: np.dtype) -> bool:
     return bound(x) * ROUNDING < info.max + 1.0 and (info.min < 0 or never_negative(x))
 
 
-def _zero_for_nan(node: CNode, w: Writer, x: Value, dtype: np.dtype) -> str:
-    return w.step("Where", node, w.step("IsNaN", node, x), w.number(0, node, dtype), x)
+def _zero_for_nan(node: CNode, w: Writer, value: Value, kind: np.dtype) -> Value:
+    """0 in place of NaN; what is greater than a number is none, and all others are greater."""
+    if is_number(node.inputs[0]):
+        return value
+    if kind == FLOAT32:
+        return w.step("ThresholdedRelu", node, value, alpha=BELOW_INTEGERS)
+    return w.step("Where", node, w.step("IsNaN", node, value), w.number(0, node, kind), value)
