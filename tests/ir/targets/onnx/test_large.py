@@ -52,7 +52,7 @@ EXACT: dict[str, tuple[Function, np.ndarray, str]] = {
     "place of the least": (lambda x: x.argmin(1), ROWS, "ArgMin"),
     "clipped to bytes": (lambda x: jnp.clip(x * 255, 0, 255).astype(jnp.uint8), X, "Clip"),
     "signed bytes": (lambda x: jnp.round(jnp.tanh(x) * 127).astype(jnp.int8), X, "Round"),
-    "any to bytes": (lambda x: x.astype(jnp.uint8), X, "Min"),
+    "any to bytes": (lambda x: x.astype(jnp.uint8), X, "ThresholdedRelu"),
 }
 
 
