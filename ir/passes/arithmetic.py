@@ -144,6 +144,12 @@ def drop_or(root: CNode, x: Node) -> Node | None:
     return x if x.aval == root.aval else None
 
 
+@rewrites(Op("LogicalAnd", x, Scalar(value=1.0)))
+def drop_and(root: CNode, x: Node) -> Node | None:
+    """c and true is c."""
+    return x if x.aval == root.aval else None
+
+
 @rewrites(Op("Select", x, Scalar("then"), Scalar("other")))
 def choose_flag(root: CNode, x: Node, then: float, other: float) -> Node | None:
     """true where c, else false, is c; the other way round it is not c. ``jnp.tril`` says it so."""
@@ -460,6 +466,7 @@ RULES = (
     drop_not_equal,
     nothing_is_nan,
     drop_or,
+    drop_and,
     choose_flag,
     choose_or_false,
     choose_true,

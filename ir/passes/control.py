@@ -1,6 +1,6 @@
 """Branches and loops said with fewer operators, for targets that lack some."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +18,9 @@ from fnckpt.ir.graph import (
     with_graphs,
 )
 from fnckpt.ir.operators import apply, constant, item, items
+from fnckpt.ir.passes import arithmetic, reshape
 from fnckpt.ir.passes.build import BFLOAT16, BOOL, FLOAT32, INT32, Build
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrite, rewrites
 from fnckpt.ir.sizes import all_known
 
 LOOPS = frozenset({"Scan", "While"})
@@ -69,6 +70,16 @@ def choose_by_boolean(root: CNode) -> Node | None:
         return None
     moved = build.cast(build.reshape(chooses, ()), INT32)
     return replace(root, inputs=(moved, *root.inputs[1:]))
+
+
+KNOWN: tuple[Rule, ...] = (*reshape.FOLD, arithmetic.drop_and, arithmetic.drop_or)
+
+
+def with_known(inside: FuncGraph, given: Sequence[Node]) -> FuncGraph:
+    """``inside``, whose inputs are ``given``, with what follows from the known of them computed."""
+    pairs = zip(given, inside.inputs, strict=True)
+    outputs = inlined(inside, [a if isinstance(a, Constant) else own for a, own in pairs])
+    return rewrite(replace(inside, outputs=tuple(outputs)), KNOWN)
 
 
 @rewrites("While")

@@ -64,6 +64,19 @@ def test_conditions_in_each_other_add_up_and_do_not_multiply(tmp_path: Path) -> 
     assert nodes[1] <= 2 * nodes[0] + 2
 
 
+def test_what_is_known_of_a_condition_before_the_first_trip_is_computed(tmp_path: Path) -> None:
+    def net(_: object, x: Array) -> Array:
+        return lax.while_loop(
+            lambda s: (s[0] < 9) & (s[1].sum() < 50), lambda s: (s[0] + 1, s[1] * 2), (0, x)
+        )[1]
+
+    file = fnckpt.export({}, net, X[0], "ONNX", file_name=tmp_path / "net")
+    outside = [node.op for node in target("ONNX").summarize(file.path).nodes]
+    assert outside == ["ReduceSum", "Less", "Loop"]
+    for x in (X[0], X[0] + 40):
+        assert greatest(fnckpt.run(file, x), net({}, jnp.asarray(x))) < 1e-4
+
+
 @pytest.mark.parametrize("file_format", ["ONNX", "MINDIR"])
 def test_a_file_runs_over_any_number_of_steps(file_format: str, tmp_path: Path) -> None:
     (steps,) = jax.export.symbolic_shape("t")

@@ -16,6 +16,7 @@ from fnckpt.ir.graph import (
     rebuilt,
 )
 from fnckpt.ir.operators import apply
+from fnckpt.ir.passes.control import with_known
 from fnckpt.ir.sizes import is_known
 from fnckpt.ir.sources.alike import matched
 from fnckpt.ir.sources.build import BOOL, INT32, INT64, few
@@ -221,11 +222,13 @@ def condition_of(
         seen.add(id(node))
         stack += inputs_of(node)
     (condition,) = replaced(FuncGraph("", (), (goes_on,), ("",)), kept)
-    bound = matched(condition, start, exact=True)
+    whole = FuncGraph("", (*own, *values), (condition,), ("",))
+    (first,) = with_known(whole, (*outer, *carried)).outputs
+    bound = matched(first, start, exact=True)
     if bound is None:
         return None
-    known = dict(zip(map(id, (*own, *values)), (*outer, *carried), strict=True))
-    leaves = (node for node in ordered([condition]) if isinstance(node, Parameter))
+    known = dict(zip(map(id, whole.inputs), (*outer, *carried), strict=True))
+    leaves = (node for node in ordered([first]) if isinstance(node, Parameter))
     same = all(bound[id(leaf)] is known.get(id(leaf), leaf) for leaf in leaves)
     return condition if same else None
 

@@ -13,7 +13,7 @@ from onnx import helper
 from fnckpt.ir.attributes import flag, graph, graphs, integer, size
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter, inlined
 from fnckpt.ir.passes.build import INT32
-from fnckpt.ir.passes.control import boolean_of
+from fnckpt.ir.passes.control import boolean_of, with_known
 from fnckpt.ir.targets.names import base_name
 from fnckpt.ir.targets.onnx.emit import CANNOT, EMITTERS, emits
 from fnckpt.ir.targets.onnx.sizes import vector
@@ -99,11 +99,14 @@ def emit_cond(node: CNode, w: Writer) -> None:
 
 @emits("While")
 def emit_while(node: CNode, w: Writer) -> None:
-    """Loop, whose condition is computed once before it, and at the end of each trip."""
+    """Loop, whose condition is computed once before it, and at the end of each trip.
+
+    Of the first values some are often numbers, so that the condition is less work before it.
+    """
     captured = integer(node, "captured")
     cond, body = graph(node, "cond"), graph(node, "body")
     given = [w.ref(each) for each in node.inputs]
-    (first,) = write(w, cond, given)
+    (first,) = write(w, with_known(cond, node.inputs), given)
     inner = w.inner()
     name = w.names[id(node)]
     count, went_on = inner.unused(f"{name}/trip"), inner.unused(f"{name}/goes_on")

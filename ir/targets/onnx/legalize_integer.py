@@ -3,6 +3,7 @@
 import numpy as np
 
 from fnckpt.ir.attributes import integer, ints
+from fnckpt.ir.fold import folded
 from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.operators import apply, constant, item
 from fnckpt.ir.passes.build import BOOL, INT32, INT64, Build, through
@@ -30,7 +31,7 @@ def select_booleans(root: CNode) -> Node | None:
     (condition, a, b), build = root.inputs, Build(root)
     if a.aval.dtype != BOOL:
         return None
-    otherwise = build("LogicalNot", condition)
+    otherwise = folded(build("LogicalNot", condition))
     short = (
         build("LogicalOr", otherwise, a) if scalar_of(b) == 1
         else build("LogicalAnd", otherwise, b) if scalar_of(a) == 0
