@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fnckpt.ir.attributes import flag, graph, graphs, integer, size
+from fnckpt.ir.fold import folded
 from fnckpt.ir.graph import (
     HOLDS_GRAPHS,
     Aval,
@@ -167,7 +168,7 @@ def _trip(root: CNode, every: tuple[Node, ...]) -> FuncGraph:
     values, stacks, counter = rest[:carried], rest[carried:-1], rest[-1]
     place: Node = counter
     if flag(root, "reverse"):
-        last = build("Sub", _length(root), constant(1, INT32))
+        last = folded(build("Sub", _length(root), constant(1, INT32)))
         place = build("Sub", last, counter)
     rows = [build("Gather", each, place, axis=0) for each in stacked]
     results = inlined(graph(root, "body"), (*same, *values, *rows))

@@ -67,6 +67,7 @@ PASSES: dict[str, Pass] = {
     # One form: constants folded, weights reshaped at export, reductions with all their axes.
     "simplify": _rules(
         *reshape.RULES,
+        *reshape.IN_OWN_DTYPE,
         *reshape.FOLD,
         *interleave.RULES,
         *padding.MERGE,

@@ -10,7 +10,8 @@ from fnckpt.ir.graph import Aval, CNode, Constant, Node, Parameter
 from fnckpt.ir.operators import OPERATORS, apply
 from fnckpt.ir.passes import nothing
 from fnckpt.ir.passes.axes import groups
-from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Weight, rewrites
+from fnckpt.ir.passes.build import VALUES
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, Weight, rewrites
 from fnckpt.ir.sizes import all_known, broadcast_shapes
 
 Ints = tuple[int, ...]
@@ -112,7 +113,7 @@ def drop_cast(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
     return x if x.aval.dtype == dtype else None
 
 
-def _widens(source: np.dtype, dtype: np.dtype) -> bool:
+def widens(source: np.dtype, dtype: np.dtype) -> bool:
     """Whether every number of ``source`` is one of ``dtype``, both floats or both integers."""
     kinds = source.kind + dtype.kind
     if any(kind in kinds for kind in "bc"):
@@ -126,9 +127,38 @@ def _widens(source: np.dtype, dtype: np.dtype) -> bool:
 @rewrites(Op("Cast", Op("Cast", x, users=0), attrs={"dtype": "dtype"}))
 def merge_casts(root: CNode, x: Node, dtype: np.dtype) -> Node | None:
     """cast(cast(x, s), t) is cast(x, t), where s holds every x."""
-    if not _widens(x.aval.dtype, root.inputs[0].aval.dtype):
+    if not widens(x.aval.dtype, root.inputs[0].aval.dtype):
         return None
     return x if x.aval.dtype == dtype else apply("Cast", x, origin=root.origin, dtype=dtype)
+
+
+def _move_in_own_dtype(root: CNode, moved: CNode) -> Node | None:
+    """cast(move(cast(x))) is move(x), where the type between holds every x; a write moves too.
+
+    A cast to booleans may be a comparison with 0.
+    """
+    if moved.attrs.get("reduction") or moved.aval.shape != root.aval.shape:
+        return None
+    inputs = list(moved.inputs)
+    for place in VALUES.get(moved.op, range(len(inputs))):
+        own = _in_dtype(inputs[place], root.aval.dtype)
+        if own is None:
+            return None
+        inputs[place] = own
+    return apply(moved.op, *inputs, origin=moved.origin, **moved.attrs)
+
+
+def _in_dtype(node: Node, dtype: np.dtype) -> Node | None:
+    """What was cast from ``dtype`` to one that holds all of it; a constant that it holds."""
+    if not widens(dtype, node.aval.dtype):
+        return None
+    if isinstance(node, Constant):
+        narrow = node.value.astype(dtype)
+        same = narrow.astype(node.value.dtype).tobytes() == node.value.tobytes()
+        return Constant(narrow) if same else None
+    if not isinstance(node, CNode) or node.op != "Cast":
+        return None
+    return node.inputs[0] if node.inputs[0].aval.dtype == dtype else None
 
 
 @rewrites(
@@ -155,7 +185,7 @@ def cast_before_broadcast(root: CNode, x: Node, shape: Ints, dtype: np.dtype) ->
 def cast_weight(root: CNode, weight: Node, dtype: np.dtype) -> Node | None:
     """A small weight is widened at export, as the vectors of norms are; it keeps its name."""
     small = weight.aval.size * dtype.itemsize <= ALWAYS_BYTES
-    if not small or not _widens(weight.aval.dtype, dtype):
+    if not small or not widens(weight.aval.dtype, dtype):
         return None
     return with_value(weight, value_of(weight).astype(dtype))
 
@@ -277,6 +307,16 @@ ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
 
 ABSORB = tuple(Rule(Op(op), _absorb_broadcasts) for op in ELEMENTWISE)
 FOLD = tuple(Rule(Op(op), _fold) for op in OPERATORS)
+
+MOVES = (*(op.name for op in OPERATORS.values() if op.moves), "ScatterNd")
+IN_OWN_DTYPE = tuple(
+    Rule(cast, _move_in_own_dtype)
+    for op in MOVES
+    for cast in (
+        Op("Cast", Op(op, name="moved")),
+        Op("NotEqual", Op(op, name="moved"), Scalar(value=0.0)),
+    )
+)
 
 RULES = (
     merge_reshapes,

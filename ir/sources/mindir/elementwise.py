@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fnckpt.ir.graph import Node
+from fnckpt.ir.graph import Node, before_reshapes
 from fnckpt.ir.sources.build import INT32, INT64, Builder, axis_of
 from fnckpt.ir.sources.composed import (
     floor_div,
@@ -200,8 +200,13 @@ def import_shrink(site: Site, x: Node, *rest: Value) -> Node:
 
 @imports("Softmax", "LogSoftmax")
 def import_softmax(site: Site, x: Node, *_: Value) -> Node:
-    (axis,) = whole(site.get("axis", -1))
-    return site.build(site.op, x, axis=axis_of(axis, len(x.aval.shape)))
+    """Of a last axis that was brought in front of an axis of 1, it is one along the last axis."""
+    (axis,), b = whole(site.get("axis", -1)), site.build
+    axis, source = axis_of(axis, len(x.aval.shape)), before_reshapes(x)
+    behind = x.aval.shape[axis:]
+    if behind[1:] == (1,) and source.aval.shape[-1:] == behind[:1]:
+        return b.reshape(b(site.op, source, axis=len(source.aval.shape) - 1), x.aval.shape)
+    return b(site.op, x, axis=axis)
 
 
 @imports("MaskedFill")

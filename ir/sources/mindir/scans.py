@@ -24,8 +24,9 @@ from fnckpt.ir.graph import (
     with_outputs,
 )
 from fnckpt.ir.operators import apply, items
+from fnckpt.ir.passes import reshape
 from fnckpt.ir.passes.build import known
-from fnckpt.ir.passes.rewrite import scalar_of
+from fnckpt.ir.passes.rewrite import rewrite, scalar_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Counted:
 
 def with_scans(graph: FuncGraph) -> FuncGraph:
     """``graph`` with scans in place of such loops."""
-    return everywhere(graph, _with_scans)
+    plain = everywhere(graph, lambda each: rewrite(each, reshape.IN_OWN_DTYPE))
+    return everywhere(plain, _with_scans)
 
 
 def _with_scans(graph: FuncGraph) -> FuncGraph:

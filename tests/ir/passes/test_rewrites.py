@@ -61,6 +61,18 @@ CASES = [
         "ReduceSum",
     ),
     Rewritten(
+        "what is moved in a wider type is moved in its own",
+        lambda w, x: jnp.pad((x > 0).astype(jnp.int8), 1, constant_values=1).astype(bool),
+        (X,),
+        "Greater Pad",
+    ),
+    Rewritten(
+        "what a pad adds may not fit into a narrower type",
+        lambda w, x: jnp.pad((x > 0).astype(jnp.int8), 1, constant_values=2).astype(bool),
+        (X,),
+        "Greater Cast Pad Cast",
+    ),
+    Rewritten(
         "a choice between a boolean and false is both",
         lambda w, x, y: jnp.where(x > 0, y > 0, False),
         (X, Y),
