@@ -1,11 +1,10 @@
 """Reads of many single elements, which a runtime's reads of rows copy one at a time.
 
 ONNX Runtime 1.32 takes 9 ns an element for Gather of single ones and 13 for GatherND; for
-GatherElements it takes 0.7 to 1.2. Of the last axis it takes 8 for Gather, and 1 with the axis in
-front. Its CumSum of rows is two to four times as slow as that of columns.
+GatherElements it takes 0.7 to 1.2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -20,7 +19,6 @@ from fnckpt.ir.sizes import all_known
 
 FEW = 64  # elements, from which on GatherElements is faster
 RESHAPED = 256  # the same with a reshape or two around it
-FEWEST_ROWS = 4
 MOST_PLACES = 1 << 31
 
 x, columns = Any_("x"), Op("Concat", name="columns", users=0)
@@ -107,37 +105,5 @@ def _elements(root: CNode, x: Node, places: Node) -> Node:
     return build.reshape(read, root.aval.shape)
 
 
-@rewrites("Gather")
-def gather_in_front(root: CNode) -> Node | None:
-    """x[..., i] is the transpose of x.T[i], where much of x is read."""
-    (x, places), shape = root.inputs, root.aval.shape
-    if not all_known((*x.aval.shape, *shape)) or len(places.aval.shape) != 1:
-        return None
-    *outer, size = x.aval.shape
-    much = places.aval.size > 1 and size <= 4 * places.aval.size
-    if integer(root, "axis") != len(outer) or prod(outer) < FEWEST_ROWS or not is_large(root):
-        return None
-    return _turned(root, x, lambda build, y: build("Gather", y, places, axis=0)) if much else None
-
-
-@rewrites("CumSum")
-def cum_sum_in_front(root: CNode) -> Node | None:
-    """The sums along the last axis of many rows, with the rows as columns."""
-    (x,), shape, reverse = root.inputs, root.aval.shape, root.attrs["reverse"]
-    if not all_known(shape) or integer(root, "axis") != len(shape) - 1 or not is_large(root):
-        return None
-    if prod(shape[:-1]) < FEWEST_ROWS or x.aval.dtype.kind not in "fiu":
-        return None
-    return _turned(root, x, lambda build, y: build("CumSum", y, axis=0, reverse=reverse))
-
-
-def _turned(root: CNode, x: Node, compute: Callable[[Build, Node], Node]) -> Node:
-    """What is computed along the first axis of the transposed ``x``, turned back."""
-    build, (*outer, size) = Build(root), x.aval.shape
-    rows = build.reshape(x, (prod(outer), size))
-    found = compute(build, build.transpose(rows, (1, 0)))
-    return build.reshape(build.transpose(found, (1, 0)), root.aval.shape)
-
-
 AT_COLUMNS: tuple[Rule, ...] = (read_at_columns, read_at_clipped)
-RULES: tuple[Rule, ...] = (read_of_vector, gather_in_front, cum_sum_in_front)
+RULES: tuple[Rule, ...] = (read_of_vector,)

@@ -14,6 +14,7 @@ from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, everywhere
 from fnckpt.ir.passes import softplus
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
+from fnckpt.ir.sources.onnx.softmax import join_softmax
 
 MOST_ADDED = 8  # guards: of the input, and of each state
 
@@ -118,6 +119,6 @@ def _sources(scan: CNode) -> Iterator[Node]:
 
 
 def unguarded(graph: FuncGraph) -> FuncGraph:
-    """``graph``, which our writer wrote, without them; and with Softplus where it has its parts."""
-    rules = (drop_guard, drop_choice, *softplus.JOIN)
+    """``graph``, which our writer wrote, without them; what it has in parts is one operator."""
+    rules = (drop_guard, drop_choice, join_softmax, *softplus.JOIN)
     return everywhere(graph, lambda each: rewrite(each, rules))

@@ -4,6 +4,7 @@ from functools import partial
 
 from fnckpt.ir.passes import (
     activations,
+    along,
     arithmetic,
     attention,
     box_filters,
@@ -55,7 +56,14 @@ __all__ = [
 TURNED = partial(rewrite, rules=(*rotary.RULES, *reshape.RULES))
 LARGE = partial(
     rewrite,
-    rules=(*choices.RULES, *columns.RULES, *elements.RULES, *softplus.RULES, *reshape.RULES),
+    rules=(
+        *choices.RULES,
+        *columns.RULES,
+        *elements.RULES,
+        *along.RULES,
+        *softplus.RULES,
+        *reshape.RULES,
+    ),
 )
 UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 

@@ -29,6 +29,20 @@ ROWS[:, :-40] = np.nan_to_num(ROWS[:, :-40])
 Function = Callable[..., Any]
 
 # What is written, and the greatest error in units of each result.
+MAPS = RANDOM.standard_normal((2, 21, 32, 32)).astype(np.float32)
+FEW = RANDOM.standard_normal((2, 32, 32, 3)).astype(np.float32)
+FEW[0, 0, :4] = [[np.nan, 1, 0], [np.inf, 1, 0], [-np.inf, 1, 0], [-np.inf] * 3]
+SOFTMAXES: dict[str, tuple[Function, np.ndarray, str]] = {
+    f"{op.__name__} {name}": (lambda x, op=op, axis=axis: op(x, axis), x, part)
+    for op in (jax.nn.softmax, jax.nn.log_softmax)
+    for name, x, axis, part in (
+        ("of channels", MAPS, 1, "Reshape"),
+        ("along the first axis", MAPS, 0, "Reshape"),
+        ("of three", FEW, -1, "Max"),
+        ("of two", FEW[..., :2], -1, "Max"),
+        ("of four", MAPS.reshape(-1, 4), -1, "Max"),
+    )
+}
 FLOATS: dict[str, tuple[Function, str, float]] = {
     "softplus": (jax.nn.softplus, "Log", 5e-7),
     "log_sigmoid": (jax.nn.log_sigmoid, "Log", 5e-7),
@@ -81,6 +95,17 @@ def test_a_function_of_a_large_array_is_as_in_jax_and_comes_back(name: str, tmp_
     path = exported(call, X, tmp_path / "net")
     assert part in operators(path)
     np.testing.assert_allclose(run(path, X), jax.jit(call)(X), rtol=limit, atol=2e-36)
+
+
+@pytest.mark.parametrize("name", SOFTMAXES)
+def test_a_softmax_is_laid_out_as_its_kernel_likes_it(name: str, tmp_path: Path) -> None:
+    call, x, part = SOFTMAXES[name]
+    file = fnckpt.export({}, lambda _, x: call(x), x, "ONNX", file_name=tmp_path / "net")
+    assert part in operators(file.path)
+    np.testing.assert_allclose(run(file.path, x), jax.jit(call)(x), rtol=1e-5, atol=1e-6)
+    params, again = load_graph(file)
+    second = fnckpt.export(params, again, x, "ONNX", file_name=tmp_path / "again")
+    assert operators(second.path) == operators(file.path)
 
 
 @pytest.mark.parametrize("name", EXACT)
