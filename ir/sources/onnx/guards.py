@@ -12,7 +12,7 @@ import numpy as np
 from fnckpt.ir.attributes import graph as graph_of
 from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, everywhere
-from fnckpt.ir.passes import softplus
+from fnckpt.ir.passes import softplus, vectors
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
 from fnckpt.ir.sources.onnx.softmax import join_softmax
 
@@ -120,5 +120,5 @@ def _sources(scan: CNode) -> Iterator[Node]:
 
 def unguarded(graph: FuncGraph) -> FuncGraph:
     """``graph``, which our writer wrote, without them; what it has in parts is one operator."""
-    rules = (drop_guard, drop_choice, join_softmax, *softplus.JOIN)
+    rules = (drop_guard, drop_choice, join_softmax, *softplus.JOIN, *vectors.JOIN)
     return everywhere(graph, lambda each: rewrite(each, rules))

@@ -26,6 +26,7 @@ from fnckpt.ir.passes import (
     rows,
     skips,
     softplus,
+    vectors,
 )
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.onnx import (
@@ -62,6 +63,7 @@ LARGE = partial(
         *elements.RULES,
         *along.RULES,
         *softplus.RULES,
+        *vectors.RULES,
         *reshape.RULES,
     ),
 )
@@ -75,6 +77,7 @@ TARGET = Target(
     recurrent=True,
     fused_first=(recurrent.recurrent,),
     fused=(
+        *vectors.FUSE,
         *products.FUSE,
         *activations.FUSE,
         *instances.FUSE,

@@ -1,0 +1,63 @@
+"""Many small products with vectors: element by element, and the same when they come back."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import fnckpt
+from fnckpt.importing.load import load_graph
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def of_einsum(text: str) -> Callable[..., jax.Array]:
+    return lambda *arrays: jnp.einsum(text, *arrays)
+
+
+# The function, its inputs, and whether it is a MatMul still.
+CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...], bool]] = {
+    "3 x 3": (of_einsum("bij,bj->bi"), (normal(128, 3, 3), normal(128, 3)), False),
+    "turned": (of_einsum("bji,bj->bi"), (normal(128, 3, 3), normal(128, 3)), False),
+    "2 x 4": (of_einsum("bij,bj->bi"), (normal(128, 2, 4), normal(128, 4)), False),
+    "two batches": (of_einsum("abij,abj->abi"), (normal(8, 16, 3, 3), normal(8, 16, 3)), False),
+    "dots": (of_einsum("bi,bi->b"), (normal(64, 50), normal(64, 50)), False),
+    "a bilinear form": (of_einsum("bi,ij,bj->b"), (normal(64, 9), normal(9, 9), normal(64, 9)), False),
+    "one dot": (lambda a, b: a @ b, (normal(50), normal(50)), False),
+    "few": (of_einsum("bij,bj->bi"), (normal(8, 3, 3), normal(8, 3)), True),
+    "larger": (of_einsum("bij,bj->bi"), (normal(128, 9, 9), normal(128, 9)), True),
+    "of matrices": (of_einsum("bij,bjk->bik"), (normal(128, 3, 3), normal(128, 3, 3)), True),
+    "one vector": (of_einsum("bij,j->bi"), (normal(128, 3, 3), normal(3)), True),
+}  # fmt: skip
+
+
+def operators(path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_product_with_vectors_is_as_in_jax(name: str, tmp_path: Path) -> None:
+    call, inputs, stays = CASES[name]
+    file = fnckpt.export(
+        {}, lambda _, *args: call(*args), inputs, "ONNX", file_name=tmp_path / "net"
+    )
+    found = operators(file.path)
+    assert (found["MatMul"] + found["Gemm"] > found["ReduceSum"]) == stays
+    session = onnxruntime.InferenceSession(str(file.path), providers=["CPUExecutionProvider"])
+    feed = {each.name: x for each, x in zip(session.get_inputs(), inputs, strict=True)}
+    np.testing.assert_allclose(session.run(None, feed)[0], call(*inputs), rtol=1e-4, atol=1e-5)
+    params, again = load_graph(file)
+    np.testing.assert_allclose(again(params, *inputs), call(*inputs), rtol=1e-4, atol=1e-5)
+    second = fnckpt.export(params, again, inputs, "ONNX", file_name=tmp_path / "again")
+    assert not operators(second.path) - found
