@@ -68,14 +68,16 @@ def as_index(site: Site, x: Node) -> Node:
 
 def clamp(site: Site, x: Node, last: Sequence[int]) -> Node:
     """``x`` between 0 and ``last``."""
-    if are_inside(x, last) or is_between(x, last):
+    if are_inside(x, last):
         return x
     low = site.apply("Maximum", x, site.constant(0, x))
     return site.apply("Minimum", low, site.sizes(last))
 
 
 def are_inside(x: Node, last: Sequence[int]) -> bool:
-    """Whether the one row of ``x`` is known, perhaps as symbolic sizes, and in 0 to ``last``."""
+    """Whether ``x`` is known to be in 0 to ``last``; its one row may be symbolic sizes."""
+    if is_between(x, last):
+        return True
     row = known_sizes(x)
     if row is None or len(row) != len(last):
         return False

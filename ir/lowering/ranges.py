@@ -113,7 +113,22 @@ def _add(node: CNode) -> Range:
 
 def _sub(node: CNode) -> Range:
     a, b = _fitting(node, node.inputs)
+    divisor = _divisor(node)
+    if divisor is not None:
+        return _rest(a, Range(np.asarray(divisor), np.asarray(divisor)))
     return _rounded(a.low - b.high, a.high - b.low)
+
+
+def _divisor(node: CNode) -> int | None:
+    """The ``k`` of ``x - x / k * k``, which is a remainder in MindIR."""
+    x, product = node.inputs
+    if not isinstance(product, CNode) or product.op != "Mul":
+        return None
+    quotient, times = product.inputs
+    if not isinstance(quotient, CNode) or quotient.op != "Div" or quotient.inputs[0] is not x:
+        return None
+    divisor = _number(quotient.inputs[1])
+    return divisor if divisor == _number(times) else None
 
 
 def _and(node: CNode) -> Range:
@@ -129,9 +144,87 @@ def _shift(node: CNode) -> Range:
     return Range(np.asarray(0), np.floor(x.high / 2.0**amount.low)) if known else EVERY
 
 
+def _mul(node: CNode) -> Range:
+    a, b = _fitting(node, node.inputs)
+    with np.errstate(invalid="ignore"):  # nothing is known of 0 times infinity, which fits nothing
+        ends = np.stack(
+            np.broadcast_arrays(*(x * y for x in (a.low, a.high) for y in (b.low, b.high)))
+        )
+    return _rounded(ends.min(0), ends.max(0))
+
+
+def _rem(node: CNode) -> Range:
+    """The rest of a division by what is above 0 has the sign of what is divided, and is less."""
+    return _rest(*_fitting(node, node.inputs))
+
+
+def _rest(x: Range, y: Range) -> Range:
+    if not np.all(y.low > 0):
+        return EVERY
+    low, high = np.minimum(x.low, 0), np.maximum(x.high, 0)
+    return Range(np.maximum(low, 1 - y.high), np.minimum(high, y.high - 1))
+
+
 def _select(node: CNode) -> Range:
-    a, b = _fitting(node, node.inputs[1:])
+    """``x < k`` says more of ``x`` itself, and of a sum with it: ``where(x < 0, x + n, x)``."""
+    condition, *cases = node.inputs
+    a, b = _fitting(node, cases)
+    less = _less(condition)
+    if less is not None and less[0].aval == node.aval:
+        x, limit = less
+        found = range_of(x)
+        below = Range(found.low, np.minimum(found.high, limit - 1))
+        above = Range(np.maximum(found.low, limit), found.high)
+        a, b = _where(cases[0], a, x, below), _where(cases[1], b, x, above)
     return Range(np.minimum(a.low, b.low), np.maximum(a.high, b.high))
+
+
+def _less(condition: Node) -> tuple[Node, int] | None:
+    """The ``x`` and ``k`` of ``x < k``; also as JAX's remainder says it.
+
+    That is ``((x < 0) != (k < 0)) and x != 0``, where it is known that k is not below 0.
+    """
+    if not isinstance(condition, CNode):
+        return None
+    if condition.op == "Less":
+        x, limit = condition.inputs
+        number = _number(limit)
+        return None if number is None else (x, number)
+    for one, other in (condition.inputs, condition.inputs[::-1]):
+        if condition.op == "NotEqual" and one.aval.dtype.kind == "b" and _number(other) == 0:
+            return _less(one)
+        found = _less(one) if condition.op == "LogicalAnd" else None
+        if found is not None and found[1] == 0 and _is_unequal(other, found[0]):
+            return found
+    return None
+
+
+def _number(node: Node) -> int | None:
+    """The number that a constant is everywhere, repeated or not."""
+    if isinstance(node, CNode) and node.op == "BroadcastTo":
+        (node,) = node.inputs
+    if not isinstance(node, Constant) or node.value.size == 0 or node.value.dtype.kind not in "iub":
+        return None
+    first = node.value.reshape(-1)[0]
+    return int(first) if (node.value == first).all() else None
+
+
+def _is_unequal(node: Node, x: Node) -> bool:
+    """Whether ``node`` says that ``x`` is not 0."""
+    if not isinstance(node, CNode) or node.op != "NotEqual":
+        return False
+    return any(a is x and _number(b) == 0 for a, b in (node.inputs, node.inputs[::-1]))
+
+
+def _where(node: Node, found: Range, x: Node, own: Range) -> Range:
+    """The range of ``node``, ``found`` elsewhere, in places where that of ``x`` is ``own``."""
+    if node is x:
+        return own
+    if not isinstance(node, CNode) or node.op != "Add" or not any(x is n for n in node.inputs):
+        return found
+    parts = zip(node.inputs, _fitting(node, node.inputs), strict=True)
+    a, b = (own if each is x else part for each, part in parts)
+    return _fits(node, _rounded(a.low + b.low, a.high + b.high))
 
 
 def _clip(node: CNode) -> Range:
@@ -211,7 +304,9 @@ RULES: dict[str, Callable[[CNode], Range]] = {
     "Identity": _same,
     "Maximum": _extreme(np.maximum),
     "Minimum": _extreme(np.minimum),
+    "Mul": _mul,
     "Range": _count,
+    "Rem": _rem,
     "Reshape": _same,
     "Reverse": _same,
     "Select": _select,
