@@ -60,7 +60,7 @@ def _and_number(node: CNode, place: int) -> tuple[Node | None, int | None]:
 def _element(vector: Node, place: int, root: CNode) -> Node | None:
     """Element ``place`` of a vector that is joined of single ones, as a number."""
     if isinstance(vector, CNode) and vector.op == "Concat":
-        if len(vector.inputs) != vector.aval.size:
+        if any(part.aval.size != 1 for part in vector.inputs):
             return None
         vector = vector.inputs[place]
     return Build(root).reshape(vector, ()) if vector.aval.size == 1 else None

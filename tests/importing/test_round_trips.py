@@ -79,6 +79,7 @@ SPELLED = {
                "dynamic_slice: by int16", "expm1: float32", "lgamma: float64", "log1p: bfloat16",
                "max: a long axis with NaN", "min: a long axis that stays, of no NaN",
                "long scan: integers", "long scan: of bfloat16", "long scan: of bool, reversed",
+               "long scan: fori_loop over rows", "read take, scalar: inside",
                "nn.softmax: far from 0", "loop: hessian of scan", "nn.standardize: float64",
                "nextafter: float8_e4m3fn", "read take, wrap: inside",
                "reduce min: [2, 2, 1, 3] over (0, 1, 2)",

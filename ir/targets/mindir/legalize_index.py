@@ -36,10 +36,19 @@ def slice_by_gathers(node: CNode) -> Node:
     for axis, size in enumerate(ints(node, "sizes")):
         if size == x.aval.shape[axis]:
             continue
-        start = build.slice(starts, 0, axis, axis + 1)
+        start = _element(build, starts, axis)
         places = Constant(np.arange(size, dtype=starts.aval.dtype))
-        x = build("Gather", x, build("Add", start, places), axis=axis)
+        at = start if size == 1 else build("Add", start, places)
+        x = build("Gather", x, at, axis=axis)
     return x
+
+
+def _element(build: Build, vector: Node, place: int) -> Node:
+    """One element of a vector, as a vector; what a vector is joined of need not be joined."""
+    parts = vector.inputs if isinstance(vector, CNode) and vector.op == "Concat" else ()
+    if parts and all(part.aval.size == 1 for part in parts):
+        return parts[place]
+    return build.slice(vector, 0, place, place + 1)
 
 
 @rewrites("ScatterNd")
