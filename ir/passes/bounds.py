@@ -1,7 +1,7 @@
 """How large numbers can be whatever the inputs are, to know what cannot overflow."""
 
 from collections.abc import Sequence
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 
 import numpy as np
 
@@ -15,6 +15,7 @@ SAFE = 1e37  # well below the greatest float32, 3.4e38, for the rounding of sums
 
 AT_MOST_ONE = frozenset({"Cos", "Erf", "Sigmoid", "Sign", "Sin", "Softmax", "Tanh"})
 NOT_GREATER = frozenset({"Abs", "AvgPool", "Gelu", "Neg", "ReduceMean", "Relu", "Silu"})
+ROUNDED = frozenset({"Ceil", "Floor", "Round"})
 LARGEST = frozenset({"Maximum", "Minimum", "Select"})
 NORMS = frozenset({"LayerNorm", "RmsNorm"})
 SUMS = frozenset({"Add", "Sub"})
@@ -22,7 +23,7 @@ PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 NEVER_NEGATIVE = frozenset(
     {"Abs", "Exp", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Square"}
 )
-KEEPS_SIGN = frozenset({"Add", "AvgPool", "Cast", "Minimum", "Mul", "ReduceMean", "ReduceSum"})
+KEEPS_SIGN = ROUNDED | {"Add", "AvgPool", "Cast", "Minimum", "Mul", "ReduceMean", "ReduceSum"}
 
 
 def bound(node: Node) -> float:
@@ -77,6 +78,8 @@ def _computed(node: CNode, inputs: Sequence[float]) -> float:
         return 1.0
     if node.op in NOT_GREATER:
         return inputs[0]
+    if node.op in ROUNDED:
+        return float(ceil(inputs[0])) if inputs[0] < inf else inf
     if node.op in SUMS:
         return sum(inputs)
     if node.op == "Mul":

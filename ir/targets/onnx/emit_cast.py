@@ -29,18 +29,19 @@ def emit_cast(node: CNode, w: Writer) -> None:
         return
     kind = source if source in WIDE_FLOATS else FLOAT32
     value = x if kind == source else w.step("Cast", node, x, to=element_type(kind))
-    if _fits(x, dtype) or dtype.itemsize < 4:
-        inside = value if _fits(x, dtype) else _between(node, w, value, kind, dtype)
+    fits = _fits(x, dtype)
+    if fits or dtype.itemsize < 4:
+        inside = value if fits else _between(node, w, value, kind, dtype)
         w.node("Cast", node, _zero_for_nan(node, w, inside, kind), to=to)
         return
     if kind == FLOAT32:
         value = _between(node, w, value, kind, dtype)
     clean = _zero_for_nan(node, w, value, kind)
     wide = clean if kind == FLOAT64 else w.step("Cast", node, clean, to=element_type(FLOAT64))
-    emit_from_double(node, w, wide)
+    _emit_from_double(node, w, wide)
 
 
-def emit_from_double(node: CNode, w: Writer, wide: Value) -> None:
+def _emit_from_double(node: CNode, w: Writer, wide: Value) -> None:
     """``wide`` is float64, which holds all integers of 32 bits, and has no NaN."""
     dtype = node.aval.dtype
     to, inside = element_type(dtype), _between(node, w, wide, FLOAT64, dtype)

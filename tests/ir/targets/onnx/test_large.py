@@ -152,6 +152,15 @@ def test_bytes_that_are_scaled_need_no_guard(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(path, x), jax.jit(brighter)(x))
 
 
+def test_rounded_numbers_between_two_ends_need_no_clip_of_their_own(tmp_path: Path) -> None:
+    def to_bytes(x: jax.Array) -> jax.Array:
+        return jnp.round(jnp.clip(x, 0, 1) * 255).astype(jnp.uint8)
+
+    path = exported(to_bytes, X, tmp_path / "net")
+    assert (operators(path)["Clip"], operators(path)["ThresholdedRelu"]) == (1, 1)
+    np.testing.assert_array_equal(run(path, X), jax.jit(to_bytes)(X))
+
+
 def test_numbers_have_all_axes_of_what_ends_in_one_element(tmp_path: Path) -> None:
     x = RANDOM.random((2, 32, 32, 1)).astype(np.float32)
 
