@@ -16,7 +16,8 @@ from fnckpt.ir.targets.onnx.emit import SAME
 
 OURS = {theirs: ours for ours, theirs in SAME.items()}
 OURS |= {"BitwiseNot": "BitwiseNot", "BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr",
-         "BitwiseXor": "BitwiseXor", "HardSwish": "HardSwish", "Mish": "Mish"}  # fmt: skip
+         "BitwiseXor": "BitwiseXor", "Cosh": "Cosh", "HardSwish": "HardSwish", "Mish": "Mish",
+         "Sinh": "Sinh"}  # fmt: skip
 REPEATED = {"Max": "Maximum", "Min": "Minimum", "Sum": "Add", "Mean": "Add"}
 OTHERWISE = {"Identity", "IsInf", "Pow", "Neg", *REPEATED}
 

@@ -12,11 +12,14 @@ import numpy as np
 from fnckpt.ir.attributes import graph as graph_of
 from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, everywhere
+from fnckpt.ir.operators import apply
 from fnckpt.ir.passes import softplus, vectors
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
 from fnckpt.ir.sources.onnx.softmax import join_softmax
+from fnckpt.ir.targets.onnx.emit_cast import BELOW_INTEGERS
 
 MOST_ADDED = 8  # guards: of the input, and of each state
+
 
 value, guard, guarded = Any_("value"), Any_("guard"), Any_("guarded")
 condition, first = Any_("condition"), Any_("first")
@@ -57,6 +60,20 @@ def drop_choice(root: CNode, condition: Node, first: Node, value: Node) -> Node 
         return None
     start = scan.inputs[integer(scan, "captured") + place]
     return value if _is_same(start, first) else None
+
+
+@rewrites(
+    Op(
+        "Cast",
+        Op("Select", Op("Greater", value, Scalar("least")), value, Scalar(value=0.0)),
+        attrs={"dtype": "dtype"},
+    )
+)
+def drop_zero_for_nan(root: CNode, value: Node, least: float, dtype: np.dtype) -> Node | None:
+    """NaN becomes the integer 0 without it; our writer leaves out what else a cast does."""
+    if dtype.kind not in "iu" or np.float32(least) != np.float32(BELOW_INTEGERS):
+        return None
+    return apply("Cast", value, origin=root.origin, dtype=dtype)
 
 
 def _is_same(one: Node, two: Node) -> bool:
@@ -120,5 +137,12 @@ def _sources(scan: CNode) -> Iterator[Node]:
 
 def unguarded(graph: FuncGraph) -> FuncGraph:
     """``graph``, which our writer wrote, without them; what it has in parts is one operator."""
-    rules = (drop_guard, drop_choice, join_softmax, *softplus.JOIN, *vectors.JOIN)
+    rules = (
+        drop_guard,
+        drop_choice,
+        drop_zero_for_nan,
+        join_softmax,
+        *softplus.JOIN,
+        *vectors.JOIN,
+    )
     return everywhere(graph, lambda each: rewrite(each, rules))

@@ -12,7 +12,7 @@ from fnckpt.ir.targets.target import Refusal
 
 FIRST_EIGHT_BITS = 19  # the opset with floats of 8 bits
 ROUNDING = 1 + 1e-5  # by which a bound may be exceeded
-BELOW_INTEGERS = -1e20
+BELOW_INTEGERS = -1e20  # below all that is cast: what is not above it is NaN
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
