@@ -190,6 +190,8 @@ def _less(condition: Node) -> tuple[Node, int] | None:
         x, limit = condition.inputs
         number = _number(limit)
         return None if number is None else (x, number)
+    if condition.op not in ("LogicalAnd", "NotEqual"):
+        return None
     for one, other in (condition.inputs, condition.inputs[::-1]):
         if condition.op == "NotEqual" and one.aval.dtype.kind == "b" and _number(other) == 0:
             return _less(one)

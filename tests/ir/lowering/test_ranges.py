@@ -37,6 +37,7 @@ CASES: dict[str, tuple[Function, int, int]] = {
     "from the end": (lambda i: of_rest(i, lambda r: jnp.where(r < 0, r + 9, r)), 0, 8),
     "a choice of a part": (lambda i: of_rest(i, lambda r: jnp.where(r < 2, 1, r)), 1, 8),
     "a choice that says nothing": (lambda i: jnp.where(i < i[::-1], 1, lax.rem(i, 5)), -4, 4),
+    "a choice by what is no comparison": (lambda i: jnp.where(~(i < 3), 1, lax.rem(i, 5)), -4, 4),
     "a sum that overflows": (lambda i: jnp.where(i < 0, i + LEAST, 1), LEAST, MOST),
 }
 
