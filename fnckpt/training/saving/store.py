@@ -279,9 +279,19 @@ def remove_stale(directory: Path, prefix: str) -> list[Path]:
         for name in map(_pattern(prefix, temporary=True).fullmatch, _entries(directory))
         if name and not is_live(Run(directory, prefix, int(name["number"] or 1)))
     ]
-    stale = [path for path in stale if not _is_locked(path)]  # a run that is being claimed
-    delete(stale)
-    return stale
+    return [path for path in stale if _deleted(path)]
+
+
+def _deleted(path: Path) -> bool:
+    """Whether ``path`` could be deleted, locked meanwhile: a run that is being claimed is locked.
+
+    Locked before it is deleted, so that nobody locks it between the question and the answer.
+    """
+    with suppress(BlockingIOError, FileNotFoundError), open(path, "rb") as file:
+        if _lock(file):
+            delete([path])
+            return True
+    return False
 
 
 def delete(paths: list[Path]) -> None:
