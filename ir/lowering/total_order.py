@@ -13,11 +13,13 @@ def less_in_total_order(site: Site, x: Node, y: Node) -> Node:
     if x.aval.dtype.kind in "biu":
         return site.apply("Less", x, y)
     one, two = _of_one_sign(x), _of_one_sign(y)
-    plain = one is not None and two is not None
-    x, y = (one, two) if one is not None and two is not None else (x, y)
+    if one is None or two is None:
+        less = _or_zeros(site, site.apply("Less", x, y), x, y)
+    else:
+        x, y = one, two
+        less = site.apply("Less", x, y)
     last = site.apply("LogicalAnd", site.apply("Equal", x, x), site.apply("IsNan", y))
-    less = site.apply("Less", x, y)
-    return site.apply("LogicalOr", less if plain else _or_zeros(site, less, x, y), last)
+    return site.apply("LogicalOr", less, last)
 
 
 lowers("lt_to")(less_in_total_order)

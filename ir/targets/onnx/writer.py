@@ -114,8 +114,10 @@ class Writer:
         return self.array(np.array(value, dtype), self.unused(name))
 
     def number(self, value: float, node: Node, dtype: np.dtype) -> str:
-        """A number to combine with what has the shape of ``node``: of its rank, if the last axis
-        has one element, since ONNX Runtime takes twenty times as long for a number of rank 0."""
+        """A number to combine with what has the shape of ``node``.
+
+        It has the same rank if the last axis has one element: see ``passes.scalars``.
+        """
         shape = node.aval.shape
         rank = len(shape) if shape and shape[-1] == 1 else 0
         return self.array(np.full((1,) * rank, value, dtype), self.unused("scalar"))
