@@ -104,3 +104,18 @@ def flattened(arguments: Iterable[object]) -> Iterator[object]:
     """Arguments of a generic type; those of a Callable are in a list."""
     for argument in arguments:
         yield from argument if isinstance(argument, list) else [argument]
+
+
+EXPORTED = """
+import json, sys, tempfile
+import fnckpt, jax
+with tempfile.TemporaryDirectory() as folder:
+    name, x = f"{folder}/net", jax.numpy.ones(3)
+    fnckpt.export({}, lambda _, x: jax.nn.silu(x), x, "ONNX", file_name=name)
+print(json.dumps(sorted(name for name in sys.modules if name.startswith("scipy."))))
+"""
+
+
+def test_an_export_that_needs_nothing_of_scipy_does_not_wait_for_it(run_python):
+    loaded = json.loads(run_python(EXPORTED))
+    assert {"scipy.special", "scipy.sparse", "scipy.linalg"}.isdisjoint(loaded)

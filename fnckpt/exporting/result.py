@@ -17,7 +17,6 @@ from fnckpt.ir.targets import target
 from fnckpt.ir.targets.cost import file_costs
 from fnckpt.ir.targets.target import ValueSummary
 from fnckpt.picture.facts import facts
-from fnckpt.picture.graph import graph as drawn
 
 
 @dataclass(frozen=True)
@@ -136,5 +135,7 @@ class ExportResult(os.PathLike[str]):
 
     def _repr_html_(self) -> str:
         """The table, and the graph of the file as a drawing whose modules open."""
+        from fnckpt.picture.graph import graph as drawn  # with what lays it out, for notebooks
+
         drawing = drawn(target(self.file_format).summarize(self.path))
         return facts(self.rows()) + drawing

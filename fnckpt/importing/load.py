@@ -26,7 +26,6 @@ from fnckpt.ir.targets.foreign import content_of
 from fnckpt.ir.targets.target import Summary, ValueSummary
 from fnckpt.ir.traced import TracedFunction, canonical
 from fnckpt.picture.facts import facts
-from fnckpt.picture.graph import graph as drawn
 
 Array = jax.Array | np.ndarray
 Params = dict[str, "np.ndarray | Params"]
@@ -148,6 +147,8 @@ class LoadedGraph(Unpacked):
 
     def _repr_html_(self) -> str:
         """The table, and the graph of the file as a drawing whose modules open."""
+        from fnckpt.picture.graph import graph as drawn  # with what lays it out, for notebooks
+
         return facts(self.rows()) + drawn(self.summary)
 
 

@@ -10,11 +10,11 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from fnckpt.ir.graph import Node
 from fnckpt.ir.lowering.compose import composed
 from fnckpt.ir.lowering.registry import Site, Value, lowers
+from fnckpt.ir.operators.arrays import special_of
 
 Array = jax.Array
 
@@ -40,7 +40,7 @@ def clenshaw(coefficients: tuple[float, ...], t: Array) -> Array:
 # ive(n, y) on [0, 8] as a function of t in [-1, 1], and sqrt(y) * ive(n, y) above, where t is
 # 16 / y - 1: the two intervals of Cephes' i0.c and i1.c.
 def _near(order: int, t: np.ndarray) -> np.ndarray:
-    return scipy.special.ive(order, 4 * (t + 1))
+    return special_of(t).ive(order, 4 * (t + 1))
 
 
 def _far(order: int, t: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def _far(order: int, t: np.ndarray) -> np.ndarray:
     return np.where(
         y > 1e12,
         limit,
-        scipy.special.ive(order, np.minimum(y, 1e12)) * np.sqrt(np.minimum(y, 1e12)),
+        special_of(t).ive(order, np.minimum(y, 1e12)) * np.sqrt(np.minimum(y, 1e12)),
     )
 
 
@@ -67,12 +67,16 @@ def bessel(order: int, x: Array) -> Array:
     return value if order == 0 else value * jnp.sign(x)
 
 
-# Bernoulli numbers B(2k) / (2k)!, k from 1: the corrections of Euler and Maclaurin's sum.
 TERMS_OF_SUM = 12
-CORRECTIONS = tuple(
-    (scipy.special.bernoulli(2 * TERMS_OF_SUM)[2::2] / scipy.special.factorial(
-        np.arange(2, 2 * TERMS_OF_SUM + 1, 2))).tolist()
-)  # fmt: skip
+
+
+@cache
+def corrections() -> tuple[float, ...]:
+    """Bernoulli numbers B(2k) / (2k)!, k from 1: those of Euler and Maclaurin's sum."""
+    orders = np.arange(2, 2 * TERMS_OF_SUM + 1, 2)
+    special = special_of(orders)
+    numbers = special.bernoulli(2 * TERMS_OF_SUM)[2::2] / special.factorial(orders)
+    return tuple(numbers.tolist())
 
 
 def zeta(s: Array, q: Array) -> Array:
@@ -90,7 +94,7 @@ def zeta(s: Array, q: Array) -> Array:
     total = total + power * a / (s - kind(1)) + kind(0.5) * power
     # s (s + 1) ... a ** (-s - k): of large s the one factor overflows where the other underflows
     power = power * (s / a)
-    for k, correction in enumerate(CORRECTIONS):
+    for k, correction in enumerate(corrections()):
         total = total + kind(correction) * power
         power = power * ((s + kind(2 * k + 1)) / a) * ((s + kind(2 * k + 2)) / a)
     at_pole = (q <= 0) & (q == jnp.floor(q))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import scipy.special
 
 from fnckpt.ir.graph import Aval
 from fnckpt.ir.operators.arrays import JNP, LAX, NN, is_jax, module_of, special_of, wide
@@ -61,12 +60,12 @@ def _digamma(x: np.ndarray) -> np.ndarray:
     """NaN at all poles, 0 among them, as XLA computes it."""
     with np.errstate(all="ignore"):
         pole = (x <= 0) & (x == np.floor(x))
-    return np.where(pole, np.nan, scipy.special.digamma(x))
+    return np.where(pole, np.nan, special_of(x).digamma(x))
 
 
 def _lgamma(x: np.ndarray) -> np.ndarray:
     """Infinity at both ends, as XLA computes it."""
-    return np.where(np.isinf(x), np.inf, scipy.special.gammaln(x))
+    return np.where(np.isinf(x), np.inf, special_of(x).gammaln(x))
 
 
 def _population_count(x: np.ndarray) -> np.ndarray:
@@ -107,9 +106,9 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Cos": _named("cos"),
     "Cosh": _named("cosh"),
     "Digamma": _special("digamma", _digamma),
-    "Erf": _special("erf", scipy.special.erf),
-    "ErfInv": _special("erf_inv", scipy.special.erfinv),
-    "Erfc": _special("erfc", scipy.special.erfc),
+    "Erf": _special("erf", lambda x: special_of(x).erf(x)),
+    "ErfInv": _special("erf_inv", lambda x: special_of(x).erfinv(x)),
+    "Erfc": _special("erfc", lambda x: special_of(x).erfc(x)),
     "Exp": _named("exp"),
     "Expm1": _named("expm1"),
     "Floor": _named("floor"),
@@ -124,7 +123,7 @@ UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Relu": _relu,
     "Round": _named("rint"),
     "Rsqrt": _rsqrt,
-    "Sigmoid": _special("logistic", scipy.special.expit),
+    "Sigmoid": _special("logistic", lambda x: special_of(x).expit(x)),
     "Sign": _named("sign"),
     "Silu": _silu,
     "Sin": _named("sin"),

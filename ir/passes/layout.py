@@ -234,6 +234,17 @@ def _turned_weight(w: Node, root: CNode) -> Node:
     return with_value(w, value_of(w).transpose(1, 0))
 
 
+@rewrites(Op("MatMul", Op("Reshape", Any_("x"), users=0), Op("Reshape", users=0)))
+def turn_row(root: CNode, x: Node) -> Node | None:
+    """matmul(x[..., 1, k], y[..., k, 1]) is that of x[..., k, 1] transposed: one shape for both."""
+    row, column = (each.aval.shape for each in root.inputs)
+    turned = root.attrs["transpose_a"] or root.attrs["transpose_b"]
+    if turned or len(row) < 3 or row[-2] != 1 or column[-1] != 1 or row[-1] == 1:
+        return None
+    first = reshaped(x, (*row[:-2], row[-1], 1), root)
+    return replace(root, inputs=(first, root.inputs[1]), attrs=root.attrs | {"transpose_a": True})
+
+
 RULES = (
     *(Rule(Op(op.name), _through_elementwise) for op in OPERATORS.values() if op.elementwise),
     *(Rule(Op(op), _through_first) for op in FIRST_INPUT),
@@ -244,4 +255,5 @@ RULES = (
     Rule(Op("MatMul"), _into_matmul),
     swap_turned,
     turn_product,
+    turn_row,
 )

@@ -6,7 +6,7 @@ are bound to, and returns an equal node, or None to decline. It never walks and 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -27,6 +27,7 @@ Uses = Mapping[int, int]
 
 MOST_WALKS = 100
 MOST_REWRITES = 100  # of one node in one walk
+MOST_KINDS = 4  # inputs of a node whose rules are kept by the kinds of its inputs
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Op:
 Pattern = Any_ | Scalar | Weight | Op
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A pattern with the function that states what equals it."""
 
@@ -226,19 +227,78 @@ def rewrite(graph: FuncGraph, rules: Iterable[Rule]) -> FuncGraph:
     goes all the way in one walk. Names are kept by the graph: an output is only replaced by
     another node.
     """
-    by_op: dict[str, list[Rule]] = {}
-    for rule in rules:
-        by_op.setdefault(rule.pattern.op, []).append(rule)
+    index = _indexed(tuple(rules))
     for _ in range(MOST_WALKS):
-        walked = _walk(graph, by_op)
+        walked = _walk(graph, index)
         if walked is graph:
             return graph
         graph = walked
-    names = ", ".join(sorted(by_op))
+    names = ", ".join(sorted(index.by_op))
     raise AssertionError(f"the rules of {names} rewrite {graph.name} without end")
 
 
-def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
+Kind = str | type[Node]  # the name of an operator, or what else a node is
+
+
+def _kind(node: Node) -> Kind:
+    return node.op if isinstance(node, CNode) else type(node)
+
+
+def _could_be(pattern: Pattern, kind: Kind) -> bool:
+    """Whether a node of that kind may match."""
+    match pattern:
+        case Op():
+            return kind == pattern.op
+        case Scalar():
+            return kind is Constant
+        case Weight():
+            return not isinstance(kind, str)
+        case Any_():
+            return True
+
+
+def _could_match(pattern: Op, kinds: Sequence[Kind]) -> bool:
+    """Whether an operator of ``pattern`` may match with inputs of those kinds."""
+    if not pattern.inputs:
+        return True
+    if len(pattern.inputs) != len(kinds):
+        return False
+    commutative = pattern.op in OPERATORS and OPERATORS[pattern.op].commutative
+    return any(
+        all(_could_be(each, kind) for each, kind in zip(pattern.inputs, order, strict=True))
+        for order in ((kinds, kinds[::-1]) if commutative else (kinds,))
+    )
+
+
+@dataclass(frozen=True)
+class Index:
+    """Rules by operator, and by the kinds of inputs that were met: few may match a node."""
+
+    by_op: dict[str, list[Rule]]
+    by_kinds: dict[tuple[Kind, ...], tuple[Rule, ...]]
+
+    def candidates(self, node: CNode) -> Sequence[Rule]:
+        """In their order, those that may match ``node``."""
+        rules = self.by_op.get(node.op, ())
+        if len(node.inputs) > MOST_KINDS or not rules:
+            return rules
+        key = (node.op, *map(_kind, node.inputs))
+        found = self.by_kinds.get(key)
+        if found is None:
+            found = tuple(rule for rule in rules if _could_match(rule.pattern, key[1:]))
+            self.by_kinds[key] = found
+        return found
+
+
+@lru_cache(maxsize=128)
+def _indexed(rules: tuple[Rule, ...]) -> Index:
+    by_op: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_op.setdefault(rule.pattern.op, []).append(rule)
+    return Index(by_op, {})
+
+
+def _walk(graph: FuncGraph, index: Index) -> FuncGraph:
     uses = use_counts(graph)
     new: dict[int, Node] = {}
     alive: list[Node] = []  # an id is only good for as long as its node lives
@@ -246,7 +306,7 @@ def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
         result = rebuilt(node, new)
         uses[id(result)] = uses.get(id(node), 0)
         for _ in range(MOST_REWRITES):
-            better = _better(by_op, result, uses)
+            better = _better(index, result, uses)
             if better is None:
                 break
             uses[id(better)] = uses.get(id(better), 0) + uses[id(result)]
@@ -258,11 +318,11 @@ def _walk(graph: FuncGraph, by_op: Mapping[str, list[Rule]]) -> FuncGraph:
     return with_outputs(graph, new)
 
 
-def _better(by_op: Mapping[str, list[Rule]], node: Node, uses: Uses) -> Node | None:
+def _better(index: Index, node: Node, uses: Uses) -> Node | None:
     """What the first rule that applies makes of ``node``."""
     if not isinstance(node, CNode):
         return None
-    for rule in by_op.get(node.op, ()):
+    for rule in index.candidates(node):
         better = rule(node, uses)
         if better is not None:
             return better
