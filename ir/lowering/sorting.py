@@ -6,13 +6,12 @@ from functools import partial
 import numpy as np
 
 from fnckpt.ir.eight_bits import is_eight_bits
-from fnckpt.ir.graph import Node
+from fnckpt.ir.graph import CNode, Constant, Node
 from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Site, Value, lowers, lowers_complex
 from fnckpt.ir.operators import constant
 
 INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
-LARGEST = np.float32(3.4e38)  # of float32, and above all numbers of 16 bits
 
 
 @lowers_complex("sort")
@@ -31,12 +30,25 @@ def lower_sort(
     keys = [k for row in rows[:num_keys] for k in _parts(row)]
     order: Node | None = None
     for key in reversed(keys):
-        for digit in sort_keys(site, key):
-            order = ordered_by(site, digit, order)
+        order = ordered_by(site, sort_key(site, key), order)
     assert order is not None
     places = order
     put = lambda x: moved_back(site, taken(site, x, places), dimension)  # noqa: E731
-    return [each_part(put, row) for row in rows]
+    return [
+        site.cast(moved_back(site, places, dimension), operand.aval.dtype)
+        if counts(operand, dimension)
+        else each_part(put, row)
+        for operand, row in zip(operands, rows, strict=True)
+    ]
+
+
+def counts(x: Value, axis: int) -> bool:
+    """Whether ``x`` is 0, 1, 2 and so on along an axis: what it has at a place is the place."""
+    if isinstance(x, CNode) and x.op == "BroadcastTo":
+        return counts(x.inputs[0], axis - len(x.aval.shape))
+    if not isinstance(x, Constant) or x.value.shape[axis] != x.value.size:
+        return False
+    return np.array_equal(x.value.ravel(), np.arange(x.value.size))
 
 
 def _parts(x: Value) -> Sequence[Node]:
@@ -71,24 +83,21 @@ def taken(site: Site, x: Node, places: Node) -> Node:
     return site.apply("GatherElements" if last else "Gather", x, places, axis=last)
 
 
-def sort_keys(site: Site, x: Node) -> list[Node]:
-    """Numbers that are greatest where ``x`` is least, the least important first.
+def sort_key(site: Site, x: Node) -> Node:
+    """Numbers that are greatest where ``x`` is least.
 
     They are of the few dtypes that every runtime sorts: float32, float64, int32, int64. NaN is
-    above infinity, as JAX orders it, which one float32 cannot say of another: it is a second key.
+    above infinity, as JAX orders it: it has the place of infinity, and infinity that of the
+    greatest number, beyond all others since these are halved.
     """
     dtype = x.aval.dtype
     if dtype.kind in "biu":
-        return [site.apply("BitwiseNot", signed(site, x))]
-    nan = site.apply("IsNan", x)
-    if dtype.itemsize <= 2:
-        wide = site.cast(x, FLOAT32)
-        finite = site.apply("Minimum", wide, constant(LARGEST))
-        above = site.apply("Select", nan, constant(np.float32(np.inf)), finite)
-        return [site.apply("Neg", above)]
-    least = site.apply("Select", nan, site.constant(0, x), x)
-    number = site.cast(site.apply("LogicalNot", nan), INT32)
-    return [site.apply("Neg", least), number]
+        return site.apply("BitwiseNot", signed(site, x))
+    wide = site.cast(x, FLOAT32) if dtype.itemsize <= 2 else x
+    half = site.apply("Mul", wide, site.constant(-0.5, wide))
+    least = site.constant(float(np.finfo(wide.aval.dtype).min), wide)
+    finite = site.apply("Maximum", half, least)
+    return site.apply("Select", site.apply("IsNan", x), site.constant(-np.inf, wide), finite)
 
 
 def signed(site: Site, x: Node) -> Node:
@@ -141,10 +150,7 @@ def lower_approx_top_k(
     if is_max_k:
         return greatest(site, x, k, reduction_dimension)
     row = moved(site, x, reduction_dimension)
-    order: Node | None = None
-    for digit in sort_keys(site, row):
-        order = ordered_by(site, digit, order)
-    assert order is not None
+    order = ordered_by(site, sort_key(site, row), None)
     shape = order.aval.shape
     first = site.apply(
         "Slice", order, start=(0,) * len(shape), limit=(*shape[:-1], int(k)),
