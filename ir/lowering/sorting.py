@@ -88,15 +88,15 @@ def sort_key(site: Site, x: Node) -> Node:
 
     They are of the few dtypes that every runtime sorts: float32, float64, int32, int64. NaN is
     above infinity, as JAX orders it: it has the place of infinity, and infinity that of the
-    greatest number, beyond all others since these are halved.
+    greatest number, beyond all others since these are halved. Both zeros are 0 - 0, which is 0.
     """
     dtype = x.aval.dtype
     if dtype.kind in "biu":
         return site.apply("BitwiseNot", signed(site, x))
     wide = site.cast(x, FLOAT32) if dtype.itemsize <= 2 else x
-    half = site.apply("Mul", wide, site.constant(-0.5, wide))
+    half = site.apply("Mul", wide, site.constant(0.5, wide))
     least = site.constant(float(np.finfo(wide.aval.dtype).min), wide)
-    finite = site.apply("Maximum", half, least)
+    finite = site.apply("Maximum", site.apply("Sub", site.constant(0, wide), half), least)
     return site.apply("Select", site.apply("IsNan", x), site.constant(-np.inf, wide), finite)
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import reduce
 from math import prod
 
-from fnckpt.ir.attributes import integer
+from fnckpt.ir.attributes import Ints, integer
 from fnckpt.ir.graph import CNode, Node
-from fnckpt.ir.operators import items
+from fnckpt.ir.operators import apply, items
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build
 from fnckpt.ir.passes.large import is_large
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrites
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrites
 from fnckpt.ir.sizes import all_known
 
 FEWEST_ROWS = 4
@@ -43,6 +43,22 @@ def cum_sum_in_front(root: CNode) -> Node | None:
     if prod(shape[:-1]) < FEWEST_ROWS or x.aval.dtype.kind not in "fiu":
         return None
     return _turned(root, x, lambda build, y: build("CumSum", y, axis=0, reverse=reverse))
+
+
+def _in_front(op: str, *others: Any_) -> Op:
+    """``op`` of the columns of a matrix, as rows in front, and turned back."""
+    rows = Op("Transpose", Any_("x"), attrs={"perm": "before"}, users=0)
+    along = Op(op, rows, *others, name="along", attrs={"axis": "axis"}, users=0)
+    return Op("Transpose", along, attrs={"perm": "after"})
+
+
+def _along_last(
+    root: CNode, x: Node, before: Ints, along: CNode, axis: int, after: Ints, **_: Node
+) -> Node | None:
+    """f(x.T, along its first axis).T is f(x, along the last one), as the rules above wrote it."""
+    if axis != 0 or before != (1, 0) or after != (1, 0):
+        return None
+    return apply(along.op, x, *along.inputs[1:], origin=root.origin, **{**along.attrs, "axis": 1})
 
 
 def _turned(root: CNode, x: Node, compute: Callable[[Build, Node], Node]) -> Node:
@@ -93,4 +109,8 @@ RULES: tuple[Rule, ...] = (
     cum_sum_in_front,
     *(Rule(Op(op), _softmax_with_one_axis_behind) for op in SOFTMAXES),
     *(Rule(Op(op), _softmax_of_few) for op in SOFTMAXES),
+)
+JOIN: tuple[Rule, ...] = (
+    Rule(_in_front("Gather", Any_("places")), _along_last),
+    Rule(_in_front("CumSum"), _along_last),
 )

@@ -13,8 +13,9 @@ from fnckpt.ir.attributes import graph as graph_of
 from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, everywhere
 from fnckpt.ir.operators import apply
-from fnckpt.ir.passes import softplus, vectors
+from fnckpt.ir.passes import along, softplus, vectors
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
+from fnckpt.ir.sources.onnx.rare_nan import join_branches
 from fnckpt.ir.sources.onnx.softmax import join_softmax
 from fnckpt.ir.targets.onnx.emit_cast import BELOW_INTEGERS
 
@@ -141,7 +142,9 @@ def unguarded(graph: FuncGraph) -> FuncGraph:
         drop_guard,
         drop_choice,
         drop_zero_for_nan,
+        join_branches,
         join_softmax,
+        *along.JOIN,
         *softplus.JOIN,
         *vectors.JOIN,
     )

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from fnckpt.ir.attributes import flag, graph, graphs, integer, size
-from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter, inlined
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter, inlined, use_counts
 from fnckpt.ir.passes.build import INT32
 from fnckpt.ir.passes.control import boolean_of, with_known
 from fnckpt.ir.targets.names import base_name
@@ -24,6 +24,19 @@ from fnckpt.ir.targets.target import emit_all
 TRIP, GOES_ON = Constant(np.zeros((), np.int64)), Constant(np.ones((), bool))
 
 
+def written(graph: FuncGraph) -> list[CNode]:
+    """The operators that become nodes: not the reads of results, which have names of their own.
+
+    If chooses by the boolean itself, so that its number is not written for If alone.
+    """
+    nodes = graph.cnodes()
+    chosen = [n.inputs[0] for n in nodes if n.op == "Cond" and boolean_of(n.inputs[0]) is not None]
+    used = use_counts(graph)
+    for index in chosen:
+        used[id(index)] -= 1
+    return [n for n in nodes if n.op != "TupleGetItem" and (n.op != "Cast" or used[id(n)])]
+
+
 def write(w: Writer, inside: FuncGraph, given: Sequence[str]) -> list[Node]:
     """Write the nodes of ``inside`` into ``w``, its inputs called ``given``; its outputs.
 
@@ -33,16 +46,15 @@ def write(w: Writer, inside: FuncGraph, given: Sequence[str]) -> list[Node]:
     outputs = inlined(inside, parameters)
     whole = FuncGraph(inside.name, tuple(parameters), tuple(outputs), inside.output_names)
     w.names.update((id(p), p.name) for p in parameters)
-    nodes = whole.cnodes()
+    nodes = written(whole)
     for node in whole.nodes():
         if id(node) not in w.names:
             w.names[id(node)] = w.unused(base_name(node))
     w.alive.append(whole)
-    emit_all([n for n in nodes if n.op != "TupleGetItem"], EMITTERS, CANNOT, w)
+    emit_all(nodes, EMITTERS, CANNOT, w)
     w.infos += [
         value_info(name, aval)
         for node in nodes
-        if node.op != "TupleGetItem"
         for name, aval in zip(w.results(node), node.results, strict=True)
     ]
     return outputs

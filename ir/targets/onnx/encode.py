@@ -11,7 +11,9 @@ from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.passes.cached_attention import caches_of
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
+from fnckpt.ir.targets.onnx.control import written
 from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
+from fnckpt.ir.targets.onnx.rare_nan import rare_nan
 from fnckpt.ir.targets.onnx.sizes import readable
 from fnckpt.ir.targets.onnx.writer import Writer, element_type, value_info
 from fnckpt.ir.targets.target import Encoded, emit_all
@@ -46,13 +48,13 @@ def encode(
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
+    graph = rare_nan(graph)
     names = value_names(graph)
     writer = Writer(
         names, graph.inputs, opset,
         metadata=metadata, outputs=graph.outputs, measured=_measured(graph),
     )  # fmt: skip
-    nodes = [node for node in graph.cnodes() if node.op != "TupleGetItem"]
-    emit_all(nodes, EMITTERS, CANNOT, writer)
+    emit_all(written(graph), EMITTERS, CANNOT, writer)
     outputs = _outputs(graph, writer)
     weights = {writer.ref(p): _array(p) for p in graph.weights()}
     arrays = weights | writer.initializers
@@ -116,8 +118,7 @@ def _model(
     known = {name for name, _ in outputs}
     between = [
         value_info(name, aval)
-        for node in graph.cnodes()
-        if node.op != "TupleGetItem"
+        for node in written(graph)
         for name, aval in zip(writer.results(node), node.results, strict=True)
         if name not in known
     ]

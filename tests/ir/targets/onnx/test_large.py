@@ -14,6 +14,7 @@ import pytest
 
 import fnckpt
 from fnckpt.importing.load import load_graph
+from fnckpt.ir.targets import target
 
 ODD = np.array(
     [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 3e38, -3e38, 88.9, -88.9, 89.4, -89.4], np.float32
@@ -77,7 +78,7 @@ def run(path: Path, x: np.ndarray) -> np.ndarray:
 
 
 def operators(path: Path) -> Counter[str]:
-    return Counter(node.op_type for node in onnx.load(path).graph.node)
+    return Counter(node.op for node in target("ONNX").summarize(path).every_node())
 
 
 def exported(call: Function, x: np.ndarray, path: Path) -> Path:
