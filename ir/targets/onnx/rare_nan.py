@@ -8,16 +8,18 @@ itself. Whether there is a NaN, a sum tells in a tenth of it. Of few numbers the
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, rebuilt, with_graphs, with_outputs
 from fnckpt.ir.operators import item
-from fnckpt.ir.passes.build import FLOAT32, FLOAT64, INT32, Build
+from fnckpt.ir.passes.build import FLOAT32, INT32, Build
 from fnckpt.ir.passes.large import is_large
-from fnckpt.ir.passes.rewrite import Op, Rule, rewrite, scalar_of
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, scalar_of
+from fnckpt.ir.targets.onnx.legalize_order import TINY
 
 LEAST = 1025  # elements; a branch takes ONNX Runtime two microseconds
-LIMITS = {("Minimum", np.inf), ("Maximum", -np.inf)}  # of finite numbers, and what NaN becomes
+LIMITS = {"Minimum": 1, "Maximum": -1}  # what brings infinity to a finite number, and its sign
 
 
 @dataclass(frozen=True)
@@ -33,37 +35,46 @@ class Key:
 def key_of(node: Node) -> Key | None:
     """The key that ``node`` is, None where it is none."""
     match node:
-        case CNode("Select", (CNode("IsNan", (x,)), end, CNode() as limited)):
-            if (limited.op, scalar_of(end)) not in LIMITS:
+        case CNode("Select", (CNode("IsNan", (x,)), end, CNode(op, inputs) as limited)):
+            most = float(ml_dtypes.finfo(limited.aval.dtype).max) * LIMITS.get(op, np.nan)
+            bodies = [each for each in inputs if scalar_of(each) != most]
+            if scalar_of(end) != np.inf * most or len(bodies) != 1:
                 return None
-            bodies = [each for each in limited.inputs if scalar_of(each) is None]
-            return _of_body(x, bodies[0]) if len(bodies) == 1 else None
+            return _of_body(x, bodies[0])
         case _:
             return None
 
 
 def _of_body(x: Node, body: Node) -> Key | None:
     match body:
-        case CNode("Mul", (one, other)):
-            wide, number = (one, other) if scalar_of(one) is None else (other, one)
-            half = scalar_of(number) == 0.5 and _is_itself(wide, x)
-            return Key(x, wide, wide, _nan) if half else None
-        case CNode("Sub", (zero, half)) if scalar_of(zero) == 0:
+        case CNode("Mul", (wide, number)) if scalar_of(number) == 0.5 and _is_itself(wide, x):
+            return Key(x, wide, wide, _nan)
+        case CNode("Mul", (number, wide)) if scalar_of(number) == 0.5 and _is_itself(wide, x):
+            return Key(x, wide, wide, _nan)
+        case CNode("Sub", (zero, CNode("Mul") as half)) if scalar_of(zero) == 0:
             rising = _of_body(x, half)
-            if rising is None or rising.odd is not _nan:
-                return None
-            return replace(rising, numbers=Build(body)("Neg", rising.wide))
+            return rising and replace(rising, numbers=Build(body)("Neg", rising.wide))
         case CNode("Cast") if _is_itself(body, x):
             return Key(x, body, body, _nan)
-        case CNode("Add") if any(_is_itself(each, x) for each in body.inputs):
+        case CNode("Add"):
+            source = _WITH_ZEROS(body, {})
             wide = Build(body).cast(x, FLOAT32)
-            return Key(x, wide, wide, _nan_or_negative_zero) if x.aval.dtype != FLOAT64 else None
+            told = source is not None and source is not x and _is_itself(source, x)
+            return Key(x, wide, wide, _nan_or_negative_zero) if told else None
         case _:
             return None
 
 
+_BOUNDED = Op("Maximum", Op("Reciprocal", Any_("x"), users=0), Scalar(value=-TINY), users=0)
+_BESIDE = Op("Minimum", _BOUNDED, Scalar(value=TINY), users=0)
+_WITH_ZEROS = Rule(Op("Add", Any_("x"), _BESIDE), lambda _, x: x)
+
+
 def _is_itself(node: Node, x: Node) -> bool:
-    return node is x or (isinstance(node, CNode) and node.op == "Cast" and node.inputs[0] is x)
+    """Whether it is ``x``, or ``x`` in a wider type."""
+    wider = node.aval.dtype.itemsize > x.aval.dtype.itemsize
+    cast = isinstance(node, CNode) and node.op == "Cast" and node.inputs[0] is x
+    return node is x or (cast and wider and node.aval.dtype.kind == "f")
 
 
 def _nan(build: Build, wide: Node) -> Node:

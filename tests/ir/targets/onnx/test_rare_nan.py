@@ -103,3 +103,24 @@ def test_few_numbers_and_fast_math_need_no_branch(name: str, tmp_path: Path) -> 
     if name != "sort":  # whose key is no guard: integers have one too
         fast = exported(ORDERS[name], x, tmp_path / "fast", fast_math=True)
         assert operators(fast)["If"] == 0
+
+
+def clipped(x: jax.Array, most: float) -> jax.Array:
+    """What looks like a key, but has equal numbers where ``x`` has not."""
+    return jnp.where(jnp.isnan(x), jnp.inf, jnp.minimum(x * 0.5, most))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.argmax(clipped(x, 0.25), 1),
+        lambda x: jnp.argmax(jnp.where(jnp.isnan(x), jnp.inf, jnp.minimum(x + x[::-1], 3.4e38)), 1),
+        lambda x: jnp.argmin(jnp.where(jnp.isnan(x), -jnp.inf, jnp.maximum(x * 0.5, -0.25)), 1),
+        lambda x: jnp.argmax(jnp.where(jnp.isnan(x), -jnp.inf, x * 0.5), 1),
+    ],
+)
+def test_what_a_user_does_with_nan_is_no_key(function: Function, tmp_path: Path) -> None:
+    x = INPUTS["numbers"].astype(np.float32)
+    file = exported(function, x, tmp_path / "net")
+    (found,) = fnckpt.run(file, x)
+    np.testing.assert_array_equal(found, function(x))
