@@ -281,14 +281,10 @@ def _absorb_broadcasts(root: CNode) -> Node | None:
 
 
 def _unbroadcast(node: Node) -> Node:
-    """What a broadcast, or a reshape that only puts or drops ones before a shape, is made of."""
-    if not isinstance(node, CNode) or node.op not in ("BroadcastTo", "Reshape"):
-        return node
-    (source,) = node.inputs
-    dropped = len(source.aval.shape) - len(node.aval.shape)
-    if node.op == "Reshape" and source.aval.shape == (1,) * dropped + node.aval.shape:
-        return source
-    return source if node.op == "BroadcastTo" else without_ones(node)
+    """What a broadcast, or a reshape that only puts ones before a shape, is made of."""
+    if isinstance(node, CNode) and node.op == "BroadcastTo":
+        return node.inputs[0]
+    return without_ones(node)
 
 
 def without_ones(node: Node) -> Node:
