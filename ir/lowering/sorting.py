@@ -44,11 +44,13 @@ def lower_sort(
 
 def counts(x: Value, axis: int) -> bool:
     """Whether ``x`` is 0, 1, 2 and so on along an axis: what it has at a place is the place."""
-    if isinstance(x, CNode) and x.op == "BroadcastTo":
-        return counts(x.inputs[0], axis - len(x.aval.shape))
-    if not isinstance(x, Constant) or x.value.shape[axis] != x.value.size:
+    behind = len(x.aval.shape) - axis  # axes from it on, as many where ones are put in front
+    while isinstance(x, CNode) and x.op == "BroadcastTo":
+        (x,) = x.inputs
+    if not isinstance(x, Constant) or behind > x.value.ndim:
         return False
-    return np.array_equal(x.value.ravel(), np.arange(x.value.size))
+    along = x.value.shape[x.value.ndim - behind]
+    return along == x.value.size and np.array_equal(x.value.ravel(), np.arange(along))
 
 
 def _parts(x: Value) -> Sequence[Node]:

@@ -8,12 +8,11 @@ itself. Whether there is a NaN, a sum tells in a tenth of it. Of few numbers the
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import ml_dtypes
 import numpy as np
 
 from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, rebuilt, with_graphs, with_outputs
 from fnckpt.ir.operators import item
-from fnckpt.ir.passes.build import FLOAT32, INT32, Build
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, INT32, Build
 from fnckpt.ir.passes.large import is_large
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, scalar_of
 from fnckpt.ir.targets.onnx.legalize_order import TINY
@@ -35,32 +34,14 @@ class Key:
 def key_of(node: Node) -> Key | None:
     """The key that ``node`` is, None where it is none."""
     match node:
-        case CNode("Select", (CNode("IsNan", (x,)), end, CNode(op, inputs) as limited)):
-            most = float(ml_dtypes.finfo(limited.aval.dtype).max) * LIMITS.get(op, np.nan)
+        case CNode("Select", (CNode("IsNan", (x,)), end, CNode(op, inputs))) if op in LIMITS:
+            if node.aval.dtype not in (FLOAT32, FLOAT64):
+                return None
+            most = LIMITS[op] * float(np.finfo(node.aval.dtype).max)
             bodies = [each for each in inputs if scalar_of(each) != most]
-            if scalar_of(end) != np.inf * most or len(bodies) != 1:
+            if scalar_of(end) != LIMITS[op] * np.inf or len(bodies) != 1:
                 return None
             return _of_body(x, bodies[0])
-        case _:
-            return None
-
-
-def _of_body(x: Node, body: Node) -> Key | None:
-    match body:
-        case CNode("Mul", (wide, number)) if scalar_of(number) == 0.5 and _is_itself(wide, x):
-            return Key(x, wide, wide, _nan)
-        case CNode("Mul", (number, wide)) if scalar_of(number) == 0.5 and _is_itself(wide, x):
-            return Key(x, wide, wide, _nan)
-        case CNode("Sub", (zero, CNode("Mul") as half)) if scalar_of(zero) == 0:
-            rising = _of_body(x, half)
-            return rising and replace(rising, numbers=Build(body)("Neg", rising.wide))
-        case CNode("Cast") if _is_itself(body, x):
-            return Key(x, body, body, _nan)
-        case CNode("Add"):
-            source = _WITH_ZEROS(body, {})
-            wide = Build(body).cast(x, FLOAT32)
-            told = source is not None and source is not x and _is_itself(source, x)
-            return Key(x, wide, wide, _nan_or_negative_zero) if told else None
         case _:
             return None
 
@@ -68,6 +49,25 @@ def _of_body(x: Node, body: Node) -> Key | None:
 _BOUNDED = Op("Maximum", Op("Reciprocal", Any_("x"), users=0), Scalar(value=-TINY), users=0)
 _BESIDE = Op("Minimum", _BOUNDED, Scalar(value=TINY), users=0)
 _WITH_ZEROS = Rule(Op("Add", Any_("x"), _BESIDE), lambda _, x: x)
+_HALF = Rule(Op("Mul", Any_("x"), Scalar(value=0.5)), lambda _, x: x)
+
+
+def _of_body(x: Node, body: Node) -> Key | None:
+    match body:
+        case CNode("Mul"):
+            wide = _HALF(body, {})
+            return Key(x, wide, wide, _nan) if wide is not None and _is_itself(wide, x) else None
+        case CNode("Sub", (zero, CNode("Mul") as half)) if scalar_of(zero) == 0:
+            rising = _of_body(x, half)
+            return rising and replace(rising, numbers=Build(body)("Neg", rising.wide))
+        case CNode("Cast") if _is_itself(body, x):
+            return Key(x, body, body, _nan)
+        case CNode("Add"):
+            source, wide = _WITH_ZEROS(body, {}), Build(body).cast(x, FLOAT32)
+            told = source is not None and source is not x and _is_itself(source, x)
+            return Key(x, wide, wide, _nan_or_negative_zero) if told else None
+        case _:
+            return None
 
 
 def _is_itself(node: Node, x: Node) -> bool:

@@ -251,6 +251,13 @@ def sorting() -> Iterator[Case]:
             (x > 0, jnp.round(x), x), num_keys=2
         ),
         "lexsort": lambda x: jnp.lexsort((x, jnp.round(x))),
+        "with a number": lambda x: lax.sort((x, jnp.full_like(x, 3)), dimension=0, num_keys=1),
+        "rows, with what counts columns": lambda x: lax.sort(
+            (x, lax.broadcasted_iota(jnp.int32, x.shape, 1)), dimension=0, num_keys=1
+        ),
+        "rows, with what counts them as floats": lambda x: lax.sort(
+            (x, lax.broadcasted_iota(jnp.float32, x.shape, 0)), dimension=0, num_keys=1
+        ),
         "median": jnp.median,
         "quantile": lambda x: jnp.quantile(x, np.array([0.1, 0.5], F32), axis=1),
         "searchsorted by comparing": lambda x: jnp.searchsorted(

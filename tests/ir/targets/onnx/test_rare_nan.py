@@ -117,6 +117,8 @@ def clipped(x: jax.Array, most: float) -> jax.Array:
         lambda x: jnp.argmax(jnp.where(jnp.isnan(x), jnp.inf, jnp.minimum(x + x[::-1], 3.4e38)), 1),
         lambda x: jnp.argmin(jnp.where(jnp.isnan(x), -jnp.inf, jnp.maximum(x * 0.5, -0.25)), 1),
         lambda x: jnp.argmax(jnp.where(jnp.isnan(x), -jnp.inf, x * 0.5), 1),
+        lambda x: jnp.argmax(jnp.where(jnp.isnan(x), 0, jnp.floor(x).astype(jnp.int32))[:, :99], 1),
+        lambda x: jnp.argmax(jnp.where(jnp.isnan(x), 0, jnp.minimum(x.astype(int), 7))[:, :99], 1),
     ],
 )
 def test_what_a_user_does_with_nan_is_no_key(function: Function, tmp_path: Path) -> None:
