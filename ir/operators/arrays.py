@@ -37,7 +37,7 @@ def special_of(*arrays: object) -> ModuleType:
     """The same of the special functions: SciPy's, or JAX's."""
     if is_jax(*arrays):
         return jax.scipy.special
-    import scipy.special  # a quarter of the seconds that the first export takes, if at the top
+    import scipy.special  # 0.2 s, which most exports do not need
 
     return scipy.special
 
