@@ -26,6 +26,7 @@ from fnckpt.ir.passes import (
 from fnckpt.ir.passes.at_once import at_once
 from fnckpt.ir.passes.channels import channels_first
 from fnckpt.ir.passes.hoist import hoist
+from fnckpt.ir.passes.one_shape import one_shape
 from fnckpt.ir.passes.parts import join_parts
 from fnckpt.ir.passes.reshaped_once import reshaped_once
 from fnckpt.ir.passes.rewrite import Rule, rewrite
@@ -132,6 +133,7 @@ PASSES: dict[str, Pass] = {
             share,  # a reshape that two rules made has one user then
             _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
         ),
+        one_shape,
     ),
     "share_finished": share,
 }

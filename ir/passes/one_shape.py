@@ -1,0 +1,208 @@
+"""Single numbers that are computed from each other have one shape: the one with fewest reshapes.
+
+``[]`` or ``[1]`` is the same to most users of a number. It looks at all users of a value, so that
+it is a pass of its own, not a rule.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fnckpt.ir.attributes import Ints, ints
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, rebuilt, with_outputs
+from fnckpt.ir.operators import is_elementwise
+from fnckpt.ir.operators.reduction import REDUCTIONS
+from fnckpt.ir.passes.reshape import reshaped, with_value
+from fnckpt.ir.passes.share import share
+from fnckpt.ir.sizes import all_known, broadcast_shapes
+
+Shapes = Mapping[int, Ints]  # what some numbers get, by ``id``; others keep their own
+
+
+def one_shape(graph: FuncGraph) -> FuncGraph:
+    """``graph`` with each group of numbers in the shape that takes the fewest reshapes."""
+    if not any(node.op == "Reshape" and _is_number(node) for node in graph.cnodes()):
+        return graph
+    shapes: dict[int, Ints] = {}
+    for group in _groups(graph):
+        shapes |= group.best()
+    return _with_shapes(graph, shapes) if shapes else graph
+
+
+# ------------------------------------------------------------------------------- groups of numbers
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Numbers that are computed from each other, and all that uses them.
+
+    Attributes:
+      members: the numbers.
+      users: the operators that use them, but for reshapes of one number; the members among it.
+      outputs: results of the graph that are members, or reshapes of them.
+    """
+
+    members: Sequence[CNode]
+    users: Sequence[CNode]
+    outputs: Sequence[Node]
+
+    def best(self) -> Shapes:
+        """The shape of all that leaves fewer reshapes than there are; empty if there is none."""
+        now = self._reshapes(dict[int, Ints]())
+        least, found = now, dict[int, Ints]()
+        for shape in self._shapes():
+            shapes = {id(node): shape for node in self.members}
+            count = self._reshapes(shapes) if least else least
+            if count < least:
+                least, found = count, shapes
+        return found
+
+    def _shapes(self) -> Sequence[Ints]:
+        """Those of the members and of the numbers that they are computed from, short ones first."""
+        sources = (_root(each) for node in self.members for each in node.inputs)
+        numbers = (node for node in (*self.members, *sources) if _is_number(node))
+        return sorted({(), *(node.aval.shape for node in numbers)}, key=len)
+
+    def _reshapes(self, shapes: Shapes) -> int:
+        """How many reshapes there are with ``shapes``."""
+        pairs = [pair for node in self.users for pair in _wanted(node, shapes)]
+        pairs += [(_root(node), node.aval.shape) for node in self.outputs]
+        made = ((root, shape) for root, shape in pairs if not isinstance(root, Constant))
+        return len({(id(root), shape) for root, shape in made if shape != _made(root, shapes)})
+
+
+def _groups(graph: FuncGraph) -> Iterable[_Group]:
+    """The groups, each by its first member; elementwise operators join those of their inputs."""
+    first: dict[int, int] = {}
+
+    def find(place: int) -> int:
+        while first[place] != place:
+            place = first[place]
+        return place
+
+    nodes = [node for node in graph.cnodes() if not _is_moved(node)]
+    members = [node for node in nodes if _has_any_shape(node)]
+    for node in members:
+        first[id(node)] = id(node)
+        for each in map(_root, node.inputs) if is_elementwise(node) else ():
+            if id(each) in first:
+                first[find(id(each))] = id(node)
+    parts: dict[int, tuple[list[CNode], dict[int, CNode], list[Node]]] = {}
+    for node in members:
+        parts.setdefault(find(id(node)), ([], {}, []))[0].append(node)
+    for node in nodes:
+        for each in (node, *map(_root, node.inputs)):
+            if id(each) in first:
+                parts[find(id(each))][1][id(node)] = node
+    for node in graph.outputs:
+        if id(_root(node)) in first:
+            parts[find(id(_root(node)))][2].append(node)
+    return [_Group(own, tuple(users.values()), outputs) for own, users, outputs in parts.values()]
+
+
+def _is_number(node: Node) -> bool:
+    return all_known(node.aval.shape) and node.aval.size == 1
+
+
+def _is_moved(node: Node) -> bool:
+    """Whether it is a number in another shape."""
+    return isinstance(node, CNode) and node.op == "Reshape" and _is_number(node)
+
+
+def _root(node: Node) -> Node:
+    """The number that ``node`` is in another shape, or itself."""
+    while isinstance(node, CNode) and _is_moved(node):
+        (node,) = node.inputs
+    return node
+
+
+def _has_any_shape(node: CNode) -> bool:
+    """Whether it can give a number in another shape, too."""
+    if len(node.results) != 1 or not _is_number(node):
+        return False
+    return is_elementwise(node) or node.op in REDUCTIONS
+
+
+# ------------------------------------------------------------------------------- shapes of numbers
+
+
+def _made(root: Node, shapes: Shapes) -> Ints:
+    """The shape that a value is made in."""
+    shape = shapes.get(id(root), root.aval.shape)
+    if isinstance(root, CNode) and root.op in REDUCTIONS and shape not in _of_reduction(root):
+        return root.aval.shape
+    return shape
+
+
+def _of_reduction(node: CNode) -> tuple[Ints, Ints]:
+    """The shapes that a reduction to one number can give: with its axes, and without."""
+    rank = len(node.inputs[0].aval.shape)
+    return (1,) * rank, (1,) * (rank - len(ints(node, "axes")))
+
+
+def _wanted(node: CNode, shapes: Shapes) -> list[tuple[Node, Ints]]:
+    """Each computed input without the reshapes in front of it, and the shape it is used in."""
+    if node.op == "TupleGetItem":  # of an operator, not of a value
+        return []
+    own = [(_root(each), each.aval.shape) for each in node.inputs]
+    if not shapes or not is_elementwise(node):
+        return own
+    if id(node) in shapes:
+        return _of_member(own, shapes[id(node)], shapes)
+    return _of_larger(own, node.aval.shape, shapes)
+
+
+def _of_member(
+    own: Sequence[tuple[Node, Ints]], goal: Ints, shapes: Shapes
+) -> list[tuple[Node, Ints]]:
+    """The inputs of a number of shape ``goal``; one that has less axes needs them not always."""
+    own = [(root, _made(root, shapes)) for root, _ in own]
+    few = [(root, shape if len(shape) <= len(goal) else goal) for root, shape in own]
+    if broadcast_shapes(*(shape for _, shape in few)) == goal:
+        return few
+    return [(root, goal) for root, _ in own]
+
+
+def _of_larger(
+    own: Sequence[tuple[Node, Ints]], goal: Ints, shapes: Shapes
+) -> list[tuple[Node, Ints]]:
+    """The inputs of what has more elements; any shape will do where the others say its shape."""
+    others = [shape for root, shape in own if id(root) not in shapes]
+    if not others or broadcast_shapes(*others) != goal:
+        return list(own)
+    return [
+        (root, _made(root, shapes))
+        if id(root) in shapes and len(_made(root, shapes)) <= len(goal)
+        else (root, shape)
+        for root, shape in own
+    ]
+
+
+def _with_shapes(graph: FuncGraph, shapes: Shapes) -> FuncGraph:
+    """``graph`` with each number in its shape, and reshapes where another is wanted."""
+    new: dict[int, Node] = {}
+    for node in graph.nodes():
+        if not isinstance(node, CNode) or node.op == "TupleGetItem":
+            new[id(node)] = rebuilt(node, new)
+        elif _is_moved(node):
+            new[id(node)] = reshaped(new[id(_root(node))], node.aval.shape, node)
+        else:
+            new[id(node)] = _with_inputs(node, shapes, new)
+    return share(with_outputs(graph, new))
+
+
+def _with_inputs(node: CNode, shapes: Shapes, new: Mapping[int, Node]) -> CNode:
+    inputs = tuple(_in_shape(new[id(root)], shape, node) for root, shape in _wanted(node, shapes))
+    if id(node) not in shapes:
+        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+        return node if same else replace(node, inputs=inputs)
+    attrs, shape = node.attrs, _made(node, shapes)
+    if node.op in REDUCTIONS:
+        attrs = {**attrs, "keepdims": shape == _of_reduction(node)[0]}
+    results = (replace(node.aval, shape=shape),)
+    return replace(node, inputs=inputs, attrs=attrs, results=results)
+
+
+def _in_shape(source: Node, shape: Ints, like: CNode) -> Node:
+    if isinstance(source, Constant):
+        return with_value(source, source.value.reshape(shape))
+    return reshaped(source, shape, like)

@@ -1,0 +1,87 @@
+"""Single numbers of one computation have one shape: the graphs, and equal numbers."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fnckpt.exporting.export import trace
+from fnckpt.ir.evaluate import evaluate
+from fnckpt.ir.passes.one_shape import one_shape
+from fnckpt.ir.verify import verify
+
+Function = Callable[[jax.Array], object]
+X = np.linspace(-2, 3, 6, dtype=np.float32)
+
+
+def size(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jax.lax.square(x).sum())
+
+
+def reshapes(function: Function) -> tuple[int, int]:
+    """How many there are before, and after; the numbers are equal, bit by bit."""
+    graph = trace((), lambda _, x: function(x), (X,), name="f")
+    after = one_shape(graph)
+    verify(after)
+    for a, b in zip(evaluate(after, [X]), evaluate(graph, [X]), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_array_equal(a, b)
+    assert one_shape(after) is after
+    before, left = ([n.op for n in each.cnodes()].count("Reshape") for each in (graph, after))
+    return before, left
+
+
+FEWER: dict[str, tuple[Function, int]] = {
+    "a factor of a vector": (lambda x: x * jnp.exp(size(x).reshape(1)), 0),
+    "a factor that was put back": (lambda x: x * jnp.exp(size(x).reshape(1)).reshape(()), 0),
+    "a number for two": (lambda x: (x * size(x).reshape(1), x[:, None] + size(x).reshape(1, 1)), 1),
+    "an output": (lambda x: (jnp.exp(size(x).reshape(1)), x * size(x).reshape(1)), 0),
+    "a part": (lambda x: jnp.exp(x[2:3].reshape(()) + 1.5).reshape(1) * x[3:4], 0),
+    "parts of two": (lambda x: jnp.cumsum(x[2:3].reshape(()) + x[3:4].reshape(()) + x), 0),
+}  # fmt: skip
+STAY: dict[str, Function] = {
+    "an output in another shape": lambda x: x[2:3].reshape(()),
+    "two outputs of one number": lambda x: (size(x), size(x).reshape(1, 1)),
+    "what says the shape": lambda x: x.sum() + x[:1].reshape(1, 1),
+    "all of several elements": lambda x: jnp.tanh(x.reshape(2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", FEWER)
+def test_fewer_reshapes_are_left(name: str) -> None:
+    function, wanted = FEWER[name]
+    before, left = reshapes(function)
+    assert (before > wanted, left) == (True, wanted)
+
+
+@pytest.mark.parametrize("name", STAY)
+def test_others_stay(name: str) -> None:
+    before, left = reshapes(STAY[name])
+    assert left == before > 0
+
+
+SHAPES = st.sampled_from([(), (1,), (1, 1), (1, 1, 1)])
+STEPS = st.tuples(
+    st.sampled_from([jnp.add, jnp.multiply, jnp.maximum]),
+    st.integers(0, 9), st.integers(0, 9), SHAPES,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEPS, min_size=1, max_size=9))
+def test_numbers_and_shapes_of_results_are_equal_for_any_mixture(
+    steps: list[tuple[Callable[..., jax.Array], int, int, tuple[int, ...]]],
+) -> None:
+    def mixed(x: jax.Array) -> object:
+        values = [x, x[:1], size(x), x.max(keepdims=True)]
+        for function, one, two, shape in steps:
+            new = function(values[one % len(values)], values[two % len(values)])
+            values.append(new.reshape(shape) if new.size == 1 else new)
+        return values[4:]
+
+    before, left = reshapes(mixed)
+    assert left <= before
