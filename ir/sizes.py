@@ -43,6 +43,14 @@ def all_known(sizes: Iterable[int]) -> bool:
     return all(map(is_known, sizes))
 
 
+def at_most(one: int, two: int) -> bool:
+    """Whether ``one <= two`` is known, for all sizes."""
+    try:
+        return bool(one <= two)
+    except InconclusiveDimensionOperation:
+        return False
+
+
 def not_below_zero(size: int) -> int:
     """``max(size, 0)``, as an expression where JAX cannot tell."""
     return max(size, 0) if is_known(size) else jax.core.max_dim(size, 0)

@@ -7,12 +7,14 @@ all of them written out, up to ``max_unroll``.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
 from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.fission import Parts, split
 from fnckpt.ir.lowering.known import constant_of, is_weight, known_value
 from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
@@ -21,6 +23,7 @@ from fnckpt.ir.operators import apply, constant, items
 from fnckpt.ir.sizes import is_known
 
 Branch = Callable[..., Sequence[Value]]
+Loop = Callable[..., Sequence[Value]]
 
 MOST_EQUATIONS = 2048  # of all trips, of a loop that is written out
 MOST_OF_WEIGHTS = 16 * MOST_EQUATIONS  # where each trip has weights of its own, which fold
@@ -48,9 +51,28 @@ def lower_scan(
         num_consts, num_carry = compat.scan_counts(ft_in, len(args))
     first = num_consts + num_carry
     consts, carry, stacked = args[:num_consts], args[num_consts:first], args[first:]
-    if is_known(length) and _is_written_out(site, length, jaxpr, stacked):
-        return _unrolled(site, jaxpr, consts, carry, stacked, length, reverse)
-    return _scan(site, jaxpr, consts, carry, stacked, length, reverse)
+    written = is_known(length) and _is_written_out(site, length, jaxpr, stacked)
+    loop = _unrolled if written else _scan
+    more = not is_known(length) or length > 1
+    parts = split(jaxpr, num_consts, num_carry, length) if more else None
+    if parts is None:
+        return loop(site, jaxpr, consts, carry, stacked, length, reverse)
+    return _in_parts(site, parts, loop, consts, carry, stacked, length, reverse)
+
+
+def _in_parts(
+    site: Site, parts: Parts, loop: Loop, consts: Sequence[Value], carry: Sequence[Value],
+    stacked: Sequence[Value], length: int, reverse: bool,
+) -> Sequence[Value]:  # fmt: skip
+    """The loop, and what follows it."""
+    count, rows = len(carry), site.results[len(carry) :]
+    border = [Aval((length, *aval.shape), aval.dtype) for aval in parts.border]
+    inside = (*site.results[:count], *(rows[i] for i in parts.kept), *border)
+    given = loop(replace(site, results=inside), parts.loop, consts, carry, stacked, length, reverse)
+    first = count + len(parts.kept)
+    late = site.call(parts.after, (*consts, *stacked, *given[first:]))
+    found = dict(zip((*parts.kept, *parts.late), (*given[count:first], *late), strict=True))
+    return (*given[:count], *(found[i] for i in range(len(rows))))
 
 
 def _is_written_out(site: Site, trips: int, jaxpr: object, stacked: Sequence[Value]) -> bool:
@@ -424,6 +446,8 @@ def stack_rows(site: Site, rows: Sequence[Value]) -> Value:
     """The arrays along a new first axis."""
 
     def stack(*parts: Node) -> Node:
-        return site.apply("Concat", *(site.reshape(r, (1, *r.aval.shape)) for r in parts), axis=0)
+        shape = parts[0].aval.shape
+        joined = parts if shape else [site.reshape(row, (1,)) for row in parts]
+        return site.reshape(site.apply("Concat", *joined, axis=0), (len(parts), *shape))
 
     return each_part(stack, *rows)

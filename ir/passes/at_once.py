@@ -1,7 +1,7 @@
-"""What a scan does with each row alone, done with all rows at once, before it or after it.
+"""What a scan does with each row alone, done with all rows at once, before it.
 
 f(x[t], w) for every t is f(x, w)[t]: one large product in place of many small ones. What only makes
-results that are stacked is done with the whole stacks, after the loop.
+results that are stacked is after the loop already (``fnckpt.ir.lowering.fission``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,10 @@ from fnckpt.ir.graph import (
 )
 from fnckpt.ir.operators import is_elementwise, items
 from fnckpt.ir.passes.build import Build
-from fnckpt.ir.sizes import InconclusiveDimensionOperation
+from fnckpt.ir.sizes import at_most
 
 BROADCASTS = frozenset({"Add", "Div", "Maximum", "Minimum", "Mul", "Sub"})
 MOVES = frozenset({"Reshape", "Slice", "Transpose"})
-MOST_LARGER = 4  # times the results, what is stacked for products after the loop
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ RULES: dict[str, Callable[[CNode, Sequence[Value], int], Node | None]] = {
 
 
 def at_once(graph: FuncGraph) -> FuncGraph:
-    """``graph`` with the work on rows before its scans, and that on stacks after them."""
+    """``graph`` with the work on rows before its scans."""
     new: dict[int, Node] = {}
     results: dict[int, Sequence[Node]] = {}
     for node in graph.nodes():
@@ -187,15 +186,7 @@ def _is_worth(node: CNode, rows: int, worth: set[int]) -> bool:
     """Whether a node is to be done at once: a product, or what is no larger than its rows."""
     if any(id(each) in worth for each in node.inputs) or node.op == "MatMul":
         return True
-    return node.op not in MOVES and _at_most(node.aval.size, rows)
-
-
-def _at_most(one: int, two: int) -> bool:
-    """Whether it is known for all sizes."""
-    try:
-        return bool(one <= two)
-    except InconclusiveDimensionOperation:
-        return False
+    return node.op not in MOVES and at_most(node.aval.size, rows)
 
 
 def _border(body: FuncGraph, outside: Mapping[int, Value], worth: set[int]) -> list[Node]:
@@ -235,44 +226,24 @@ def _with_rows(loop: _Loop, moved: Sequence[Node], outside: Mapping[int, Value])
 
 
 def _after(scan: CNode) -> Sequence[Node] | None:
-    """What stands for each result, where products that only they need are done after the loop."""
+    """What stands for each result, where some of those that are stacked are rows; else None."""
     loop = _loop(scan)
-    late, outside = _late(loop), loop.outside()
-    stacked = loop.body.outputs[loop.carried :]
-    if not late and not any(_is_row(each, outside) for each in stacked):
+    outside, stacked = loop.outside(), loop.body.outputs[loop.carried :]
+    rows = [outside[id(each)].node if _is_row(each, outside) else None for each in stacked]
+    if all(row is None for row in rows):
         return None
-    needed = [*stacked, *(each for node in late.values() for each in node.inputs)]
-    inside = {id(each): each for each in needed if id(each) not in late}
-    kept = [each for place, each in inside.items() if _is_kept(each, place, outside, stacked)]
-    if not _at_most(_elements(kept), MOST_LARGER * _elements(stacked)):
-        return None
+    kept = [each for each, row in zip(stacked, rows, strict=True) if row is None]
     found = _results(_giving(loop, kept)) if loop.carried or kept else ()
-    for each, stack in zip(kept, found[loop.carried :], strict=True):
-        outside[id(each)] = Value(stack, is_stack=True)
-    for node in late.values():
-        whole = _on_stacks(node, [outside[id(each)] for each in node.inputs], loop.time)
-        assert whole is not None
-        outside[id(node)] = Value(whole, is_stack=True)
-    return [*found[: loop.carried], *(outside[id(each)].node for each in stacked)]
+    others = iter(found[loop.carried :])
+    return [*found[: loop.carried], *(next(others) if row is None else row for row in rows)]
 
 
 def _results(node: CNode) -> Sequence[Node]:
     return items(node) if len(node.results) > 1 else (node,)
 
 
-def _elements(nodes: Sequence[Node]) -> int:
-    return sum(each.aval.size for each in nodes)
-
-
 def _is_row(node: Node, outside: Mapping[int, Value]) -> bool:
     return id(node) in outside and outside[id(node)].is_stack
-
-
-def _is_kept(node: Node, place: int, outside: Mapping[int, Value], stacked: Sequence[Node]) -> bool:
-    """Whether the loop still stacks a value: it is computed inside, or the same in each trip."""
-    return place not in outside or (
-        not outside[place].is_stack and any(node is each for each in stacked)
-    )
 
 
 def _giving(loop: _Loop, kept: Sequence[Node]) -> CNode:
@@ -283,31 +254,3 @@ def _giving(loop: _Loop, kept: Sequence[Node]) -> CNode:
     stacks = (Aval((loop.time, *each.aval.shape), each.aval.dtype) for each in kept)
     results = (*loop.scan.results[: loop.carried], *stacks)
     return replace(loop.scan, attrs={**loop.scan.attrs, "body": body}, results=results)
-
-
-def _late(loop: _Loop) -> dict[int, CNode]:
-    """Products that only stacked results need, and what comes of them, each after its inputs."""
-    users, nodes, outside = _users(loop.body), loop.body.cnodes(), loop.outside()
-    carried = {id(each) for each in loop.body.outputs[: loop.carried]}
-    free: set[int] = set()
-    for node in reversed(nodes):
-        if id(node) not in carried and all(id(user) in free for user in users.get(id(node), ())):
-            free.add(id(node))
-    late: dict[int, CNode] = {}
-    for node in (each for each in nodes if id(each) in free):
-        if any(isinstance(each, CNode) and len(each.results) != 1 for each in node.inputs):
-            continue  # one of several results, of a branch or a loop
-        given = [outside.get(id(each)) or _any_stack(each, loop) for each in node.inputs]
-        of_late = node.op == "MatMul" or any(id(each) in late for each in node.inputs)
-        if of_late and _on_stacks(node, given, loop.time) is not None:
-            late[id(node)] = node
-    for node in reversed(nodes):
-        if any(id(user) not in late for user in users.get(id(node), ())):
-            late.pop(id(node), None)
-    return late if any(node.op == "MatMul" for node in late.values()) else {}
-
-
-def _any_stack(inner: Node, loop: _Loop) -> Value:
-    """A stack of what is computed inside, to see whether a node could be done with it."""
-    aval = Aval((loop.time, *inner.aval.shape), inner.aval.dtype)
-    return Value(Parameter("stack", aval), is_stack=True)

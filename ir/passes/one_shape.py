@@ -1,26 +1,30 @@
-"""Single numbers that are computed from each other have one shape: the one with fewest reshapes.
+"""Values that are computed from each other element by element have one shape.
 
-``[]`` or ``[1]`` is the same to most users of a number. It looks at all users of a value, so that
-it is a pass of its own, not a rule.
+It is the one with the fewest reshapes: ``[2, 6]`` or ``[12]`` is the same to such operators, and
+``[]`` or ``[1]`` to almost all users of a number. It looks at all users of a value, so that it is a
+pass of its own, not a rule.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fnckpt.ir.attributes import Ints, ints
-from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, rebuilt, with_outputs
-from fnckpt.ir.operators import is_elementwise
+from fnckpt.ir.fold import ALWAYS_BYTES
+from fnckpt.ir.graph import NOWHERE, CNode, FuncGraph, Node, rebuilt
+from fnckpt.ir.operators import apply, is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS
-from fnckpt.ir.passes.reshape import reshaped, with_value
+from fnckpt.ir.passes.build import known
+from fnckpt.ir.passes.reshape import value_of, with_value
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import all_known, broadcast_shapes
 
-Shapes = Mapping[int, Ints]  # what some numbers get, by ``id``; others keep their own
+Shapes = Mapping[int, Ints]  # what some values get, by ``id``; others keep their own
 
 
 def one_shape(graph: FuncGraph) -> FuncGraph:
-    """``graph`` with each group of numbers in the shape that takes the fewest reshapes."""
-    if not any(node.op == "Reshape" and _is_number(node) for node in graph.cnodes()):
+    """``graph`` with each group of values in the shape that takes the fewest reshapes."""
+    if not any(map(_is_moved, graph.cnodes())):
         return graph
     shapes: dict[int, Ints] = {}
     for group in _groups(graph):
@@ -28,16 +32,16 @@ def one_shape(graph: FuncGraph) -> FuncGraph:
     return _with_shapes(graph, shapes) if shapes else graph
 
 
-# ------------------------------------------------------------------------------- groups of numbers
+# -------------------------------------------------------------------------------- groups of values
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Numbers that are computed from each other, and all that uses them.
+    """Values that are computed from each other, and all that uses them.
 
     Attributes:
-      members: the numbers.
-      users: the operators that use them, but for reshapes of one number; the members among it.
+      members: the values, all of one number of elements.
+      users: the operators that use them, but for reshapes; the members among it.
       outputs: results of the graph that are members, or reshapes of them.
     """
 
@@ -57,16 +61,18 @@ class _Group:
         return found
 
     def _shapes(self) -> Sequence[Ints]:
-        """Those of the members and of the numbers that they are computed from, short ones first."""
+        """Those of the members and of what they are computed from, short ones first."""
         sources = (_root(each) for node in self.members for each in node.inputs)
-        numbers = (node for node in (*self.members, *sources) if _is_number(node))
-        return sorted({(), *(node.aval.shape for node in numbers)}, key=len)
+        size = self.members[0].aval.size
+        alike = (node for node in (*self.members, *sources) if node.aval.size == size)
+        least: set[Ints] = {()} if size == 1 else set()
+        return sorted({*least, *(node.aval.shape for node in alike)}, key=lambda s: (len(s), s))
 
     def _reshapes(self, shapes: Shapes) -> int:
         """How many reshapes there are with ``shapes``."""
         pairs = [pair for node in self.users for pair in _wanted(node, shapes)]
         pairs += [(_root(node), node.aval.shape) for node in self.outputs]
-        made = ((root, shape) for root, shape in pairs if not isinstance(root, Constant))
+        made = ((root, shape) for root, shape in pairs if not _is_free(root))
         return len({(id(root), shape) for root, shape in made if shape != _made(root, shapes)})
 
 
@@ -84,7 +90,7 @@ def _groups(graph: FuncGraph) -> Iterable[_Group]:
     for node in members:
         first[id(node)] = id(node)
         for each in map(_root, node.inputs) if is_elementwise(node) else ():
-            if id(each) in first:
+            if id(each) in first and each.aval.size == node.aval.size:
                 first[find(id(each))] = id(node)
     parts: dict[int, tuple[list[CNode], dict[int, CNode], list[Node]]] = {}
     for node in members:
@@ -99,30 +105,35 @@ def _groups(graph: FuncGraph) -> Iterable[_Group]:
     return [_Group(own, tuple(users.values()), outputs) for own, users, outputs in parts.values()]
 
 
-def _is_number(node: Node) -> bool:
-    return all_known(node.aval.shape) and node.aval.size == 1
-
-
 def _is_moved(node: Node) -> bool:
-    """Whether it is a number in another shape."""
-    return isinstance(node, CNode) and node.op == "Reshape" and _is_number(node)
+    """Whether it is a value in another shape."""
+    return isinstance(node, CNode) and node.op == "Reshape" and all_known(node.aval.shape)
 
 
 def _root(node: Node) -> Node:
-    """The number that ``node`` is in another shape, or itself."""
+    """The value that ``node`` is in another shape, or itself."""
     while isinstance(node, CNode) and _is_moved(node):
         (node,) = node.inputs
     return node
 
 
+def _is_free(node: Node) -> bool:
+    """Whether its reshape is done at export; a large one may be in the file twice then."""
+    value = known(node)
+    return value is not None and value.nbytes <= ALWAYS_BYTES
+
+
 def _has_any_shape(node: CNode) -> bool:
-    """Whether it can give a number in another shape, too."""
-    if len(node.results) != 1 or not _is_number(node):
+    """Whether it can give its elements in another shape, too."""
+    if len(node.results) != 1 or not all_known(node.aval.shape):
         return False
-    return is_elementwise(node) or node.op in REDUCTIONS
+    size = node.aval.size
+    if not is_elementwise(node):
+        return size == 1 and node.op in REDUCTIONS
+    return size > 0 and all(each.aval.size in (size, 1) for each in node.inputs)
 
 
-# ------------------------------------------------------------------------------- shapes of numbers
+# -------------------------------------------------------------------------------- shapes of values
 
 
 def _made(root: Node, shapes: Shapes) -> Ints:
@@ -154,40 +165,47 @@ def _wanted(node: CNode, shapes: Shapes) -> list[tuple[Node, Ints]]:
 def _of_member(
     own: Sequence[tuple[Node, Ints]], goal: Ints, shapes: Shapes
 ) -> list[tuple[Node, Ints]]:
-    """The inputs of a number of shape ``goal``; one that has less axes needs them not always."""
+    """The inputs of a value of shape ``goal``; a single number may lack some of its axes."""
     own = [(root, _made(root, shapes)) for root, _ in own]
-    few = [(root, shape if len(shape) <= len(goal) else goal) for root, shape in own]
+    few = [(root, _with_at_most(shape, goal)) for root, shape in own]
     if broadcast_shapes(*(shape for _, shape in few)) == goal:
         return few
-    return [(root, goal) for root, _ in own]
+    return [(root, goal) for root, _ in own]  # numbers, none of which has as many axes
+
+
+def _with_at_most(shape: Ints, goal: Ints) -> Ints:
+    """``goal``, or the shape of a number where it goes with ``goal``."""
+    if math.prod(shape) != 1:
+        return goal
+    return shape if len(shape) <= len(goal) else (1,) * len(goal)
 
 
 def _of_larger(
     own: Sequence[tuple[Node, Ints]], goal: Ints, shapes: Shapes
 ) -> list[tuple[Node, Ints]]:
-    """The inputs of what has more elements; any shape will do where the others say its shape."""
-    others = [shape for root, shape in own if id(root) not in shapes]
+    """The inputs of what repeats some; a number may have any shape if others have all axes."""
+    free = [id(root) in shapes and root.aval.size == 1 for root, _ in own]
+    others = [shape for (_, shape), any_shape in zip(own, free, strict=True) if not any_shape]
     if not others or broadcast_shapes(*others) != goal:
         return list(own)
     return [
-        (root, _made(root, shapes))
-        if id(root) in shapes and len(_made(root, shapes)) <= len(goal)
-        else (root, shape)
-        for root, shape in own
+        (root, _with_at_most(_made(root, shapes), goal) if any_shape else shape)
+        for (root, shape), any_shape in zip(own, free, strict=True)
     ]
 
 
 def _with_shapes(graph: FuncGraph, shapes: Shapes) -> FuncGraph:
-    """``graph`` with each number in its shape, and reshapes where another is wanted."""
+    """``graph`` with each value in its shape, and reshapes where another is wanted."""
     new: dict[int, Node] = {}
     for node in graph.nodes():
         if not isinstance(node, CNode) or node.op == "TupleGetItem":
             new[id(node)] = rebuilt(node, new)
         elif _is_moved(node):
-            new[id(node)] = reshaped(new[id(_root(node))], node.aval.shape, node)
+            new[id(node)] = _in_shape(new[id(_root(node))], node.aval.shape, node)
         else:
             new[id(node)] = _with_inputs(node, shapes, new)
-    return share(with_outputs(graph, new))
+    outputs = tuple(_in_shape(new[id(n)], n.aval.shape, n) for n in graph.outputs)
+    return share(replace(graph, outputs=outputs))
 
 
 def _with_inputs(node: CNode, shapes: Shapes, new: Mapping[int, Node]) -> CNode:
@@ -202,7 +220,10 @@ def _with_inputs(node: CNode, shapes: Shapes, new: Mapping[int, Node]) -> CNode:
     return replace(node, inputs=inputs, attrs=attrs, results=results)
 
 
-def _in_shape(source: Node, shape: Ints, like: CNode) -> Node:
-    if isinstance(source, Constant):
-        return with_value(source, source.value.reshape(shape))
-    return reshaped(source, shape, like)
+def _in_shape(source: Node, shape: Ints, like: Node) -> Node:
+    if source.aval.shape == shape:
+        return source
+    if _is_free(source):
+        return with_value(source, value_of(source).reshape(shape))
+    origin = like.origin if isinstance(like, CNode) else NOWHERE
+    return apply("Reshape", source, origin=origin, shape=shape)

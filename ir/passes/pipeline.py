@@ -119,6 +119,7 @@ PASSES: dict[str, Pass] = {
     "hoist": _in_turn(hoist, trim),
     "at_once": _in_turn(at_once, trim),
     "finish": _in_turn(
+        _rules(reshape.stack_unreshaped),
         reshaped_once,
         _rules(
             *reshape.RULES,

@@ -1,5 +1,6 @@
 """Algebra of what only moves elements: reshapes, transposes, broadcasts, and weights under them."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -99,6 +100,32 @@ def drop_empty(root: CNode) -> Node | None:
         return None
     left = tuple(n for n, size in zip(root.inputs, sizes, strict=True) if size)
     return left[0] if len(left) == 1 else replace(root, inputs=left)
+
+
+@rewrites("Concat")
+def stack_unreshaped(root: CNode) -> Node | None:
+    """stack([a, b], i) is reshape(concat([a, b], i)): one reshape, not one for each.
+
+    Not along a last axis, where the elements of all would be mixed.
+    """
+    axis, shape = integer(root, "axis"), root.aval.shape
+    row = shape[:axis] + shape[axis + 1 :]
+    rows = [_without_axis(each, row) for each in root.inputs]
+    if axis >= len(row) or len(rows) < 2:
+        return None
+    found = tuple(each for each in rows if each is not None)
+    if len(found) < len(rows) or any(each.aval.size != found[0].aval.size for each in found):
+        return None
+    return reshaped(apply("Concat", *found, origin=root.origin, axis=axis), shape, root)
+
+
+def _without_axis(node: Node, shape: Ints) -> Node | None:
+    """What was of ``shape`` before an axis of one element was put in; a constant without it."""
+    if isinstance(node, Constant):
+        return Constant(node.value.reshape(shape)) if node.value.size == math.prod(shape) else None
+    if not isinstance(node, CNode) or node.op != "Reshape":
+        return None
+    return node.inputs[0] if node.inputs[0].aval.shape == shape else None
 
 
 @rewrites(Op("Identity", x))

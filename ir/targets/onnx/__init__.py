@@ -28,6 +28,7 @@ from fnckpt.ir.passes import (
     softplus,
     vectors,
 )
+from fnckpt.ir.passes.one_shape import one_shape
 from fnckpt.ir.passes.rewrite import rewrite
 from fnckpt.ir.targets.onnx import (
     control,
@@ -105,7 +106,14 @@ TARGET = Target(
         ),
     },
     version=("opset", DEFAULT_OPSET),
-    fused_parts=(planes.planes, parts.split_slices, parts.split_rows, parts.reshape_rows, LARGE),
+    fused_parts=(
+        planes.planes,
+        parts.split_slices,
+        parts.split_rows,
+        parts.reshape_rows,
+        LARGE,
+        one_shape,
+    ),
     emitters=EMITTERS,
     cannot=CANNOT,
     encode=encode,

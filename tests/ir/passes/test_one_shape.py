@@ -1,5 +1,6 @@
-"""Single numbers of one computation have one shape: the graphs, and equal numbers."""
+"""Values of one computation have one shape: the graphs, and equal numbers."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -16,6 +17,8 @@ from fnckpt.ir.verify import verify
 
 Function = Callable[[jax.Array], object]
 X = np.linspace(-2, 3, 6, dtype=np.float32)
+
+M = np.arange(6, dtype=np.float32).reshape(3, 2)
 
 
 def size(x: jax.Array) -> jax.Array:
@@ -41,13 +44,18 @@ FEWER: dict[str, tuple[Function, int]] = {
     "a number for two": (lambda x: (x * size(x).reshape(1), x[:, None] + size(x).reshape(1, 1)), 1),
     "an output": (lambda x: (jnp.exp(size(x).reshape(1)), x * size(x).reshape(1)), 0),
     "a part": (lambda x: jnp.exp(x[2:3].reshape(()) + 1.5).reshape(1) * x[3:4], 0),
+    "two forms of a vector": (lambda x: jnp.cumsum(jnp.sin(x.reshape(2, 3)).reshape(6) + x), 0),
+    "a choice": (
+        lambda x: jnp.cumsum(jnp.where(x.reshape(2, 3) > 0, 1.5, x.reshape(2, 3)).reshape(6)), 0),
+    "a constant": (lambda x: jnp.cumsum((x.reshape(3, 2) * M).reshape(6)), 0),
     "parts of two": (lambda x: jnp.cumsum(x[2:3].reshape(()) + x[3:4].reshape(()) + x), 0),
 }  # fmt: skip
 STAY: dict[str, Function] = {
     "an output in another shape": lambda x: x[2:3].reshape(()),
     "two outputs of one number": lambda x: (size(x), size(x).reshape(1, 1)),
     "what says the shape": lambda x: x.sum() + x[:1].reshape(1, 1),
-    "all of several elements": lambda x: jnp.tanh(x.reshape(2, 3)),
+    "an output of several elements": lambda x: jnp.tanh(x.reshape(2, 3)),
+    "what is repeated": lambda x: jnp.tanh(x.reshape(6, 1)) * x,
 }
 
 
@@ -64,24 +72,33 @@ def test_others_stay(name: str) -> None:
     assert left == before > 0
 
 
-SHAPES = st.sampled_from([(), (1,), (1, 1), (1, 1, 1)])
+SHAPES = st.integers(0, 3)
+OF_SIZE = {1: [(), (1,), (1, 1), (1, 1, 1)], 6: [(6,), (2, 3), (1, 6), (6, 1)]}
 STEPS = st.tuples(
     st.sampled_from([jnp.add, jnp.multiply, jnp.maximum]),
     st.integers(0, 9), st.integers(0, 9), SHAPES,
 )  # fmt: skip
 
 
+def fits(a: jax.Array, b: jax.Array) -> bool:
+    try:
+        return math.prod(np.broadcast_shapes(a.shape, b.shape)) in OF_SIZE
+    except ValueError:
+        return False
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, min_size=1, max_size=9))
 def test_numbers_and_shapes_of_results_are_equal_for_any_mixture(
-    steps: list[tuple[Callable[..., jax.Array], int, int, tuple[int, ...]]],
+    steps: list[tuple[Callable[..., jax.Array], int, int, int]],
 ) -> None:
     def mixed(x: jax.Array) -> object:
         values = [x, x[:1], size(x), x.max(keepdims=True)]
         for function, one, two, shape in steps:
-            new = function(values[one % len(values)], values[two % len(values)])
-            values.append(new.reshape(shape) if new.size == 1 else new)
-        return values[4:]
+            a, b = values[one % len(values)], values[two % len(values)]
+            new = function(a, b if fits(a, b) else b.max())
+            values.append(new.reshape(OF_SIZE[new.size][shape]))
+        return [*values[4:], values[-1].ravel()[:1] - 1]
 
     before, left = reshapes(mixed)
     assert left <= before

@@ -1,0 +1,180 @@
+"""Loop fission: what of a scan's body only makes stacked results is done once, after the loop.
+
+``f(h[t])`` for every t is ``vmap(f)(h)``: one operator where there was one for each trip.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import jax
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxpr_as_fun, jaxprs_in_params
+
+from fnckpt.ir.graph import Aval
+from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.known import is_extended
+from fnckpt.ir.lowering.trips import primitives
+from fnckpt.ir.sizes import at_most
+
+MOST_LARGER = 4  # times the results, what is stacked for them
+MOST_AT_ONCE = 1 << 20  # elements of all trips, of a value that is larger than the results
+
+MOVES = frozenset(
+    {"broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "rev", "slice",
+     "squeeze", "stop_gradient", "transpose"}
+)  # fmt: skip
+CHEAP = MOVES | {"add", "mul", "neg", "sub"}  # computed twice rather than stacked, if larger
+BRANCHES = frozenset({"cond", "while"})  # of which a batch takes all
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A scan in two: a shorter one, and what follows it.
+
+    Attributes:
+      loop: of the same arguments; gives the carry, the rows of ``kept`` and those of ``border``.
+      kept: the places of stacked results that the loop still gives.
+      border: the avals of what each trip gives for ``after`` alone.
+      after: of all constants, and of all rows and ``border``, stacked; gives the results ``late``.
+      late: the places of stacked results that are computed after the loop.
+    """
+
+    loop: ClosedJaxpr
+    kept: tuple[int, ...]
+    border: tuple[Aval, ...]
+    after: ClosedJaxpr
+    late: tuple[int, ...]
+
+
+def split(body: object, consts: int, carried: int, length: int) -> Parts | None:
+    """A scan's body in two; None if nothing is worth being done after the loop.
+
+    Args:
+      body: of the constants, the carry and a row; gives the carry and a row of results.
+      consts, carried: how many constants and carried values there are.
+      length: the number of trips.
+    """
+    assert isinstance(body, ClosedJaxpr)
+    whole, first = body.jaxpr, consts + carried
+    late = () if body.effects else _late(whole, carried)
+    if all(whole.eqns[i].primitive.name in MOVES for i in late):
+        return None
+    given = {*whole.constvars, *whole.invars[:consts], *whole.invars[first:]}
+    again, border = _border(whole, late, given)
+    rows, made = whole.outvars[carried:], _made(whole, late)
+    places = tuple(i for i, row in enumerate(rows) if isinstance(row, Var) and row in made)
+    results = [rows[i] for i in places]
+    if not _is_worth(whole, (*late, *again), border, results, length):
+        return None
+    kept = tuple(i for i in range(len(rows)) if i not in places)
+    loop = whole.replace(
+        eqns=[eqn for i, eqn in enumerate(whole.eqns) if i not in late],
+        outvars=[*whole.outvars[:carried], *(rows[i] for i in kept), *border],
+    )
+    after = whole.replace(
+        invars=[*whole.invars[:consts], *whole.invars[first:], *border],
+        eqns=[whole.eqns[i] for i in sorted((*late, *again))],
+        outvars=results,
+    )
+    try:
+        batch = _batched(ClosedJaxpr(after, body.consts), consts, length)
+    except NotImplementedError:  # a primitive has no rule for a batch
+        return None
+    avals = tuple(Aval(tuple(_aval(var).shape), _aval(var).dtype) for var in border)
+    loop = compat.without_dead(ClosedJaxpr(loop, body.consts))
+    return Parts(loop, kept, avals, batch, places)
+
+
+def _batched(row: ClosedJaxpr, consts: int, length: int) -> ClosedJaxpr:
+    """``row`` of all trips; its first ``consts`` arguments are the same in each."""
+    avals = [_aval(var) for var in row.jaxpr.invars]
+    axes = [None if i < consts else 0 for i in range(len(avals))]
+    shapes = [
+        jax.ShapeDtypeStruct(aval.shape if axis is None else (length, *aval.shape), aval.dtype)
+        for aval, axis in zip(avals, axes, strict=True)
+    ]
+    function = jax.vmap(jaxpr_as_fun(row), axes, axis_size=length)
+    with compat.wide_numbers([Aval(tuple(a.shape), a.dtype) for a in avals]):
+        return jax.make_jaxpr(function)(*shapes)
+
+
+# ------------------------------------------------------------------------- which equations are late
+
+
+def _late(whole: Jaxpr, carried: int) -> tuple[int, ...]:
+    """The equations, by place, that only stacked results need."""
+    users: dict[Var, list[int]] = {}
+    for i, eqn in enumerate(whole.eqns):
+        for var in _variables(eqn.invars):
+            users.setdefault(var, []).append(i)
+    carry = set(_variables(whole.outvars[:carried]))
+    rows = set(_variables(whole.outvars[carried:]))
+    late: set[int] = set()
+    for i in reversed(range(len(whole.eqns))):
+        made = whole.eqns[i].outvars
+        after = [user for var in made for user in users.get(var, ())]
+        is_needed = bool(after) or not rows.isdisjoint(made)
+        if is_needed and late.issuperset(after) and carry.isdisjoint(made):
+            late |= {i} if _can_be_late(whole.eqns[i]) else set()
+    return tuple(sorted(late))
+
+
+def _can_be_late(eqn: JaxprEqn) -> bool:
+    inner = (primitives(each) for each in jaxprs_in_params(eqn.params))
+    names = frozenset({eqn.primitive.name}).union(*inner)
+    return names.isdisjoint(BRANCHES) and not any(map(is_extended, (*eqn.invars, *eqn.outvars)))
+
+
+def _border(whole: Jaxpr, late: Sequence[int], given: set[Var]) -> tuple[set[int], list[Var]]:
+    """What is computed again after the loop, and what is stacked for it."""
+    maker = {var: i for i, eqn in enumerate(whole.eqns) for var in eqn.outvars}
+    again: set[int] = set()
+    while True:
+        border = _needed(whole, (*late, *again), given)
+        more = {maker[var] for var in border if var in maker}
+        cheap = {i for i in more if _is_cheap(whole.eqns[i], given.union(border))}
+        if not cheap:
+            return again, border
+        again |= cheap
+
+
+def _needed(whole: Jaxpr, places: Sequence[int], given: set[Var]) -> list[Var]:
+    """What the equations of ``places`` use and do not make, each once."""
+    made = _made(whole, places)
+    used = (var for i in sorted(places) for var in _variables(whole.eqns[i].invars))
+    return [var for var in dict.fromkeys(used) if var not in made and var not in given]
+
+
+def _made(whole: Jaxpr, places: Sequence[int]) -> set[Var]:
+    return {var for i in places for var in whole.eqns[i].outvars}
+
+
+def _is_cheap(eqn: JaxprEqn, there: set[Var]) -> bool:
+    """Whether a value is made of less than it has, and fast."""
+    more = [var for var in dict.fromkeys(_variables(eqn.invars)) if var not in there]
+    return eqn.primitive.name in CHEAP and at_most(_elements(more) + 1, _elements(eqn.outvars))
+
+
+def _is_worth(
+    whole: Jaxpr, places: Sequence[int], border: Sequence[Var], results: Iterable[Var], length: int
+) -> bool:
+    """Whether not much more is stacked than the results are, and no value is very large."""
+    most = MOST_LARGER * _elements(results)
+    values = (_elements([var]) for var in _made(whole, places))
+    return at_most(_elements(border), most) and all(
+        at_most(size, most) or at_most(size * length, MOST_AT_ONCE) for size in values
+    )
+
+
+def _variables(atoms: Iterable[object]) -> list[Var]:
+    return [atom for atom in atoms if isinstance(atom, Var)]
+
+
+def _elements(variables: Iterable[Var]) -> int:
+    return sum(math.prod(_aval(var).shape) for var in variables)
+
+
+def _aval(var: Var) -> ShapedArray:
+    assert isinstance(var.aval, ShapedArray)
+    return var.aval
