@@ -58,14 +58,16 @@ def split(body: object, consts: int, carried: int, length: int) -> Parts | None:
     assert isinstance(body, ClosedJaxpr)
     whole, first = body.jaxpr, consts + carried
     late = () if body.effects else _late(whole, carried)
-    if all(whole.eqns[i].primitive.name in MOVES for i in late):
+    work = [i for i in late if whole.eqns[i].primitive.name not in MOVES]
+    if not work:
         return None
     given = {*whole.constvars, *whole.invars[:consts], *whole.invars[first:]}
     again, border = _border(whole, late, given)
     rows, made = whole.outvars[carried:], _made(whole, late)
     places = tuple(i for i, row in enumerate(rows) if isinstance(row, Var) and row in made)
     results = [rows[i] for i in places]
-    if not _is_worth(whole, (*late, *again), border, results, length):
+    more = len(border) - len(results)  # stacks, each of which is written in each trip
+    if len(work) <= more or not _is_worth(whole, (*late, *again), border, results, length):
         return None
     kept = tuple(i for i in range(len(rows)) if i not in places)
     loop = whole.replace(
@@ -103,7 +105,10 @@ def _batched(row: ClosedJaxpr, consts: int, length: int) -> ClosedJaxpr:
 
 
 def _late(whole: Jaxpr, carried: int) -> tuple[int, ...]:
-    """The equations, by place, that only stacked results need."""
+    """The equations, by place, that only stacked results need.
+
+    What joins values first stays: one value is stacked then, not several.
+    """
     users: dict[Var, list[int]] = {}
     for i, eqn in enumerate(whole.eqns):
         for var in _variables(eqn.invars):
@@ -117,7 +122,22 @@ def _late(whole: Jaxpr, carried: int) -> tuple[int, ...]:
         is_needed = bool(after) or not rows.isdisjoint(made)
         if is_needed and late.issuperset(after) and carry.isdisjoint(made):
             late |= {i} if _can_be_late(whole.eqns[i]) else set()
-    return tuple(sorted(late))
+    made, kept = set[Var](), list[int]()
+    stays = [eqn for i, eqn in enumerate(whole.eqns) if i not in late]
+    for i in sorted(late):
+        eqn = whole.eqns[i]
+        joins = eqn.primitive.name == "concatenate" and made.isdisjoint(_variables(eqn.invars))
+        if not joins and not any(_is_same(eqn, other) for other in stays):
+            kept.append(i)
+            made.update(eqn.outvars)
+    return tuple(kept)
+
+
+def _is_same(one: JaxprEqn, other: JaxprEqn) -> bool:
+    """Whether one computes what the other does: what is carried may be stacked, too."""
+    alike = one.primitive is other.primitive and len(one.invars) == len(other.invars)
+    same = alike and all(a is b for a, b in zip(one.invars, other.invars, strict=True))
+    return same and one.params == other.params
 
 
 def _can_be_late(eqn: JaxprEqn) -> bool:

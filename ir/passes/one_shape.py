@@ -6,7 +6,7 @@ pass of its own, not a rule.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fnckpt.ir.attributes import Ints, ints
@@ -15,20 +15,27 @@ from fnckpt.ir.graph import NOWHERE, CNode, FuncGraph, Node, rebuilt
 from fnckpt.ir.operators import apply, is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.build import known
+from fnckpt.ir.passes.parts import part_of
 from fnckpt.ir.passes.reshape import value_of, with_value
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import all_known, broadcast_shapes
 
 Shapes = Mapping[int, Ints]  # what some values get, by ``id``; others keep their own
+Uses = Mapping[tuple[int, Ints], Node]  # values, by ``id`` and the shape that they are used in
+Count = Callable[[Uses, Shapes], int]
 
 
-def one_shape(graph: FuncGraph) -> FuncGraph:
-    """``graph`` with each group of values in the shape that takes the fewest reshapes."""
+def one_shape(graph: FuncGraph, *, gathers: bool = False) -> FuncGraph:
+    """``graph`` with each group of values in the shape that takes the fewest reshapes.
+
+    With ``gathers``, a reshape that drops the axis of one place makes a Gather of its slice, while
+    slices at all places of a value are one Split.
+    """
     if not any(map(_is_moved, graph.cnodes())):
         return graph
     shapes: dict[int, Ints] = {}
     for group in _groups(graph):
-        shapes |= group.best()
+        shapes |= group.best(_count_with_gathers if gathers else _count)
     return _with_shapes(graph, shapes) if shapes else graph
 
 
@@ -49,15 +56,14 @@ class _Group:
     users: Sequence[CNode]
     outputs: Sequence[Node]
 
-    def best(self) -> Shapes:
-        """The shape of all that leaves fewer reshapes than there are; empty if there is none."""
-        now = self._reshapes(dict[int, Ints]())
-        least, found = now, dict[int, Ints]()
-        for shape in self._shapes():
+    def best(self, count: Count) -> Shapes:
+        """The shape of all that takes fewer operators than there are; empty if there is none."""
+        least, found = count(self._uses({}), {}), dict[int, Ints]()
+        for shape in self._shapes() if least else ():
             shapes = {id(node): shape for node in self.members}
-            count = self._reshapes(shapes) if least else least
-            if count < least:
-                least, found = count, shapes
+            taken = count(self._uses(shapes), shapes)
+            if taken < least:
+                least, found = taken, shapes
         return found
 
     def _shapes(self) -> Sequence[Ints]:
@@ -68,12 +74,33 @@ class _Group:
         least: set[Ints] = {()} if size == 1 else set()
         return sorted({*least, *(node.aval.shape for node in alike)}, key=lambda s: (len(s), s))
 
-    def _reshapes(self, shapes: Shapes) -> int:
-        """How many reshapes there are with ``shapes``."""
+    def _uses(self, shapes: Shapes) -> Uses:
+        """Each value with ``shapes`` and a shape that it is used in, once."""
         pairs = [pair for node in self.users for pair in _wanted(node, shapes)]
         pairs += [(_root(node), node.aval.shape) for node in self.outputs]
-        made = ((root, shape) for root, shape in pairs if not _is_free(root))
-        return len({(id(root), shape) for root, shape in made if shape != _made(root, shapes)})
+        return {(id(root), shape): root for root, shape in pairs if not _is_free(root)}
+
+
+def _count(uses: Uses, shapes: Shapes) -> int:
+    """How many reshapes there are."""
+    return sum(shape != _made(root, shapes) for (_, shape), root in uses.items())
+
+
+def _count_with_gathers(uses: Uses, shapes: Shapes) -> int:
+    """How many reshapes, Gathers of one place, and Splits or Slices of others."""
+    places: dict[tuple[int, int], tuple[int, set[int]]] = {}
+    found = 0
+    for (_, shape), root in uses.items():
+        part = part_of(root)
+        if part is None or part.stop - part.start != 1:
+            found += shape != _made(root, shapes)
+        elif shape == root.aval.shape[: part.axis] + root.aval.shape[part.axis + 1 :]:
+            found += 1
+        else:
+            size = part.source.aval.shape[part.axis]
+            places.setdefault((id(part.source), part.axis), (size, set()))[1].add(part.start)
+            found += shape != _made(root, shapes)
+    return found + sum(1 if len(there) == size else len(there) for size, there in places.values())
 
 
 def _groups(graph: FuncGraph) -> Iterable[_Group]:
@@ -82,7 +109,7 @@ def _groups(graph: FuncGraph) -> Iterable[_Group]:
 
     def find(place: int) -> int:
         while first[place] != place:
-            place = first[place]
+            first[place] = place = first[first[place]]  # shorter for the next one
         return place
 
     nodes = [node for node in graph.cnodes() if not _is_moved(node)]

@@ -68,6 +68,7 @@ LARGE = partial(
         *reshape.RULES,
     ),
 )
+GATHERED = (partial(one_shape, gathers=True), partial(rewrite, rules=parts.FUSE))
 UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 
 TARGET = Target(
@@ -107,6 +108,7 @@ TARGET = Target(
     },
     version=("opset", DEFAULT_OPSET),
     fused_parts=(
+        *GATHERED,
         planes.planes,
         parts.split_slices,
         parts.split_rows,

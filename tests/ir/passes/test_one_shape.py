@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fnckpt
 from fnckpt.exporting.export import trace
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.passes.one_shape import one_shape
+from fnckpt.ir.targets import target
 from fnckpt.ir.verify import verify
 
-Function = Callable[[jax.Array], object]
+Function = Callable[[Any], Any]
 X = np.linspace(-2, 3, 6, dtype=np.float32)
 
 M = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -102,3 +106,20 @@ def test_numbers_and_shapes_of_results_are_equal_for_any_mixture(
 
     before, left = reshapes(mixed)
     assert left <= before
+
+
+# What the file takes of a vector's numbers: one Split if all of them are used.
+OF_VECTORS: dict[str, tuple[Function, set[str]]] = {
+    "some": (lambda x: x[0] * x[1] + x[2], {"Gather", "Mul", "Add"}),
+    "all": (lambda x: x[0] * x[1] + x[2] * x[3] - x[4] * x[5],
+            {"Split", "Mul", "Add", "Sub", "Reshape"}),
+    "with the vector": (lambda x: jnp.sin(x[0]) * x, {"Slice", "Sin", "Mul"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_numbers_of_a_vector_take_the_fewest_operators(name: str, tmp_path: Path) -> None:
+    function, wanted = OF_VECTORS[name]
+    file = fnckpt.export({}, lambda _, x: function(x), X, "ONNX", file_name=tmp_path / "net")
+    assert {node.op for node in target("ONNX").summarize(file.path).nodes} == wanted
+    np.testing.assert_allclose(fnckpt.run(file, X)[0], np.asarray(function(X)), rtol=1e-6)
