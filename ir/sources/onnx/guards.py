@@ -15,7 +15,7 @@ from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, e
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes import along, softplus, vectors
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
-from fnckpt.ir.sources.onnx.rare_nan import join_branches
+from fnckpt.ir.sources.onnx.rare import join_branches
 from fnckpt.ir.sources.onnx.softmax import join_softmax
 from fnckpt.ir.targets.onnx.emit_cast import BELOW_INTEGERS
 

@@ -11,9 +11,10 @@ from fnckpt.ir.graph import Aval, CNode, FuncGraph, Parameter
 from fnckpt.ir.passes.cached_attention import caches_of
 from fnckpt.ir.targets.external import LEAST_BYTES, Place, beside, fits, raw
 from fnckpt.ir.targets.names import value_names
+from fnckpt.ir.targets.onnx import rare_large, rare_orders
 from fnckpt.ir.targets.onnx.control import written
 from fnckpt.ir.targets.onnx.emit_decoders import CANNOT, EMITTERS
-from fnckpt.ir.targets.onnx.rare_nan import rare_nan
+from fnckpt.ir.targets.onnx.rare import with_branches
 from fnckpt.ir.targets.onnx.sizes import readable
 from fnckpt.ir.targets.onnx.writer import Writer, element_type, value_info
 from fnckpt.ir.targets.target import Encoded, emit_all
@@ -48,7 +49,7 @@ def encode(
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
-    graph = rare_nan(graph)
+    graph = with_branches(graph, (*rare_orders.RULES, *rare_large.RULES))
     names = value_names(graph)
     writer = Writer(
         names, graph.inputs, opset,

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, rebuilt, with_graphs, with_outputs
+from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import item
-from fnckpt.ir.passes.build import FLOAT32, FLOAT64, INT32, Build
-from fnckpt.ir.passes.large import is_large
-from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, scalar_of
+from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, scalar_of
 from fnckpt.ir.targets.onnx.legalize_order import TINY
+from fnckpt.ir.targets.onnx.rare import Parts, rules
 
-LEAST = 1025  # elements; a branch takes ONNX Runtime two microseconds
 LIMITS = {"Minimum": 1, "Maximum": -1}  # what brings infinity to a finite number, and its sign
 
 
@@ -93,15 +92,6 @@ def _nan_or_negative_zero(build: Build, wide: Node) -> Node:
     return build("LogicalNot", build("GreaterEqual", total, least))
 
 
-@dataclass(frozen=True)
-class Parts:
-    """An order of ``x`` without a key, which is right unless ``odd``."""
-
-    x: Node
-    odd: Node
-    plain: Node
-
-
 def parts(root: CNode) -> Parts | None:
     """Those of ``root``, where it is the places of a key in order."""
     order = root.inputs[0] if root.op == "TupleGetItem" else root
@@ -129,36 +119,4 @@ def _before_moves(node: Node) -> tuple[Node, list[CNode]]:
     return node, moves
 
 
-def in_branches(root: CNode) -> CNode | None:
-    """``root`` is cond(odd, the same of plain numbers, ``root``), where it is a key's order."""
-    found, build = parts(root), Build(root)
-    if found is None or not is_large(found.x, LEAST):
-        return None
-    branches = tuple(_function(each, found.x) for each in (found.plain, root))
-    return build("Cond", build.cast(found.odd, INT32), found.x, branches=branches)
-
-
-def _function(result: Node, x: Node) -> FuncGraph:
-    """``result`` as a function of ``x`` alone."""
-    given = Parameter("x", x.aval)
-    new: dict[int, Node] = {id(x): given}
-
-    def on_given(node: Node) -> Node:
-        if id(node) not in new:
-            for each in node.inputs if isinstance(node, CNode) else ():
-                on_given(each)
-            new[id(node)] = rebuilt(node, new)
-        return new[id(node)]
-
-    return FuncGraph("order", (given,), (on_given(result),), ("order",))
-
-
-RULES = tuple(Rule(Op(op), in_branches) for op in ("ArgMax", "ArgMin", "TupleGetItem"))
-
-
-def rare_nan(graph: FuncGraph) -> FuncGraph:
-    """``graph`` with such branches, in the graphs inside too."""
-    new: dict[int, Node] = {}
-    for node in graph.nodes():
-        new[id(node)] = with_graphs(rebuilt(node, new), rare_nan)
-    return rewrite(with_outputs(graph, new), RULES)
+RULES = rules(parts, ("ArgMax", "ArgMin", "TupleGetItem"))

@@ -1,0 +1,63 @@
+"""What few inputs need stands in a branch that runs only for those.
+
+A reading of the whole input, cheaper than what it saves, tells whether some element is odd. Then
+one branch computes what is right for all inputs, else the other one what is right for the rest.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, rebuilt, with_graphs, with_outputs
+from fnckpt.ir.passes.build import INT32, Build
+from fnckpt.ir.passes.large import is_large
+from fnckpt.ir.passes.rewrite import Op, Rule, rewrite
+
+LEAST = 1025  # elements; a branch takes ONNX Runtime two microseconds
+
+
+@dataclass(frozen=True)
+class Parts:
+    """``plain`` of ``x`` is right unless ``odd``."""
+
+    x: Node
+    odd: Node
+    plain: Node
+
+
+Kind = Callable[[CNode], Parts | None]
+
+
+def rules(kind: Kind, ops: Sequence[str]) -> tuple[Rule, ...]:
+    """Those that put the operators ``ops`` in branches, where ``kind`` gives their parts."""
+
+    def in_branches(root: CNode) -> CNode | None:
+        found, build = kind(root), Build(root)
+        if found is None or not is_large(found.x, LEAST):
+            return None
+        branches = tuple(_function(each, found.x) for each in (found.plain, root))
+        return build("Cond", build.cast(found.odd, INT32), found.x, branches=branches)
+
+    return tuple(Rule(Op(op), in_branches) for op in ops)
+
+
+def _function(result: Node, x: Node) -> FuncGraph:
+    """``result`` as a function of ``x`` alone."""
+    given = Parameter("x", x.aval)
+    new: dict[int, Node] = {id(x): given}
+
+    def on_given(node: Node) -> Node:
+        if id(node) not in new:
+            for each in node.inputs if isinstance(node, CNode) else ():
+                on_given(each)
+            new[id(node)] = rebuilt(node, new)
+        return new[id(node)]
+
+    return FuncGraph("order", (given,), (on_given(result),), ("order",))
+
+
+def with_branches(graph: FuncGraph, every: Sequence[Rule]) -> FuncGraph:
+    """``graph`` by ``every`` rule, the graphs inside too."""
+    new: dict[int, Node] = {}
+    for node in graph.nodes():
+        new[id(node)] = with_graphs(rebuilt(node, new), lambda each: with_branches(each, every))
+    return rewrite(with_outputs(graph, new), every)
