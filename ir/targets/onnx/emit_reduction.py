@@ -46,7 +46,10 @@ def _summed(node: CNode, w: Writer, value: Value) -> str:
 
 @emits("ReduceMax", "ReduceMin")
 def emit_extreme(node: CNode, w: Writer) -> None:
-    """NaN where there is one, which ONNX Runtime passes over."""
+    """NaN where there is one, which ONNX Runtime passes over.
+
+    The sum of all |x| is NaN then, and else no less than the greatest x, however it is rounded.
+    """
     (x,) = node.inputs
     inputs, attrs = reduction(node, w, x)
     if node.aval.dtype.kind in "iu":
@@ -54,6 +57,9 @@ def emit_extreme(node: CNode, w: Writer) -> None:
         return
     most = w.step(node.op, node, *inputs, **attrs)
     sizes = _sum_of_sizes(node, w, x)
+    if node.op == "ReduceMax":
+        w.node("Min", node, most, sizes)
+        return
     w.node("Where", node, w.step("IsNaN", node, sizes), sizes, most)
 
 
