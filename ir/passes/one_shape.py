@@ -28,13 +28,15 @@ Count = Callable[[Uses, Shapes], int]
 def one_shape(graph: FuncGraph, *, gathers: bool = False) -> FuncGraph:
     """``graph`` with each group of values in the shape that takes the fewest reshapes.
 
-    With ``gathers``, a reshape that drops the axis of one place makes a Gather of its slice, while
-    slices at all places of a value are one Split.
+    With ``gathers`` single numbers alone: a reshape that drops the axis of one place makes a Gather
+    of its slice, while slices at all places of a value are one Split.
     """
     if not any(map(_is_moved, graph.cnodes())):
         return graph
     shapes: dict[int, Ints] = {}
     for group in _groups(graph):
+        if gathers and group.members[0].aval.size > 1:
+            continue
         shapes |= group.best(_count_with_gathers if gathers else _count)
     return _with_shapes(graph, shapes) if shapes else graph
 
