@@ -3,6 +3,7 @@
 from fnckpt.ir.lowering import (
     bit_generator,
     bits,
+    branches,
     calls,
     collective,
     complex_reductions,
@@ -54,6 +55,7 @@ __all__ = [
     "Site",
     "bit_generator",
     "bits",
+    "branches",
     "calls",
     "collective",
     "complex_reductions",

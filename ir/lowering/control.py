@@ -1,4 +1,4 @@
-"""Branches and loops: kept as they are, or written out where that is known and short.
+"""Loops: kept as they are, or written out where that is known and short.
 
 A loop is written out if its number of trips is known and the equations of all trips are few: then
 each step is simplified alone, and a runtime has no loop to manage. What may be an LSTM or a GRU
@@ -12,17 +12,18 @@ from dataclasses import replace
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from fnckpt.ir.graph import Aval, CNode, Constant, FuncGraph, Node, Parameter
+from fnckpt.ir.graph import Aval, Node
 from fnckpt.ir.lowering import compat
+from fnckpt.ir.lowering.branches import chosen
 from fnckpt.ir.lowering.fission import Parts, split
-from fnckpt.ir.lowering.known import constant_of, is_weight, known_value
+from fnckpt.ir.lowering.inside import Inside, flat, like, parts_of
+from fnckpt.ir.lowering.known import constant_of, is_weight
 from fnckpt.ir.lowering.parts import each_part
 from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
 from fnckpt.ir.lowering.trips import equations, has_gates, holds_loops, known_trips
 from fnckpt.ir.operators import apply, constant, items
 from fnckpt.ir.sizes import is_known
 
-Branch = Callable[..., Sequence[Value]]
 Loop = Callable[..., Sequence[Value]]
 
 MOST_EQUATIONS = 2048  # of all trips, of a loop that is written out
@@ -87,7 +88,7 @@ def _is_written_out(site: Site, trips: int, jaxpr: object, stacked: Sequence[Val
         return True
     if site.recurrent and trips > 1 and has_gates(jaxpr):
         return False
-    weights = any(is_weight(part) for each in stacked for part in _parts(each))
+    weights = any(is_weight(part) for each in stacked for part in parts_of(each))
     most = MOST_OF_WEIGHTS if weights else MOST_EQUATIONS
     return trips <= site.max_unroll and trips * equations(jaxpr) <= most
 
@@ -122,17 +123,17 @@ def _scan(
             "its number of iterations is a symbolic size, and the format has no loops; give a "
             "number there, or export to ONNX or MINDIR"
         )
-    inside = _Inside("scan")
+    inside = Inside("scan")
     same, captured = inside.captured(consts)
     values = inside.inputs("carry", carry)
     rows = inside.inputs("row", stacked, row=True)
     results = site.call(jaxpr, (*same, *values, *rows))
-    carried = len(_flat(carry))
+    carried = len(flat(carry))
     node = apply(
         "Scan",
         *captured,
-        *_flat(carry),
-        *_flat(stacked),
+        *flat(carry),
+        *flat(stacked),
         origin=site.origin,
         body=inside.graph("body", results),
         captured=len(captured),
@@ -140,7 +141,7 @@ def _scan(
         length=length,
         reverse=reverse,
     )
-    return _like(site.results, items(node))
+    return like(site.results, items(node))
 
 
 # ----------------------------------------------------------------------------------------- while
@@ -189,11 +190,11 @@ def _while(
     of_body: Sequence[Value], carry: Sequence[Value],
 ) -> Sequence[Value]:  # fmt: skip
     consts, first = (*of_cond, *of_body), len(of_cond)
-    inside = _Inside("while")
+    inside = Inside("while")
     same, captured = inside.captured(consts)
     holds = _condition(site, cond_jaxpr, (*same[:first], *inside.inputs("carry", carry)))
     cond = inside.graph("cond", [_any(site, holds)])
-    inside = _Inside("while")
+    inside = Inside("while")
     same, _ = inside.captured(consts)
     old = inside.inputs("carry", carry)
     new = site.call(body_jaxpr, (*same[first:], *old))
@@ -203,13 +204,13 @@ def _while(
     node = apply(
         "While",
         *captured,
-        *_flat(carry),
+        *flat(carry),
         origin=site.origin,
         cond=cond,
         body=inside.graph("body", new),
         captured=len(captured),
     )
-    return _like(site.results, items(node))
+    return like(site.results, items(node))
 
 
 def _while_of_batch(
@@ -222,12 +223,12 @@ def _while_of_batch(
     """
     shape = cond_jaxpr.out_avals[0].shape
     everyone = site.apply("BroadcastTo", constant(np.ones((), bool)), shape=shape)
-    inside = _Inside("while")
+    inside = Inside("while")
     _, captured = inside.captured((*of_cond, *of_body))
     inside.inputs("carry", carry)
-    (mask,) = _flat(inside.inputs("goes_on", [everyone]))
+    (mask,) = flat(inside.inputs("goes_on", [everyone]))
     cond = inside.graph("cond", [_any(site, mask)])
-    inside = _Inside("while")
+    inside = Inside("while")
     same, _ = inside.captured((*of_cond, *of_body))
     old = inside.inputs("carry", carry)
     inside.inputs("goes_on", [everyone])
@@ -242,18 +243,18 @@ def _while_of_batch(
 
     given = (holds, *same[len(of_cond) :], *old)
     stay = lambda *given: given[1 + len(of_body) :]  # noqa: E731
-    new = _chosen(site, _any(site, holds), given, (stay, step))
+    new = chosen(site, _any(site, holds), given, (stay, step))
     node = apply(
         "While",
         *captured,
-        *_flat(carry),
+        *flat(carry),
         everyone,
         origin=site.origin,
         cond=cond,
         body=inside.graph("body", [*new, holds]),
         captured=len(captured),
     )
-    return _like(site.results, items(node)[:-1])
+    return like(site.results, items(node)[:-1])
 
 
 def _condition(site: Site, jaxpr: object, args: Sequence[Value]) -> Node:
@@ -278,151 +279,6 @@ def _where(site: Site, holds: Node, new: Value, old: Value) -> Value:
         return site.apply("Select", site.apply("BroadcastTo", spread, shape=shape), x, y)
 
     return each_part(select, new, old)
-
-
-# ------------------------------------------------------------------------------------------ cond
-
-
-@lowers_call("cond")
-def lower_cond(
-    site: Site, index: Node, *args: Value, branches: Sequence[object], **_: object
-) -> Sequence[Value]:
-    """The branch that is taken, where that is known; else all of them, as graphs.
-
-    One that raises an error is not there, since a file raises none.
-    """
-    which = known_value(index)
-    if which is not None:
-        return site.call(branches[min(max(int(which), 0), len(branches) - 1)], args)
-    raising = [branch for branch in branches if compat.only_raises(branch)]
-    if len(raising) == len(branches) - 1:
-        for branch in raising:
-            site.call(branch, args)  # which notes what is left out
-        branches = [branch for branch in branches if branch not in raising]
-    if len(branches) == 1:
-        return site.call(branches[0], args)
-    if not site.loops:
-        return _selected(site, index, [site.call(branch, args) for branch in branches])
-    calls = [lambda *given, branch=branch: site.call(branch, given) for branch in branches]
-    return _chosen(site, index, args, calls)
-
-
-def _chosen(
-    site: Site,
-    index: Node,
-    args: Sequence[Value],
-    branches: Sequence[Callable[..., Sequence[Value]]],
-) -> Sequence[Value]:
-    """What the branch number ``index`` makes of ``args``, as one operator."""
-    captured: Sequence[Node] = ()
-    graphs: list[FuncGraph] = []
-    results: Sequence[Value] = ()
-    for number, branch in enumerate(branches):
-        inside = _Inside("cond")
-        same, captured = inside.captured(args)
-        results = branch(*same)
-        graphs.append(inside.graph(f"branch_{number}", results))
-    if not results:
-        return ()
-    chosen = site.cast(index, np.dtype(np.int32))
-    node = apply("Cond", chosen, *captured, origin=site.origin, branches=tuple(graphs))
-    return _like_values(results, items(node))
-
-
-def _selected(site: Site, index: Node, results: Sequence[Sequence[Value]]) -> Sequence[Value]:
-    """All branches computed, and the results of one of them selected."""
-    chosen = list(results[-1])
-    for number in reversed(range(len(results) - 1)):
-        here = site.apply("LessEqual", index, site.constant(number, index))
-
-        def select(x: Node, y: Node, here: Node = here) -> Node:
-            spread = site.apply("BroadcastTo", here, shape=x.aval.shape) if x.aval.shape else here
-            return site.apply("Select", spread, x, y)
-
-        pairs = zip(results[number], chosen, strict=True)
-        chosen = [each_part(select, mine, other) for mine, other in pairs]
-    return chosen
-
-
-# -------------------------------------------------------------------------------- graphs inside
-
-
-class _Inside:
-    """The inputs of a graph inside, made one after the other, and the graph."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.parameters: list[Parameter] = []
-
-    def inputs(self, name: str, values: Sequence[Value], *, row: bool = False) -> list[Value]:
-        """An input for each value, or for a row of it; two for a complex one."""
-        return [self._input(name, value, row) for value in values]
-
-    def captured(self, values: Sequence[Value]) -> tuple[list[Value], list[Node]]:
-        """Each value as it is inside, and those that must be given: known ones stand there."""
-        given: list[Node] = []
-
-        def entered(part: Node) -> Node:
-            if _stays(part):
-                return part
-            given.append(part)
-            return self._parameter("captured", part.aval)
-
-        inside = [
-            Pair(entered(v.real), entered(v.imag)) if isinstance(v, Pair) else entered(v)
-            for v in values
-        ]
-        return inside, given
-
-    def graph(self, name: str, results: Sequence[Value]) -> FuncGraph:
-        """The graph of ``results``."""
-        outputs = _flat(results)
-        names = tuple(f"output_{number}" for number in range(len(outputs)))
-        return FuncGraph(name, tuple(self.parameters), tuple(outputs), names)
-
-    def _input(self, name: str, value: Value, row: bool) -> Value:
-        def entered(part: Node) -> Parameter:
-            aval = part.aval
-            return self._parameter(name, Aval(aval.shape[1:], aval.dtype) if row else aval)
-
-        if isinstance(value, Pair):
-            return Pair(entered(value.real), entered(value.imag))
-        return entered(value)
-
-    def _parameter(self, name: str, aval: Aval) -> Parameter:
-        made = Parameter(f"{self.kind}/{name}_{len(self.parameters)}", aval)
-        self.parameters.append(made)
-        return made
-
-
-def _stays(node: Node) -> bool:
-    """Whether a value is the same at every place of the file: a constant, or a weight."""
-    if isinstance(node, CNode):
-        return node.op == "BroadcastTo" and isinstance(node.inputs[0], Constant)
-    return isinstance(node, Constant) or node.value is not None
-
-
-def _parts(value: Value) -> tuple[Node, ...]:
-    return (value.real, value.imag) if isinstance(value, Pair) else (value,)
-
-
-def _flat(values: Sequence[Value]) -> list[Node]:
-    """The values as nodes, the parts of complex ones one after the other."""
-    return [part for value in values for part in _parts(value)]
-
-
-def _like(avals: Sequence[Aval], nodes: Sequence[Node]) -> list[Value]:
-    """Nodes as values again; ``avals`` say which two are one complex value."""
-    rest = iter(nodes)
-    return [
-        Pair(next(rest), next(rest)) if aval.dtype.kind == "c" else next(rest) for aval in avals
-    ]
-
-
-def _like_values(values: Sequence[Value], nodes: Sequence[Node]) -> list[Value]:
-    """Nodes as values again, which are complex where those are."""
-    rest = iter(nodes)
-    return [Pair(next(rest), next(rest)) if isinstance(v, Pair) else next(rest) for v in values]
 
 
 def take_row(site: Site, x: Value, index: int) -> Value:
