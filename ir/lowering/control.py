@@ -6,7 +6,7 @@ stays a loop for a target that has these as operators. A target that has no loop
 all of them written out, up to ``max_unroll``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,8 +23,6 @@ from fnckpt.ir.lowering.registry import Pair, Refusal, Site, Value, lowers_call
 from fnckpt.ir.lowering.trips import equations, has_gates, holds_loops, known_trips
 from fnckpt.ir.operators import apply, constant, items
 from fnckpt.ir.sizes import is_known
-
-Loop = Callable[..., Sequence[Value]]
 
 MOST_EQUATIONS = 2048  # of all trips, of a loop that is written out
 MOST_OF_WEIGHTS = 16 * MOST_EQUATIONS  # where each trip has weights of its own, which fold
@@ -52,28 +50,38 @@ def lower_scan(
         num_consts, num_carry = compat.scan_counts(ft_in, len(args))
     first = num_consts + num_carry
     consts, carry, stacked = args[:num_consts], args[num_consts:first], args[first:]
-    written = is_known(length) and _is_written_out(site, length, jaxpr, stacked)
-    loop = _unrolled if written else _scan
-    more = not is_known(length) or length > 1
-    parts = split(jaxpr, num_consts, num_carry, length) if more else None
+    parts = None
+    if not is_known(length) or length > 1:
+        parts = split(jaxpr, num_consts, num_carry, length)
     if parts is None:
-        return loop(site, jaxpr, consts, carry, stacked, length, reverse)
-    return _in_parts(site, parts, loop, consts, carry, stacked, length, reverse)
+        return _loop(site, jaxpr, consts, carry, stacked, length, reverse)
+    return _in_parts(site, parts, consts, carry, stacked, length, reverse)
 
 
 def _in_parts(
-    site: Site, parts: Parts, loop: Loop, consts: Sequence[Value], carry: Sequence[Value],
+    site: Site, parts: Parts, consts: Sequence[Value], carry: Sequence[Value],
     stacked: Sequence[Value], length: int, reverse: bool,
 ) -> Sequence[Value]:  # fmt: skip
-    """The loop, and what follows it."""
+    """The loop, if anything is left in it, and what follows it."""
     count, rows = len(carry), site.results[len(carry) :]
     border = [Aval((length, *aval.shape), aval.dtype) for aval in parts.border]
     inside = (*site.results[:count], *(rows[i] for i in parts.kept), *border)
-    given = loop(replace(site, results=inside), parts.loop, consts, carry, stacked, length, reverse)
+    there = replace(site, results=inside)
+    given = _loop(there, parts.loop, consts, carry, stacked, length, reverse) if inside else ()
     first = count + len(parts.kept)
     late = site.call(parts.after, (*consts, *stacked, *given[first:]))
     found = dict(zip((*parts.kept, *parts.late), (*given[count:first], *late), strict=True))
     return (*given[:count], *(found[i] for i in range(len(rows))))
+
+
+def _loop(
+    site: Site, jaxpr: object, consts: Sequence[Value], carry: Sequence[Value],
+    stacked: Sequence[Value], length: int, reverse: bool,
+) -> Sequence[Value]:  # fmt: skip
+    """The loop written out, or as one operator."""
+    written = is_known(length) and _is_written_out(site, length, jaxpr, stacked)
+    kind = _unrolled if written else _scan
+    return kind(site, jaxpr, consts, carry, stacked, length, reverse)
 
 
 def _is_written_out(site: Site, trips: int, jaxpr: object, stacked: Sequence[Value]) -> bool:

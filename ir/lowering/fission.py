@@ -25,7 +25,11 @@ MOVES = frozenset(
      "squeeze", "stop_gradient", "transpose"}
 )  # fmt: skip
 CHEAP = MOVES | {"add", "mul", "neg", "sub"}  # computed twice rather than stacked, if larger
-BRANCHES = frozenset({"cond", "while"})  # of which a batch takes all
+# A batch takes all branches, and draws other numbers, of some kinds of keys.
+STAYS = frozenset(
+    {"cond", "random_bits", "random_fold_in", "random_seed", "random_split", "rng_bit_generator",
+     "rng_uniform", "while"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def _is_same(one: JaxprEqn, other: JaxprEqn) -> bool:
 def _can_be_late(eqn: JaxprEqn) -> bool:
     inner = (primitives(each) for each in jaxprs_in_params(eqn.params))
     names = frozenset({eqn.primitive.name}).union(*inner)
-    return names.isdisjoint(BRANCHES) and not any(map(is_extended, (*eqn.invars, *eqn.outvars)))
+    return names.isdisjoint(STAYS) and not any(map(is_extended, (*eqn.invars, *eqn.outvars)))
 
 
 def _border(whole: Jaxpr, late: Sequence[int], given: set[Var]) -> tuple[set[int], list[Var]]:

@@ -117,7 +117,14 @@ def of_the_next_state(w: Any, h: Array, x: Array) -> tuple[Any, Any]:
     return T(y + x), y
 
 
-STAYS = (of_much, in_a_branch, moved, of_the_next_state)
+def drawn(w: Any, h: Array, x: Array) -> tuple[Any, Any]:
+    """A batch of some keys draws other numbers."""
+    h = T(h @ w["h"] + x)
+    key = jax.random.key(x[0, 0].astype(int), impl="rbg")
+    return h, h * jax.random.uniform(key, h.shape)
+
+
+STAYS = (of_much, in_a_branch, moved, of_the_next_state, drawn)
 
 
 def loop_of(step: Step, **how: Any) -> FuncGraph:
@@ -165,6 +172,13 @@ def test_a_map_is_no_loop() -> None:
     graph = trace(W, net, (ROWS,), name="net", max_unroll=1)
     assert [node.op for node in graph.cnodes() if isinstance(node, CNode)] == ["MatMul", "Tanh"]
     np.testing.assert_allclose(evaluate(graph, (ROWS,))[0], net(W, ROWS), rtol=2e-5, atol=2e-6)
+
+
+def test_a_long_map_goes_to_a_format_without_loops(tmp_path: Path) -> None:
+    rows = np.linspace(-1, 1, 4000, dtype=np.float32).reshape(2000, 2)
+    net = lambda w, rows: lax.map(lambda row: T(row) * row[::-1], rows)  # noqa: E731
+    file = fnckpt.export({}, net, rows, "AIR", file_name=tmp_path / "net")
+    np.testing.assert_allclose(fnckpt.run(file, rows)[0], net({}, rows), rtol=1e-5)
 
 
 def test_a_line_of_the_user_is_that_of_what_is_late(tmp_path: Path) -> None:
