@@ -9,13 +9,23 @@ from dataclasses import dataclass
 
 import jax
 from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import (
+    ClosedJaxpr,
+    Jaxpr,
+    JaxprEqn,
+    Literal,
+    Var,
+    jaxpr_as_fun,
+    jaxprs_in_params,
+)
 
 from fnckpt.ir.graph import Aval
 from fnckpt.ir.lowering import compat
 from fnckpt.ir.lowering.known import is_extended
 from fnckpt.ir.lowering.trips import primitives
 from fnckpt.ir.sizes import at_most
+
+Atom = Var | Literal
 
 MOST_LARGER = 4  # times the results, what is stacked for them
 MOST_AT_ONCE = 1 << 20  # elements of all trips, of a value that is larger than the results
@@ -65,31 +75,32 @@ def split(body: object, consts: int, carried: int, length: int) -> Parts | None:
     work = [i for i in late if whole.eqns[i].primitive.name not in MOVES]
     if not work:
         return None
-    given = {*whole.constvars, *whole.invars[:consts], *whole.invars[first:]}
-    again, border = _border(whole, late, given)
+    given = [*whole.invars[:consts], *whole.invars[first:]]
+    again, border = _border(whole, late, {*whole.constvars, *given})
     rows, made = whole.outvars[carried:], _made(whole, late)
     places = tuple(i for i, row in enumerate(rows) if isinstance(row, Var) and row in made)
-    results = [rows[i] for i in places]
+    results, every = [rows[i] for i in places], sorted((*late, *again))
     more = len(border) - len(results)  # stacks, each of which is written in each trip
-    if len(work) <= more or not _is_worth(whole, (*late, *again), border, results, length):
+    if len(work) <= more or not _is_worth(whole, every, border, results, length):
         return None
-    kept = tuple(i for i in range(len(rows)) if i not in places)
-    loop = whole.replace(
-        eqns=[eqn for i, eqn in enumerate(whole.eqns) if i not in late],
-        outvars=[*whole.outvars[:carried], *(rows[i] for i in kept), *border],
-    )
-    after = whole.replace(
-        invars=[*whole.invars[:consts], *whole.invars[first:], *border],
-        eqns=[whole.eqns[i] for i in sorted((*late, *again))],
-        outvars=results,
-    )
+    eqns = [whole.eqns[i] for i in every]
+    after = whole.replace(invars=[*given, *border], eqns=eqns, outvars=results)
     try:
         batch = _batched(ClosedJaxpr(after, body.consts), consts, length)
     except NotImplementedError:  # a primitive has no rule for a batch
         return None
-    avals = tuple(Aval(tuple(_aval(var).shape), _aval(var).dtype) for var in border)
-    loop = compat.without_dead(ClosedJaxpr(loop, body.consts))
-    return Parts(loop, kept, avals, batch, places)
+    kept = tuple(i for i in range(len(rows)) if i not in places)
+    results = [*whole.outvars[:carried], *(rows[i] for i in kept), *border]
+    return Parts(_without(body, late, results), kept, tuple(map(_in_ir, border)), batch, places)
+
+
+def _without(
+    body: ClosedJaxpr, late: Sequence[int], results: Sequence[Var | Literal]
+) -> ClosedJaxpr:
+    """``body`` without the equations ``late``, and with other results."""
+    eqns = [eqn for i, eqn in enumerate(body.jaxpr.eqns) if i not in late]
+    loop = body.jaxpr.replace(eqns=eqns, outvars=list(results))
+    return compat.without_dead(ClosedJaxpr(loop, body.consts))
 
 
 def _batched(row: ClosedJaxpr, consts: int, length: int) -> ClosedJaxpr:
@@ -101,7 +112,8 @@ def _batched(row: ClosedJaxpr, consts: int, length: int) -> ClosedJaxpr:
         for aval, axis in zip(avals, axes, strict=True)
     ]
     function = jax.vmap(jaxpr_as_fun(row), axes, axis_size=length)
-    with compat.wide_numbers([Aval(tuple(a.shape), a.dtype) for a in avals]):
+    numbers = [_in_ir(var) for var in row.jaxpr.invars if not is_extended(var)]
+    with compat.wide_numbers(numbers):
         return jax.make_jaxpr(function)(*shapes)
 
 
@@ -197,6 +209,10 @@ def _variables(atoms: Iterable[object]) -> list[Var]:
 
 def _elements(variables: Iterable[Var]) -> int:
     return sum(math.prod(_aval(var).shape) for var in variables)
+
+
+def _in_ir(var: Var) -> Aval:
+    return Aval(tuple(_aval(var).shape), _aval(var).dtype)
 
 
 def _aval(var: Var) -> ShapedArray:

@@ -174,6 +174,21 @@ def test_a_map_is_no_loop() -> None:
     np.testing.assert_allclose(evaluate(graph, (ROWS,))[0], net(W, ROWS), rtol=2e-5, atol=2e-6)
 
 
+def test_rows_of_keys_stay_in_the_loop() -> None:
+    def net(w: Any, rows: Any) -> Any:
+        keys = jax.random.split(jax.random.key(1), TIME)
+
+        def step(h: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+            h = T(h + row[1] + jax.random.uniform(row[0], h.shape))
+            return h, jnp.sin(h) * w["h"][0]
+
+        return lax.scan(step, jnp.zeros((BATCH, WIDTH)), (keys, rows))
+
+    graph = trace(W, net, (ROWS,), name="net", max_unroll=1)
+    for found, wanted in zip(evaluate(graph, (ROWS,)), net(W, ROWS), strict=True):
+        np.testing.assert_allclose(found, np.asarray(wanted), rtol=2e-5, atol=2e-6)
+
+
 def test_a_long_map_goes_to_a_format_without_loops(tmp_path: Path) -> None:
     rows = np.linspace(-1, 1, 4000, dtype=np.float32).reshape(2000, 2)
     net = lambda w, rows: lax.map(lambda row: T(row) * row[::-1], rows)  # noqa: E731
