@@ -52,7 +52,8 @@ def lower_scan(
     consts, carry, stacked = args[:num_consts], args[num_consts:first], args[first:]
     parts = None
     if not is_known(length) or length > 1:
-        parts = split(jaxpr, num_consts, num_carry, length)
+        cell = site.recurrent and has_gates(jaxpr)
+        parts = split(jaxpr, num_consts, num_carry, length, products=cell)
     if parts is None:
         return _loop(site, jaxpr, consts, carry, stacked, length, reverse)
     return _in_parts(site, parts, consts, carry, stacked, length, reverse)

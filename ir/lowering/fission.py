@@ -61,17 +61,21 @@ class Parts:
     late: tuple[int, ...]
 
 
-def split(body: object, consts: int, carried: int, length: int) -> Parts | None:
+def split(
+    body: object, consts: int, carried: int, length: int, *, products: bool = False
+) -> Parts | None:
     """A scan's body in two; None if nothing is worth being done after the loop.
 
     Args:
       body: of the constants, the carry and a row; gives the carry and a row of results.
       consts, carried: how many constants and carried values there are.
       length: the number of trips.
+      products: whether only products leave, and what is made of them: the rest may be part of a
+        recurrent cell that a target has as an operator, as zeros past the end of a sequence are.
     """
     assert isinstance(body, ClosedJaxpr)
     whole, first = body.jaxpr, consts + carried
-    late = () if body.effects else _late(whole, carried)
+    late = () if body.effects else _late(whole, carried, products=products)
     work = [i for i in late if whole.eqns[i].primitive.name not in MOVES]
     if not work:
         return None
@@ -120,33 +124,41 @@ def _batched(row: ClosedJaxpr, consts: int, length: int) -> ClosedJaxpr:
 # ------------------------------------------------------------------------- which equations are late
 
 
-def _late(whole: Jaxpr, carried: int) -> tuple[int, ...]:
-    """The equations, by place, that only stacked results need.
+def _late(whole: Jaxpr, carried: int, *, products: bool) -> tuple[int, ...]:
+    """The equations, by place, that are done after the loop.
 
     What joins values first stays: one value is stacked then, not several.
     """
+    alone = _only_for_rows(whole, carried)
+    stays = [eqn for i, eqn in enumerate(whole.eqns) if i not in alone]
+    made, late = set[Var](), list[int]()
+    for i in sorted(alone):
+        eqn = whole.eqns[i]
+        joins = eqn.primitive.name == "concatenate"
+        may_begin = "dot_general" in _names(eqn) if products else not joins
+        follows = may_begin or not made.isdisjoint(_variables(eqn.invars))
+        if follows and not any(_is_same(eqn, other) for other in stays):
+            late.append(i)
+            made.update(eqn.outvars)
+    return tuple(late)
+
+
+def _only_for_rows(whole: Jaxpr, carried: int) -> set[int]:
+    """The equations, by place, that stacked results need, and nothing else."""
     users: dict[Var, list[int]] = {}
     for i, eqn in enumerate(whole.eqns):
         for var in _variables(eqn.invars):
             users.setdefault(var, []).append(i)
     carry = set(_variables(whole.outvars[:carried]))
     rows = set(_variables(whole.outvars[carried:]))
-    late: set[int] = set()
+    found: set[int] = set()
     for i in reversed(range(len(whole.eqns))):
         made = whole.eqns[i].outvars
         after = [user for var in made for user in users.get(var, ())]
         is_needed = bool(after) or not rows.isdisjoint(made)
-        if is_needed and late.issuperset(after) and carry.isdisjoint(made):
-            late |= {i} if _can_be_late(whole.eqns[i]) else set()
-    made, kept = set[Var](), list[int]()
-    stays = [eqn for i, eqn in enumerate(whole.eqns) if i not in late]
-    for i in sorted(late):
-        eqn = whole.eqns[i]
-        joins = eqn.primitive.name == "concatenate" and made.isdisjoint(_variables(eqn.invars))
-        if not joins and not any(_is_same(eqn, other) for other in stays):
-            kept.append(i)
-            made.update(eqn.outvars)
-    return tuple(kept)
+        if is_needed and found.issuperset(after) and carry.isdisjoint(made):
+            found |= {i} if _can_be_late(whole.eqns[i]) else set()
+    return found
 
 
 def _is_same(one: JaxprEqn, other: JaxprEqn) -> bool:
@@ -157,9 +169,14 @@ def _is_same(one: JaxprEqn, other: JaxprEqn) -> bool:
 
 
 def _can_be_late(eqn: JaxprEqn) -> bool:
+    keys = any(map(is_extended, (*eqn.invars, *eqn.outvars)))
+    return not keys and _names(eqn).isdisjoint(STAYS)
+
+
+def _names(eqn: JaxprEqn) -> frozenset[str]:
+    """The primitives of an equation, inside it too."""
     inner = (primitives(each) for each in jaxprs_in_params(eqn.params))
-    names = frozenset({eqn.primitive.name}).union(*inner)
-    return names.isdisjoint(STAYS) and not any(map(is_extended, (*eqn.invars, *eqn.outvars)))
+    return frozenset({eqn.primitive.name}).union(*inner)
 
 
 def _border(whole: Jaxpr, late: Sequence[int], given: set[Var]) -> tuple[set[int], list[Var]]:
