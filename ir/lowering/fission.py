@@ -98,9 +98,7 @@ def split(
     return Parts(_without(body, late, results), kept, tuple(map(_in_ir, border)), batch, places)
 
 
-def _without(
-    body: ClosedJaxpr, late: Sequence[int], results: Sequence[Var | Literal]
-) -> ClosedJaxpr:
+def _without(body: ClosedJaxpr, late: Sequence[int], results: Sequence[Atom]) -> ClosedJaxpr:
     """``body`` without the equations ``late``, and with other results."""
     eqns = [eqn for i, eqn in enumerate(body.jaxpr.eqns) if i not in late]
     loop = body.jaxpr.replace(eqns=eqns, outvars=list(results))

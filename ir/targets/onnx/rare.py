@@ -52,7 +52,7 @@ def _function(result: Node, x: Node) -> FuncGraph:
             new[id(node)] = rebuilt(node, new)
         return new[id(node)]
 
-    return FuncGraph("order", (given,), (on_given(result),), ("order",))
+    return FuncGraph("rare", (given,), (on_given(result),), ("result",))
 
 
 def with_branches(graph: FuncGraph, every: Sequence[Rule]) -> FuncGraph:

@@ -1,15 +1,15 @@
 """Remainders of many numbers, none of which is very large: without the operator for them.
 
-ONNX Runtime's takes 15 ns an element, and the quotient's fraction times the divisor takes 2. With a
-divisor of few bits, as 6 or 360, this is exact as long as the quotient times the divisor is.
+ONNX Runtime's takes 7 to 15 ns an element, and ``x - n * floor(x / n)`` takes 2. With a divisor n
+of few bits, as 6 or 360, this is exact as long as ``n * floor(x / n)`` is.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import isfinite
 
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes.build import FLOAT32, Build
-from fnckpt.ir.passes.reductions import AT_ONCE
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, scalar_of
 from fnckpt.ir.targets.onnx.rare import Parts, rules
 
@@ -26,6 +26,15 @@ _RAISED = Rule(
 
 def parts(root: CNode) -> Parts | None:
     """Those of ``root``, where it is a remainder with the sign of its divisor, as ``%`` gives."""
+    return _parts(root, lambda build, x, **how: build("ReduceSum", build("Square", x), **how))
+
+
+def _written(root: CNode) -> Parts | None:
+    """The same with the operator of a file, which is read as the two."""
+    return _parts(root, lambda build, x, **how: build("ReduceSumSquare", x, **how))
+
+
+def _parts(root: CNode, squares: Callable[..., Node]) -> Parts | None:
     remainder = _RAISED(root, {}) if root.aval.dtype == FLOAT32 else None
     if not isinstance(remainder, CNode):
         return None
@@ -37,7 +46,10 @@ def parts(root: CNode) -> Parts | None:
     rest = build("Sub", x, build("Mul", whole, by))  # below 0 where the quotient was rounded up
     below = build.cast(build("Less", rest, build.number(0, rest)), FLOAT32)
     plain = build("Add", rest, build("Mul", below, by))
-    return Parts(x, _has_larger(build, x, limit), plain)
+    total = squares(build, x, axes=tuple(range(len(x.aval.shape))), keepdims=False)
+    # Each element is below the root of the sum; of NaN nothing is less.
+    odd = build("LogicalNot", build("Less", total, build.number((limit / 2) ** 2, total)))
+    return Parts(x, odd, plain)
 
 
 def _limit(divisor: float | None) -> float | None:
@@ -51,11 +63,4 @@ def _limit(divisor: float | None) -> float | None:
     return float(divisor) * 2 ** (BITS - count) if count <= MOST_BITS else None
 
 
-def _has_larger(build: Build, x: Node, limit: float) -> Node:
-    """Whether an element may be beyond ``limit``, or NaN: each is below the root of all squares."""
-    axes = tuple(range(len(x.aval.shape)))
-    total = build("ReduceSum", build("Square", x), axes=axes, keepdims=False)
-    return build("LogicalNot", build("Less", total, build.number((limit / 2) ** 2, total)))
-
-
-RULES = (*rules(parts, ("Add",)), *AT_ONCE)
+RULES = rules(_written, ("Add",))

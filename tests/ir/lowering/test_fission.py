@@ -18,29 +18,10 @@ from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.graph import CNode, FuncGraph, graphs_of
 from fnckpt.ir.lowering import fission
 from fnckpt.ir.passes.pipeline import run
+from tests.ir.lowering.scans import BATCH, ROWS, TIME, WIDTH, T, W, scanned
 
 Array = jax.Array
 Step = Callable[..., tuple[Any, Any]]
-
-TIME, BATCH, WIDTH = 6, 2, 4
-rng = np.random.default_rng(0)
-ROWS = rng.standard_normal((TIME, BATCH, WIDTH)).astype(np.float32)
-W = {
-    "x": rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) * 0.3,
-    "h": rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) * 0.3,
-    "wide": rng.standard_normal((WIDTH, 40)).astype(np.float32),
-    "narrow": rng.standard_normal((40, WIDTH)).astype(np.float32),
-}
-T = jnp.tanh
-
-
-def scanned(step: Step, **how: Any) -> Callable[[Any, Any], Any]:
-    """``step(w, h, row)`` gives the next state and what is stacked, from zeros."""
-
-    def net(w: Any, rows: Any) -> Any:
-        return lax.scan(lambda h, x: step(w, h, x), jnp.zeros((BATCH, WIDTH)), rows, **how)
-
-    return net
 
 
 def projected(w: Any, h: Array, x: Array) -> tuple[Any, Any]:

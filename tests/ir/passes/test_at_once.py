@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from fnckpt.exporting.export import trace
 from fnckpt.ir.evaluate import evaluate
@@ -17,28 +16,9 @@ from fnckpt.ir.passes.hoist import hoist
 from fnckpt.ir.passes.pipeline import run
 from fnckpt.ir.passes.trim import trim
 from fnckpt.ir.verify import verify
+from tests.ir.lowering.scans import ROWS, T, W, scanned
 
 Net = Callable[..., Any]
-
-TIME, BATCH, WIDTH = 6, 2, 4
-rng = np.random.default_rng(0)
-ROWS = rng.standard_normal((TIME, BATCH, WIDTH)).astype(np.float32)
-W = {
-    "x": rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) * 0.3,
-    "h": rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) * 0.3,
-    "wide": rng.standard_normal((WIDTH, 40)).astype(np.float32),
-    "b": rng.standard_normal(WIDTH).astype(np.float32),
-}
-T = jnp.tanh
-
-
-def scanned(step: Net, **how: Any) -> Net:
-    """``step(w, h, row)`` gives the next state and what is stacked, from zeros."""
-
-    def net(w: Any, rows: Any) -> Any:
-        return lax.scan(lambda h, x: step(w, h, x), jnp.zeros((BATCH, WIDTH)), rows, **how)
-
-    return net
 
 
 def simple(w: Any, h: Any, x: Any) -> Any:
