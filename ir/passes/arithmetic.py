@@ -306,14 +306,9 @@ def _of_one(root: CNode) -> Node | None:
     return x if root.op != "ReduceLogSumExp" and all(x.aval.shape[i] == 1 for i in axes) else None
 
 
-@rewrites(Op("Reshape", attrs={"shape": "shape"}))
-def drop_dimensions(root: CNode, shape: Ints) -> Node | None:
+def _drop_dimensions(root: CNode, reduced: CNode, shape: Ints) -> Node | None:
     """reduce(x, keepdims) reshaped to what is left is reduce(x): the reverse, at the end."""
-    (reduced,) = root.inputs
-    if not isinstance(reduced, CNode) or reduced.op not in REDUCTIONS:
-        return None
-    axes = reduced.attrs["axes"]
-    assert isinstance(axes, tuple)
+    axes = ints(reduced, "axes")
     left = tuple(n for i, n in enumerate(reduced.aval.shape) if i not in axes)
     if not reduced.attrs["keepdims"] or left != shape:
         return None
@@ -440,6 +435,10 @@ def _reduces_to(node: Node, shape: Ints) -> bool:
 ELEMENTWISE = tuple(op.name for op in OPERATORS.values() if op.elementwise)
 
 KEEP = tuple(Rule(Op(op), _keep_dimensions) for op in REDUCTIONS)
+DROP = tuple(
+    Rule(Op("Reshape", Op(op, name="reduced"), attrs={"shape": "shape"}), _drop_dimensions)
+    for op in REDUCTIONS
+)
 SHRINK = tuple(Rule(Op(op), _shrink_constants) for op in ELEMENTWISE)
 LATER = (
     *(Rule(Op(op), _drop_leading) for op in ELEMENTWISE),

@@ -6,8 +6,10 @@ pass of its own, not a rule.
 """
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 
 from fnckpt.ir.attributes import Ints, ints
 from fnckpt.ir.fold import ALWAYS_BYTES
@@ -19,6 +21,8 @@ from fnckpt.ir.passes.parts import part_of
 from fnckpt.ir.passes.reshape import value_of, with_value
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import all_known, broadcast_shapes
+
+MOST_ROUNDS = 4  # over all groups
 
 Shapes = Mapping[int, Ints]  # what some values get, by ``id``; others keep their own
 Uses = Mapping[tuple[int, Ints], Node]  # values, by ``id`` and the shape that they are used in
@@ -33,11 +37,8 @@ def one_shape(graph: FuncGraph, *, gathers: bool = False) -> FuncGraph:
     """
     if not any(map(_is_moved, graph.cnodes())):
         return graph
-    shapes: dict[int, Ints] = {}
-    for group in _groups(graph):
-        if gathers and group.members[0].aval.size > 1:
-            continue
-        shapes |= group.best(_count_with_gathers if gathers else _count)
+    groups = [each for each in _groups(graph) if not gathers or each.members[0].aval.size == 1]
+    shapes = _best(groups, _count_with_gathers if gathers else _count)
     return _with_shapes(graph, shapes) if shapes else graph
 
 
@@ -50,31 +51,34 @@ class _Group:
 
     Attributes:
       members: the values, all of one number of elements.
-      users: the operators that use them, but for reshapes; the members among it.
-      outputs: results of the graph that are members, or reshapes of them.
+      users: the operators that use them or what they are computed from, but for reshapes; the
+        members among it.
+      outputs: results of the graph that are one of these values, or reshapes of it.
     """
 
     members: Sequence[CNode]
     users: Sequence[CNode]
     outputs: Sequence[Node]
 
-    def best(self, count: Count) -> Shapes:
+    def best(self, count: Count, others: Shapes) -> Shapes:
         """The shape of all that takes fewer operators than there are; empty if there is none."""
-        least, found = count(self._uses({}), {}), dict[int, Ints]()
+        least, found = count(self._uses(others), others), dict[int, Ints]()
         for shape in self._shapes() if least else ():
-            shapes = {id(node): shape for node in self.members}
+            own = {id(node): shape for node in self.members}
+            shapes = ChainMap(own, others)
             taken = count(self._uses(shapes), shapes)
             if taken < least:
-                least, found = taken, shapes
+                least, found = taken, own
         return found
 
     def _shapes(self) -> Sequence[Ints]:
         """Those of the members and of what they are computed from, short ones first."""
         sources = (_root(each) for node in self.members for each in node.inputs)
         size = self.members[0].aval.size
-        alike = (node for node in (*self.members, *sources) if node.aval.size == size)
-        least: set[Ints] = {()} if size == 1 else set()
-        return sorted({*least, *(node.aval.shape for node in alike)}, key=lambda s: (len(s), s))
+        alike = {node.aval.shape for node in (*self.members, *sources) if node.aval.size == size}
+        reductions = [node for node in self.members if node.op in REDUCTIONS]
+        alike |= {s for node in reductions for s in _possible(node, node.inputs[0].aval.shape)}
+        return sorted({*alike, ()} if size == 1 else alike, key=lambda s: (len(s), s))
 
     def _uses(self, shapes: Shapes) -> Uses:
         """Each value with ``shapes`` and a shape that it is used in, once."""
@@ -105,6 +109,20 @@ def _count_with_gathers(uses: Uses, shapes: Shapes) -> int:
     return found + sum(1 if len(there) == size else len(there) for size, there in places.values())
 
 
+def _best(groups: Sequence[_Group], count: Count) -> Shapes:
+    """The shapes of all groups; what is best for one depends on those around it."""
+    shapes: dict[int, Ints] = {}
+    for _ in range(MOST_ROUNDS):
+        changed = False
+        for group in groups:
+            found = group.best(count, shapes)
+            changed |= bool(found)
+            shapes |= found
+        if not changed:
+            break
+    return shapes
+
+
 def _groups(graph: FuncGraph) -> Iterable[_Group]:
     """The groups, each by its first member; elementwise operators join those of their inputs."""
     first: dict[int, int] = {}
@@ -121,17 +139,31 @@ def _groups(graph: FuncGraph) -> Iterable[_Group]:
         for each in map(_root, node.inputs) if is_elementwise(node) else ():
             if id(each) in first and each.aval.size == node.aval.size:
                 first[find(id(each))] = id(node)
-    parts: dict[int, tuple[list[CNode], dict[int, CNode], list[Node]]] = {}
+    groups: dict[int, list[CNode]] = {}
     for node in members:
-        parts.setdefault(find(id(node)), ([], {}, []))[0].append(node)
-    for node in nodes:
-        for each in (node, *map(_root, node.inputs)):
-            if id(each) in first:
-                parts[find(id(each))][1][id(node)] = node
-    for node in graph.outputs:
-        if id(_root(node)) in first:
-            parts[find(id(_root(node)))][2].append(node)
-    return [_Group(own, tuple(users.values()), outputs) for own, users, outputs in parts.values()]
+        groups.setdefault(find(id(node)), []).append(node)
+    used = _Used(nodes, graph.outputs)
+    return [used.by(group) for group in groups.values()]
+
+
+class _Used:
+    """Which operators of a graph use a value, itself or in another shape."""
+
+    def __init__(self, nodes: Sequence[CNode], outputs: Sequence[Node]) -> None:
+        self._users: dict[int, list[CNode]] = {}
+        for node in nodes:
+            for root in {id(root): root for root in map(_root, node.inputs)}:
+                self._users.setdefault(root, []).append(node)
+        self._outputs = outputs
+
+    def by(self, members: Sequence[CNode]) -> _Group:
+        """The group of ``members``, with all that uses them and their inputs."""
+        inputs = (_root(each) for node in members for each in node.inputs)
+        values = {id(each) for each in (*members, *inputs) if not _is_free(each)}
+        users = {id(user): user for each in values for user in self._users.get(each, ())}
+        users |= {id(node): node for node in members}
+        outputs = [node for node in self._outputs if id(_root(node)) in values]
+        return _Group(members, tuple(users.values()), outputs)
 
 
 def _is_moved(node: Node) -> bool:
@@ -158,7 +190,7 @@ def _has_any_shape(node: CNode) -> bool:
         return False
     size = node.aval.size
     if not is_elementwise(node):
-        return size == 1 and node.op in REDUCTIONS
+        return size > 0 and node.op in REDUCTIONS
     return size > 0 and all(each.aval.size in (size, 1) for each in node.inputs)
 
 
@@ -168,15 +200,36 @@ def _has_any_shape(node: CNode) -> bool:
 def _made(root: Node, shapes: Shapes) -> Ints:
     """The shape that a value is made in."""
     shape = shapes.get(id(root), root.aval.shape)
-    if isinstance(root, CNode) and root.op in REDUCTIONS and shape not in _of_reduction(root):
-        return root.aval.shape
-    return shape
+    if not shapes or not isinstance(root, CNode) or root.op not in REDUCTIONS:
+        return shape
+    possible = _possible(root, _read(root, shapes))
+    return next(each for each in (shape, root.aval.shape, *possible) if each in possible)
 
 
-def _of_reduction(node: CNode) -> tuple[Ints, Ints]:
-    """The shapes that a reduction to one number can give: with its axes, and without."""
-    rank = len(node.inputs[0].aval.shape)
-    return (1,) * rank, (1,) * (rank - len(ints(node, "axes")))
+def _read(node: CNode, shapes: Shapes) -> Ints:
+    """The shape that a reduction reads its input in."""
+    (x,) = node.inputs
+    root = _root(x)
+    return _made(root, shapes) if id(root) in shapes and _reads_any_shape(node) else x.aval.shape
+
+
+def _reads_any_shape(node: CNode) -> bool:
+    """Whether a reduction gives a single number of several."""
+    shape = node.inputs[0].aval.shape
+    return all_known(shape) and math.prod(shape) > 1 == node.aval.size
+
+
+def _possible(node: CNode, shape: Ints) -> Mapping[Ints, tuple[Ints, bool]]:
+    """What a reduction of a value in ``shape`` can give, with ``axes`` and ``keepdims`` for it.
+
+    Of a single number any axes of one place can stay: a sum of ``[1, 5]`` along axis 1 is ``[1]``.
+    """
+    every = tuple(range(len(shape)))
+    axes = every if _reads_any_shape(node) else ints(node, "axes")
+    found = {tuple(1 if i in axes else shape[i] for i in every): (axes, True)}
+    ones = [i for i in every if shape[i] == 1] if _reads_any_shape(node) else []
+    ways = [tuple(i for i in axes if i not in ones[:n]) for n in range(len(ones) + 1)]
+    return found | {tuple(shape[i] for i in every if i not in way): (way, False) for way in ways}
 
 
 def _wanted(node: CNode, shapes: Shapes) -> list[tuple[Node, Ints]]:
@@ -184,6 +237,8 @@ def _wanted(node: CNode, shapes: Shapes) -> list[tuple[Node, Ints]]:
     if node.op == "TupleGetItem":  # of an operator, not of a value
         return []
     own = [(_root(each), each.aval.shape) for each in node.inputs]
+    if shapes and node.op in REDUCTIONS:
+        return [(root, _read(node, shapes)) for root, _ in own]
     if not shapes or not is_elementwise(node):
         return own
     if id(node) in shapes:
@@ -212,15 +267,29 @@ def _with_at_most(shape: Ints, goal: Ints) -> Ints:
 def _of_larger(
     own: Sequence[tuple[Node, Ints]], goal: Ints, shapes: Shapes
 ) -> list[tuple[Node, Ints]]:
-    """The inputs of what repeats some; a number may have any shape if others have all axes."""
-    free = [id(root) in shapes and root.aval.size == 1 for root, _ in own]
+    """The inputs of what repeats some; leading axes of one place do not matter if others have all.
+
+    ``[3]`` or ``[1, 3]`` is the same beside ``[2, 3]``, and a number has any shape.
+    """
+    made = [_made(root, shapes) if id(root) in shapes else shape for root, shape in own]
+    free = [
+        id(root) in shapes
+        and len(there) <= len(goal)
+        and _without_ones(there) == _without_ones(shape)
+        for (root, shape), there in zip(own, made, strict=True)
+    ]
     others = [shape for (_, shape), any_shape in zip(own, free, strict=True) if not any_shape]
     if not others or broadcast_shapes(*others) != goal:
         return list(own)
     return [
-        (root, _with_at_most(_made(root, shapes), goal) if any_shape else shape)
-        for (root, shape), any_shape in zip(own, free, strict=True)
+        (root, there if any_shape else shape)
+        for (root, shape), there, any_shape in zip(own, made, free, strict=True)
     ]
+
+
+def _without_ones(shape: Ints) -> Ints:
+    """``shape`` without leading axes of one place."""
+    return tuple(dropwhile(lambda size: size == 1, shape))
 
 
 def _with_shapes(graph: FuncGraph, shapes: Shapes) -> FuncGraph:
@@ -239,14 +308,15 @@ def _with_shapes(graph: FuncGraph, shapes: Shapes) -> FuncGraph:
 
 def _with_inputs(node: CNode, shapes: Shapes, new: Mapping[int, Node]) -> CNode:
     inputs = tuple(_in_shape(new[id(root)], shape, node) for root, shape in _wanted(node, shapes))
-    if id(node) not in shapes:
-        same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-        return node if same else replace(node, inputs=inputs)
-    attrs, shape = node.attrs, _made(node, shapes)
+    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)) and id(node) not in shapes:
+        return node
     if node.op in REDUCTIONS:
-        attrs = {**attrs, "keepdims": shape == _of_reduction(node)[0]}
-    results = (replace(node.aval, shape=shape),)
-    return replace(node, inputs=inputs, attrs=attrs, results=results)
+        axes, kept = _possible(node, inputs[0].aval.shape)[_made(node, shapes)]
+        return apply(node.op, *inputs, origin=node.origin, axes=axes, keepdims=kept)
+    own = replace(node, inputs=inputs)
+    if id(node) not in shapes:
+        return own
+    return replace(own, results=(replace(node.aval, shape=shapes[id(node)]),))
 
 
 def _in_shape(source: Node, shape: Ints, like: Node) -> Node:

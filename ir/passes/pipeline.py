@@ -123,7 +123,7 @@ PASSES: dict[str, Pass] = {
         reshaped_once,
         _rules(
             *reshape.RULES,
-            arithmetic.drop_dimensions,
+            *arithmetic.DROP,
             arithmetic.drop_product,
             arithmetic.multiply_by_power,
             *arithmetic.EARLIER,
@@ -132,7 +132,7 @@ PASSES: dict[str, Pass] = {
         ),
         _until_settled(
             share,  # a reshape that two rules made has one user then
-            _rules(*reshape.RULES, arithmetic.drop_dimensions, *arithmetic.EARLIER),
+            _rules(*reshape.RULES, *arithmetic.DROP, *arithmetic.EARLIER),
         ),
         one_shape,
     ),

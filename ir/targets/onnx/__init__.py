@@ -93,7 +93,7 @@ TARGET = Target(
         arithmetic.add_where,
         *box_filters.FUSE,
         *arithmetic.LATER,
-        arithmetic.drop_dimensions,  # of a mean, in front of a product that wants rows
+        *arithmetic.DROP,  # of a mean, in front of a product that wants rows
         *reshape.RULES,
     ),
     fused_since={23: attention.FUSE},

@@ -16,6 +16,8 @@ import fnckpt
 from fnckpt.exporting.export import trace
 from fnckpt.ir.evaluate import evaluate
 from fnckpt.ir.passes.one_shape import one_shape
+from fnckpt.ir.passes.pipeline import optimized
+from fnckpt.ir.passes.share import share
 from fnckpt.ir.targets import target
 from fnckpt.ir.verify import verify
 
@@ -31,7 +33,7 @@ def size(x: jax.Array) -> jax.Array:
 
 def reshapes(function: Function) -> tuple[int, int]:
     """How many there are before, and after; the numbers are equal, bit by bit."""
-    graph = trace((), lambda _, x: function(x), (X,), name="f")
+    graph = share(trace((), lambda _, x: function(x), (X,), name="f"))
     after = one_shape(graph)
     verify(after)
     for a, b in zip(evaluate(after, [X]), evaluate(graph, [X]), strict=True):
@@ -52,6 +54,11 @@ FEWER: dict[str, tuple[Function, int]] = {
     "a choice": (
         lambda x: jnp.cumsum(jnp.where(x.reshape(2, 3) > 0, 1.5, x.reshape(2, 3)).reshape(6)), 0),
     "a constant": (lambda x: jnp.cumsum((x.reshape(3, 2) * M).reshape(6)), 0),
+    "a sum of all": (lambda x: (jnp.cumsum(2 * (y := x[:, None])[:, 0]), jnp.square(y).sum()), 0),
+    "sums of columns": (
+        lambda x: ((y := x.reshape(2, 3)) / (s := y.sum(0, keepdims=True)), s.reshape(3)), 1),
+    "greatest ones of rows": (
+        lambda x: jnp.cumsum((1 + x.reshape(2, 3).max(1, keepdims=True)).reshape(2)), 1),
     "parts of two": (lambda x: jnp.cumsum(x[2:3].reshape(()) + x[3:4].reshape(()) + x), 0),
 }  # fmt: skip
 STAY: dict[str, Function] = {
@@ -74,6 +81,15 @@ def test_fewer_reshapes_are_left(name: str) -> None:
 def test_others_stay(name: str) -> None:
     before, left = reshapes(STAY[name])
     assert left == before > 0
+
+
+def test_what_is_used_with_its_axes_and_without_is_reduced_once() -> None:
+    def both(_: tuple[()], x: jax.Array) -> object:
+        greatest = x.max(1, keepdims=True)
+        return x - greatest, jnp.cumsum(greatest[:, 0]), jnp.sum(x, 0), x * jnp.sum(x, 0)
+
+    ops = [n.op for n in optimized(trace((), both, (X.reshape(2, 3),), name="f")).cnodes()]
+    assert (ops.count("ReduceMax"), ops.count("ReduceSum"), ops.count("Reshape")) == (1, 1, 1)
 
 
 SHAPES = st.integers(0, 3)
