@@ -80,7 +80,7 @@ def _respelled(graph: FuncGraph, writer: Writer) -> FuncGraph:
     graph = share(graph)
     nodes = graph.cnodes()
     found = {**_elementwise(nodes, writer), **_holding(nodes, writer)}
-    return _with(graph, found) if found else graph
+    return share(_with(graph, found)) if found else graph
 
 
 def _with(graph: FuncGraph, found: Mapping[int, CNode]) -> FuncGraph:
@@ -269,7 +269,8 @@ def _template(
         back = _there_and_back(graph, writer)
     except (Refused, NotImported, ValueError, TypeError, InconclusiveDimensionOperation):
         return None  # no such operator of this type, or the format does not have it
-    root, below = back.outputs[0], back.nodes()
+    root = _as_read(back.outputs[0])
+    below = ordered([root])
     count = sum(isinstance(each, CNode) for each in below)
     read = {id(each) for each in below}
     if not isinstance(root, CNode) or count < 2 or not all(id(x) in read for x in back.inputs):
@@ -277,6 +278,15 @@ def _template(
     given = iter(back.inputs)
     named = tuple(next(given) if isinstance(leaf, Parameter) else leaf for leaf in leaves)
     return Template(op, attrs, index, named, root, count)
+
+
+def _as_read(node: Node) -> Node:
+    """What a format gives as 64-bit integers, before that: others may read it in 64 bits."""
+    wide = node.inputs[0] if isinstance(node, CNode) and node.op == "Cast" else None
+    if not isinstance(wide, CNode) or wide.op != "Cast" or wide.aval.dtype != np.int64:
+        return node
+    (own,) = wide.inputs
+    return own if own.aval == node.aval else node
 
 
 def _there_and_back(graph: FuncGraph, writer: Writer) -> FuncGraph:

@@ -138,6 +138,18 @@ def test_what_differs_in_one_number_stays(op: str) -> None:
     assert op in ops(respelled(back, WRITERS["ONNX"]))
 
 
+def test_places_that_only_gathers_read_come_back() -> None:
+    x, rows = Parameter("x", Aval((6,), FLOAT32)), Parameter("rows", Aval((6, 2), FLOAT32))
+    values, places = items(apply("TopK", x, k=3))
+    read = [apply("Gather", each, places, axis=0) for each in (rows, apply("Exp", x))]
+    graph = FuncGraph("best", (x, rows), (values, *read), ("a", "b", "c"))
+    back = respelled(come_back(graph, "ONNX"), WRITERS["ONNX"])
+    assert ops(back).count("TopK") == 1
+    given = [np.array([2, np.nan, -0.0, 0.0, 7, 1], np.float32), np.eye(6, 2, dtype=np.float32)]
+    for found, wanted in zip(evaluate(back, given), evaluate(graph, given), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_what_is_read_twice_in_a_spelling_is_one_value() -> None:
     x, y = (Parameter(name, Aval((3,), FLOAT32)) for name in "xy")
     node = apply("Mul", x, apply("Sigmoid", y))

@@ -282,6 +282,11 @@ def sorting() -> Iterator[Case]:
         yield Case(f"argsort: NaN is above infinity, {dtype}", jnp.argsort, (x,))
         yield Case(f"top_k: NaN is above infinity, {dtype}", lambda x: lax.top_k(x, 6), (x,))
         yield Case(
+            f"top_k: rows at the places, {dtype}",
+            lambda x, rows: (rows[(places := lax.top_k(x, 6)[1])], x[places], places),
+            (x, sample(dtype, 9, 4)),
+        )
+        yield Case(
             f"sort: two keys with NaN, {dtype}",
             lambda x: lax.sort((-x, x, x > 0), num_keys=2),
             (x,),
