@@ -72,10 +72,12 @@ class _Group:
         return found
 
     def _shapes(self) -> Sequence[Ints]:
-        """Those of the members and of what they are computed from, short ones first."""
-        sources = (_root(each) for node in self.members for each in node.inputs)
+        """Those of the members, of what they are computed from, and for their users."""
+        sources = [_root(each) for node in self.members for each in node.inputs]
+        used = [each for node in self.users for each in node.inputs]
         size = self.members[0].aval.size
-        alike = {node.aval.shape for node in (*self.members, *sources) if node.aval.size == size}
+        every = (*self.members, *sources, *used, *self.outputs)
+        alike = {node.aval.shape for node in every if node.aval.size == size}
         reductions = [node for node in self.members if node.op in REDUCTIONS]
         alike |= {s for node in reductions for s in _possible(node, node.inputs[0].aval.shape)}
         return sorted({*alike, ()} if size == 1 else alike, key=lambda s: (len(s), s))
