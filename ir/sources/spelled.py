@@ -27,7 +27,7 @@ from fnckpt.ir.graph import (
 )
 from fnckpt.ir.operators import apply, is_elementwise, items
 from fnckpt.ir.operators.elementwise import BINARY, TESTS, UNARY
-from fnckpt.ir.passes.rewrite import scalar_of
+from fnckpt.ir.passes.rewrite import Any_, Op, Rule, rewrite, rewrites, scalar_of
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import InconclusiveDimensionOperation
 from fnckpt.ir.sources import reader
@@ -77,7 +77,7 @@ def respelled(graph: FuncGraph, writer: Writer) -> FuncGraph:
 
 
 def _respelled(graph: FuncGraph, writer: Writer) -> FuncGraph:
-    graph = share(graph)
+    graph = share(rewrite(graph, PLACES))
     nodes = graph.cnodes()
     found = {**_elementwise(nodes, writer), **_holding(nodes, writer)}
     return share(_with(graph, found)) if found else graph
@@ -269,8 +269,7 @@ def _template(
         back = _there_and_back(graph, writer)
     except (Refused, NotImported, ValueError, TypeError, InconclusiveDimensionOperation):
         return None  # no such operator of this type, or the format does not have it
-    root = _as_read(back.outputs[0])
-    below = ordered([root])
+    root, below = back.outputs[0], back.nodes()
     count = sum(isinstance(each, CNode) for each in below)
     read = {id(each) for each in below}
     if not isinstance(root, CNode) or count < 2 or not all(id(x) in read for x in back.inputs):
@@ -280,18 +279,32 @@ def _template(
     return Template(op, attrs, index, named, root, count)
 
 
-def _as_read(node: Node) -> Node:
-    """What a format gives as 64-bit integers, before that: others may read it in 64 bits."""
-    wide = node.inputs[0] if isinstance(node, CNode) and node.op == "Cast" else None
-    if not isinstance(wide, CNode) or wide.op != "Cast" or wide.aval.dtype != np.int64:
-        return node
-    (own,) = wide.inputs
-    return own if own.aval == node.aval else node
-
-
 def _there_and_back(graph: FuncGraph, writer: Writer) -> FuncGraph:
     goal = target(writer.file_format)
     encoded = goal.encode(legalized(graph, goal), **dict(writer.options))
     data = b"".join(map(bytes, encoded.parts))
     source = reader(writer.file_format)(memoryview(data), graph.name, None)
-    return share(source.build([each.aval.shape for each in graph.inputs], {}).graph)
+    back = source.build([each.aval.shape for each in graph.inputs], {}).graph
+    return share(rewrite(back, PLACES))
+
+
+_PLACES = Op("Cast", Op("TupleGetItem", name="places", users=0), users=0)
+
+
+@rewrites(Op("Cast", _PLACES))
+def places_in_64_bits(root: CNode, places: CNode) -> Node | None:
+    """int32(int64(places)) is places: a file's TopK gives 64 bits, ours 32."""
+    (wide,) = root.inputs
+    return places if (wide.aval.dtype, places.aval) == (np.int64, root.aval) else None
+
+
+def _read_there(root: CNode, x: Node, places: CNode) -> Node | None:
+    """x[int64(places)] is x[places]."""
+    wide = root.inputs[1].aval.dtype == np.int64 and places.aval.dtype == np.int32
+    return apply(root.op, x, places, origin=root.origin, **root.attrs) if wide else None
+
+
+PLACES = (
+    places_in_64_bits,
+    *(Rule(Op(op, Any_("x"), _PLACES), _read_there) for op in ("Gather", "GatherElements")),
+)

@@ -15,7 +15,7 @@ from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, before_reshapes, e
 from fnckpt.ir.operators import apply
 from fnckpt.ir.passes import along, softplus, vectors
 from fnckpt.ir.passes.rewrite import Any_, Op, Rule, Scalar, rewrite, rewrites, scalar_of
-from fnckpt.ir.sources.onnx.rare import join_branches
+from fnckpt.ir.sources.onnx.rare import join_branches, places_from_the_front
 from fnckpt.ir.sources.onnx.softmax import join_softmax
 from fnckpt.ir.targets.onnx.emit_cast import BELOW_INTEGERS
 
@@ -143,6 +143,7 @@ def unguarded(graph: FuncGraph) -> FuncGraph:
         drop_choice,
         drop_zero_for_nan,
         join_branches,
+        places_from_the_front,
         join_softmax,
         *along.JOIN,
         *softplus.JOIN,

@@ -27,17 +27,25 @@ class Parts:
 Kind = Callable[[CNode], Parts | None]
 
 
-def rules(kind: Kind, ops: Sequence[str]) -> tuple[Rule, ...]:
-    """Those that put the operators ``ops`` in branches, where ``kind`` gives their parts."""
+def rules(kind: Kind, patterns: Sequence[Op]) -> tuple[Rule, ...]:
+    """Those that put what matches ``patterns`` in branches, where ``kind`` gives its parts."""
 
-    def in_branches(root: CNode) -> CNode | None:
+    def in_branches(root: CNode, **_: object) -> CNode | None:
         found, build = kind(root), Build(root)
         if found is None or not is_large(found.x, LEAST):
             return None
-        branches = tuple(_function(each, found.x) for each in (found.plain, root))
-        return build("Cond", build.cast(found.odd, INT32), found.x, branches=branches)
+        second, *results = chosen(found.odd, found.plain, root)
+        branches = tuple(_function(each, found.x) for each in results)
+        return build("Cond", build.cast(second, INT32), found.x, branches=branches)
 
-    return tuple(Rule(Op(op), in_branches) for op in ops)
+    return tuple(Rule(each, in_branches) for each in patterns)
+
+
+def chosen(odd: Node, plain: Node, guarded: Node) -> tuple[Node, Node, Node]:
+    """What chooses the second of two, and the two; of ``not b`` that is ``b`` alone."""
+    if isinstance(odd, CNode) and odd.op == "LogicalNot":
+        return odd.inputs[0], guarded, plain
+    return odd, plain, guarded
 
 
 def _function(result: Node, x: Node) -> FuncGraph:
@@ -55,9 +63,12 @@ def _function(result: Node, x: Node) -> FuncGraph:
     return FuncGraph("rare", (given,), (on_given(result),), ("result",))
 
 
-def with_branches(graph: FuncGraph, every: Sequence[Rule]) -> FuncGraph:
-    """``graph`` by ``every`` rule, the graphs inside too."""
+def with_branches(graph: FuncGraph, steps: Sequence[Sequence[Rule]]) -> FuncGraph:
+    """``graph`` by the rules of each step, one after the other, the graphs inside too."""
     new: dict[int, Node] = {}
     for node in graph.nodes():
-        new[id(node)] = with_graphs(rebuilt(node, new), lambda each: with_branches(each, every))
-    return rewrite(with_outputs(graph, new), every)
+        new[id(node)] = with_graphs(rebuilt(node, new), lambda each: with_branches(each, steps))
+    graph = with_outputs(graph, new)
+    for rules_of_step in steps:
+        graph = rewrite(graph, rules_of_step)
+    return graph

@@ -63,4 +63,4 @@ def _limit(divisor: float | None) -> float | None:
     return float(divisor) * 2 ** (BITS - count) if count <= MOST_BITS else None
 
 
-RULES = rules(_written, ("Add",))
+RULES = rules(_written, (Op("Add"),))

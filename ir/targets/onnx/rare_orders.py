@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fnckpt.ir.attributes import integer
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import item
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build
@@ -93,7 +94,11 @@ def _nan_or_negative_zero(build: Build, wide: Node) -> Node:
 
 
 def parts(root: CNode) -> Parts | None:
-    """Those of ``root``, where it is the places of a key in order."""
+    """Those of ``root``, where it is the places of a key in order, or the numbers there."""
+    return _of_values(root) if root.op in GATHERS else _of_places(root)
+
+
+def _of_places(root: CNode) -> Parts | None:
     order = root.inputs[0] if root.op == "TupleGetItem" else root
     if not isinstance(order, CNode) or order.op not in ("ArgMax", "ArgMin", "TopK"):
         return None
@@ -110,6 +115,20 @@ def parts(root: CNode) -> Parts | None:
     return Parts(key.x, key.odd(build, key.wide), plain if order is root else item(plain, 1))
 
 
+def _of_values(root: CNode) -> Parts | None:
+    """Those of the numbers at the first places of an order: TopK gives them too."""
+    x, places = root.inputs
+    if isinstance(places, CNode) and places.op == "Cast":  # a file has int64
+        (places,) = places.inputs
+    last = integer(root, "axis") == len(x.aval.shape) - 1
+    found = _of_places(places) if last and isinstance(places, CNode) else None
+    match found:
+        case Parts(of, odd, CNode("TupleGetItem", (CNode("TopK", (numbers,)) as order,))):
+            if numbers is x is of:
+                return Parts(x, odd, item(order, 0))
+    return None
+
+
 def _before_moves(node: Node) -> tuple[Node, list[CNode]]:
     """What is transposed and reshaped, and by what, the first one first."""
     moves: list[CNode] = []
@@ -119,4 +138,8 @@ def _before_moves(node: Node) -> tuple[Node, list[CNode]]:
     return node, moves
 
 
-RULES = rules(parts, ("ArgMax", "ArgMin", "TupleGetItem"))
+GATHERS = ("Gather", "GatherElements")
+_PLACES = Op("TupleGetItem", Op("TopK", Any_("key")))
+
+VALUES = rules(parts, [Op(op, Any_("x"), _PLACES) for op in GATHERS])  # first: it holds others
+RULES = rules(parts, [Op(op) for op in ("ArgMax", "ArgMin", "TupleGetItem")])

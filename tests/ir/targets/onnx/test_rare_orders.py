@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 
 import fnckpt
@@ -43,6 +44,12 @@ ORDERS: dict[str, Function] = {
     "argmax of all": jnp.argmax,
     "top_k": lambda x: jax.lax.top_k(x, 7),
     "top_k of all": lambda x: jax.lax.top_k(x.reshape(-1), 700),
+    "values of top_k": lambda x: jax.lax.top_k(x, 7)[0],
+    "values of top_k of all": lambda x: jax.lax.top_k(x.reshape(-1), 7)[0],
+    "values of top_k, with others at their places": lambda x: (
+        (best := jax.lax.top_k(x.reshape(-1), 7))[0],
+        jnp.floor(x).reshape(-1)[best[1]],
+    ),
     "sort": lambda x: jnp.sort(x, 1),
     "argsort along the first axis": lambda x: jnp.argsort(x, 0),
     "argsort, descending": lambda x: jnp.argsort(x, descending=True),
@@ -93,6 +100,15 @@ def test_what_is_read_again_has_no_branch_and_the_second_file_the_same_operators
         np.testing.assert_array_equal(found, wanted)
     again = fnckpt.export(params, apply_fn, x, "ONNX", file_name=tmp_path / "again")
     assert operators(again) == operators(file)
+
+
+def test_what_reads_values_alone_takes_them_of_the_order_itself(tmp_path: Path) -> None:
+    x = INPUTS["numbers"].astype(np.float32)
+    file = exported(ORDERS["values of top_k"], x, tmp_path / "net")
+    graph = onnx.load(str(file.path)).graph
+    (chosen,) = (node for node in graph.node if node.op_type == "If")
+    plain = min(([each.op_type for each in a.g.node] for a in chosen.attribute), key=len)
+    assert (graph.node[-1].op_type, plain) == ("If", ["TopK", "Cast"])
 
 
 @pytest.mark.parametrize("name", ["argmax", "sort", "top_k"])
