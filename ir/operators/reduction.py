@@ -139,14 +139,17 @@ for _name, _functions in SCANS.items():
     operator(_name, lambda x, *, axis, reverse: x)(partial(_scan, _functions))
 
 
-def _top_k_aval(x: Aval, *, k: int) -> tuple[Aval, Aval]:
+def _top_k_aval(x: Aval, *, k: int, ordered: bool = True) -> tuple[Aval, Aval]:
     shape = (*x.shape[:-1], k)
     return Aval(shape, x.dtype), Aval(shape, np.dtype(np.int32))
 
 
 @operator("TopK", _top_k_aval)
-def top_k(x: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` greatest of the last axis, greatest first, and where: the first of equal ones."""
+def top_k(x: np.ndarray, *, k: int, ordered: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` greatest of the last axis, greatest first, and where: the first of equal ones.
+
+    With ``ordered=False`` a file may have them in any order; here they are in order, too.
+    """
     if is_jax(x):
         return tuple(LAX.top_k(x, k))
     reverse = np.flip(x.astype(np.float32) if x.dtype.kind == "V" else x, -1)  # bfloat16

@@ -25,10 +25,18 @@ def is_number(node: Node) -> bool:
         return not bool(np.isnan(node.value).any())
     if not isinstance(node, CNode) or len(node.results) > 1:
         return False
+    if _is_unordered(node):
+        return True
     if node.op == "Select":
         return _replaces_nan(*node.inputs)
     values = [node.inputs[place] for place in VALUES.get(node.op, range(len(node.inputs)))]
     return _computes_number(node) and all(is_number(each) for each in values)
+
+
+def _is_unordered(node: CNode) -> bool:
+    """Whether it is of a TopK in any order: only a branch without NaN has one."""
+    (of, *_) = node.inputs or (node,)
+    return isinstance(of, CNode) and of.op == "TopK" and not of.attrs.get("ordered", True)
 
 
 def _computes_number(node: CNode) -> bool:

@@ -17,7 +17,7 @@ from fnckpt.ir.graph import NOWHERE, CNode, FuncGraph, Node, rebuilt
 from fnckpt.ir.operators import apply, is_elementwise
 from fnckpt.ir.operators.reduction import REDUCTIONS
 from fnckpt.ir.passes.build import known
-from fnckpt.ir.passes.parts import part_of
+from fnckpt.ir.passes.parts import Part, part_of
 from fnckpt.ir.passes.reshape import value_of, with_value
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import all_known, broadcast_shapes
@@ -26,7 +26,8 @@ MOST_ROUNDS = 4  # over all groups
 
 Shapes = Mapping[int, Ints]  # what some values get, by ``id``; others keep their own
 Uses = Mapping[tuple[int, Ints], Node]  # values, by ``id`` and the shape that they are used in
-Count = Callable[[Uses, Shapes], int]
+Cost = tuple[int, int]  # how many operators it takes, and what counts among as many
+Count = Callable[[Uses, Shapes], Cost]
 
 
 def one_shape(graph: FuncGraph, *, gathers: bool = False) -> FuncGraph:
@@ -63,7 +64,7 @@ class _Group:
     def best(self, count: Count, others: Shapes) -> Shapes:
         """The shape of all that takes fewer operators than there are; empty if there is none."""
         least, found = count(self._uses(others), others), dict[int, Ints]()
-        for shape in self._shapes() if least else ():
+        for shape in self._shapes() if least[0] else ():
             own = {id(node): shape for node in self.members}
             shapes = ChainMap(own, others)
             taken = count(self._uses(shapes), shapes)
@@ -89,12 +90,21 @@ class _Group:
         return {(id(root), shape): root for root, shape in pairs if not _is_free(root)}
 
 
-def _count(uses: Uses, shapes: Shapes) -> int:
-    """How many reshapes there are."""
-    return sum(shape != _made(root, shapes) for (_, shape), root in uses.items())
+def _count(uses: Uses, shapes: Shapes) -> Cost:
+    """How many reshapes there are; of as many, those that drop the axis of one place are less."""
+    moved = [(root, shape) for (_, shape), root in uses.items() if shape != _made(root, shapes)]
+    return len(moved), sum(not _is_gather(part_of(root), shape) for root, shape in moved)
 
 
-def _count_with_gathers(uses: Uses, shapes: Shapes) -> int:
+def _is_gather(part: Part | None, shape: Ints) -> bool:
+    """Whether a part in ``shape`` is what a Gather of one place gives."""
+    if part is None or part.stop - part.start != 1:
+        return False
+    source = part.source.aval.shape
+    return shape == source[: part.axis] + source[part.axis + 1 :]
+
+
+def _count_with_gathers(uses: Uses, shapes: Shapes) -> Cost:
     """How many reshapes, Gathers of one place, and Splits or Slices of others."""
     places: dict[tuple[int, int], tuple[int, set[int]]] = {}
     found = 0
@@ -102,13 +112,14 @@ def _count_with_gathers(uses: Uses, shapes: Shapes) -> int:
         part = part_of(root)
         if part is None or part.stop - part.start != 1:
             found += shape != _made(root, shapes)
-        elif shape == root.aval.shape[: part.axis] + root.aval.shape[part.axis + 1 :]:
+        elif _is_gather(part, shape):
             found += 1
         else:
             size = part.source.aval.shape[part.axis]
             places.setdefault((id(part.source), part.axis), (size, set()))[1].add(part.start)
             found += shape != _made(root, shapes)
-    return found + sum(1 if len(there) == size else len(there) for size, there in places.values())
+    parts = sum(1 if len(there) == size else len(there) for size, there in places.values())
+    return found + parts, 0
 
 
 def _best(groups: Sequence[_Group], count: Count) -> Shapes:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fnckpt.ir.graph import Node
+from fnckpt.ir.graph import Attr, Node
 from fnckpt.ir.sources.build import INT64, Builder, axis_of
 from fnckpt.ir.sources.onnx.registry import Site, imports
 
@@ -82,7 +82,9 @@ def top_k(site: Site, x: Node, k: int) -> tuple[Node, Node]:
     rows = b.moved(x, axis, last)
     largest = site.flag("largest", True)
     turn = "Neg" if x.aval.dtype.kind not in "iu" else "BitwiseNot"
-    values, places = b.items("TopK", rows if largest else b(turn, rows), k=k)
+    as_wanted = site.flag("sorted", True) or not site.ours
+    order: dict[str, Attr] = {} if as_wanted else {"ordered": False}
+    values, places = b.items("TopK", rows if largest else b(turn, rows), k=k, **order)
     values = values if largest else b(turn, values)
     return b.moved(values, last, axis), b.cast(b.moved(places, last, axis), INT64)
 

@@ -319,5 +319,6 @@ def emit_top_k(node: CNode, w: Writer) -> None:
     values, indices = w.results(node)
     wide = w.unused(f"{indices}/int64")
     k = w.ints([integer(node, "k")], "k")
-    w.add("TopK", [w.ref(node.inputs[0]), k], [values, wide], values)
+    order = {} if node.attrs.get("ordered", True) else {"sorted": 0}
+    w.add("TopK", [w.ref(node.inputs[0]), k], [values, wide], values, **order)
     w.add("Cast", [wide], [indices], indices, to=element_type(node.results[1].dtype))

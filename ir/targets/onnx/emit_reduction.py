@@ -5,6 +5,7 @@ import numpy as np
 from fnckpt.ir.attributes import integer, ints
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.passes.large import is_large
+from fnckpt.ir.passes.numbers import is_number
 from fnckpt.ir.targets.onnx.emit import WIDE_FLOATS, emits
 from fnckpt.ir.targets.onnx.writer import Attribute, Value, Writer, element_type
 
@@ -52,7 +53,7 @@ def emit_extreme(node: CNode, w: Writer) -> None:
     """
     (x,) = node.inputs
     inputs, attrs = reduction(node, w, x)
-    if node.aval.dtype.kind in "iu":
+    if is_number(x):
         w.node(node.op, node, *inputs, **attrs)
         return
     most = w.step(node.op, node, *inputs, **attrs)

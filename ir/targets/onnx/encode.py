@@ -49,7 +49,7 @@ def encode(
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset must be {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
-    graph = with_branches(graph, (rare_orders.VALUES, (*rare_orders.RULES, *rare_large.RULES)))
+    graph = with_branches(graph, (*rare_orders.STEPS, rare_large.RULES))
     names = value_names(graph)
     writer = Writer(
         names, graph.inputs, opset,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fnckpt.ir.attributes import integer
+from fnckpt.ir.attributes import integer, ints
 from fnckpt.ir.graph import CNode, Node
 from fnckpt.ir.operators import item
 from fnckpt.ir.passes.build import FLOAT32, FLOAT64, Build
@@ -94,11 +94,15 @@ def _nan_or_negative_zero(build: Build, wide: Node) -> Node:
 
 
 def parts(root: CNode) -> Parts | None:
-    """Those of ``root``, where it is the places of a key in order, or the numbers there."""
-    return _of_values(root) if root.op in GATHERS else _of_places(root)
+    """Those of ``root``: the places of a key in order, the numbers there, or the last of them."""
+    if root.op in ("Gather", "GatherElements", "Slice"):
+        return _of_values(root) or _of_last(root)
+    found = _plain(root)
+    return found and Parts(found[0].x, found[0].odd(Build(root), found[0].wide), found[1])
 
 
-def _of_places(root: CNode) -> Parts | None:
+def _plain(root: CNode) -> tuple[Key, CNode] | None:
+    """The key whose places ``root`` is, and the places of the numbers themselves."""
     order = root.inputs[0] if root.op == "TupleGetItem" else root
     if not isinstance(order, CNode) or order.op not in ("ArgMax", "ArgMin", "TopK"):
         return None
@@ -112,21 +116,49 @@ def _of_places(root: CNode) -> Parts | None:
     for move in moves:
         numbers = build(move.op, numbers, **move.attrs)
     plain = build(order.op, numbers, **order.attrs)
-    return Parts(key.x, key.odd(build, key.wide), plain if order is root else item(plain, 1))
+    return key, plain if order is root else item(plain, 1)
 
 
 def _of_values(root: CNode) -> Parts | None:
-    """Those of the numbers at the first places of an order: TopK gives them too."""
+    """Those of the numbers at the first places of an order: TopK gives them too.
+
+    Which of two zeros comes first does not matter: they are equal.
+    """
+    if root.op == "Slice":
+        return None
     x, places = root.inputs
     if isinstance(places, CNode) and places.op == "Cast":  # a file has int64
         (places,) = places.inputs
     last = integer(root, "axis") == len(x.aval.shape) - 1
-    found = _of_places(places) if last and isinstance(places, CNode) else None
-    match found:
-        case Parts(of, odd, CNode("TupleGetItem", (CNode("TopK", (numbers,)) as order,))):
+    match _plain(places) if last and isinstance(places, CNode) else None:
+        case Key(of), CNode("TupleGetItem", (CNode("TopK", (numbers,)) as order,)):
             if numbers is x is of:
-                return Parts(x, odd, item(order, 0))
+                return Parts(x, _nan(Build(root), x), item(order, 0))
     return None
+
+
+def _of_last(root: CNode) -> Parts | None:
+    """Those of the last of the first k numbers: the least of them, so that they need no order."""
+    values = root.inputs[0]
+    found = _of_values(values) if isinstance(values, CNode) and len(values.inputs) == 2 else None
+    match found:
+        case Parts(x, odd, CNode(_, (CNode("TopK", (numbers,)) as order,))):
+            if root.aval.shape not in (values.aval.shape[:-1], (*values.aval.shape[:-1], 1)):
+                return None
+            if not _is_last(root, integer(order, "k") - 1):
+                return None
+            build, kept = Build(root), len(root.aval.shape) == len(x.aval.shape)
+            least = item(build("TopK", numbers, **order.attrs, ordered=False), 0)
+            axes = (len(x.aval.shape) - 1,)
+            return Parts(x, odd, build("ReduceMin", least, axes=axes, keepdims=kept))
+    return None
+
+
+def _is_last(root: CNode, place: int) -> bool:
+    """Whether what is read begins at ``place`` of the last axis."""
+    if root.op == "Slice":
+        return ints(root, "start")[-1] == place
+    return root.op == "Gather" and scalar_of(root.inputs[1]) == place
 
 
 def _before_moves(node: Node) -> tuple[Node, list[CNode]]:
@@ -138,8 +170,12 @@ def _before_moves(node: Node) -> tuple[Node, list[CNode]]:
     return node, moves
 
 
-GATHERS = ("Gather", "GatherElements")
 _PLACES = Op("TupleGetItem", Op("TopK", Any_("key")))
+_VALUES = [Op(op, Any_("x"), _PLACES) for op in ("Gather", "GatherElements")]
+_LAST = [op for each in _VALUES for op in (Op("Slice", each), Op("Gather", each, Any_("last")))]
 
-VALUES = rules(parts, [Op(op, Any_("x"), _PLACES) for op in GATHERS])  # first: it holds others
-RULES = rules(parts, [Op(op) for op in ("ArgMax", "ArgMin", "TupleGetItem")])
+# One after the other: what is larger holds what is smaller.
+STEPS = tuple(
+    rules(parts, patterns)
+    for patterns in (_LAST, _VALUES, [Op(op) for op in ("ArgMax", "ArgMin", "TupleGetItem")])
+)

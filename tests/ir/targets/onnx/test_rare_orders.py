@@ -50,6 +50,11 @@ ORDERS: dict[str, Function] = {
         (best := jax.lax.top_k(x.reshape(-1), 7))[0],
         jnp.floor(x).reshape(-1)[best[1]],
     ),
+    "what is below the best 7": lambda x: jnp.where(x < jax.lax.top_k(x, 7)[0][:, -1:], 0, x),
+    "the seventh": lambda x: jax.lax.top_k(x, 7)[0][:, -1],
+    "the seventh of all": lambda x: jax.lax.top_k(x.reshape(-1), 7)[0][6],
+    "the sixth of seven": lambda x: jax.lax.top_k(x, 7)[0][:, 5],
+    "the seventh of some rows": lambda x: jax.lax.top_k(x, 7)[0][:3, 6:],
     "sort": lambda x: jnp.sort(x, 1),
     "argsort along the first axis": lambda x: jnp.argsort(x, 0),
     "argsort, descending": lambda x: jnp.argsort(x, descending=True),
@@ -102,13 +107,25 @@ def test_what_is_read_again_has_no_branch_and_the_second_file_the_same_operators
     assert operators(again) == operators(file)
 
 
-def test_what_reads_values_alone_takes_them_of_the_order_itself(tmp_path: Path) -> None:
-    x = INPUTS["numbers"].astype(np.float32)
-    file = exported(ORDERS["values of top_k"], x, tmp_path / "net")
-    graph = onnx.load(str(file.path)).graph
-    (chosen,) = (node for node in graph.node if node.op_type == "If")
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("values of top_k", ["TopK", "Cast"]),
+        ("the seventh", ["TopK", "Cast", "ReduceMin"]),
+        ("the seventh of all", ["TopK", "Cast", "ReduceMin"]),
+        ("what is below the best 7", ["TopK", "Cast", "ReduceMin"]),
+        ("the sixth of seven", ["TopK", "Cast"]),
+        ("the seventh of some rows", ["TopK", "Cast"]),
+    ],
+)
+def test_the_branch_without_nan_has_no_more_than_it_needs(
+    name: str, wanted: list[str], tmp_path: Path
+) -> None:
+    file = exported(ORDERS[name], INPUTS["numbers"].astype(np.float32), tmp_path / "net")
+    nodes = onnx.load(str(file.path)).graph.node
+    (chosen,) = (node for node in nodes if node.op_type == "If")
     plain = min(([each.op_type for each in a.g.node] for a in chosen.attribute), key=len)
-    assert (graph.node[-1].op_type, plain) == ("If", ["TopK", "Cast"])
+    assert plain == wanted
 
 
 @pytest.mark.parametrize("name", ["argmax", "sort", "top_k"])
