@@ -22,7 +22,7 @@ from fnckpt.ir.passes.reshape import value_of, with_value
 from fnckpt.ir.passes.share import share
 from fnckpt.ir.sizes import all_known, broadcast_shapes
 
-MOST_ROUNDS = 4  # over all groups
+MOST_ROUNDS = 4
 
 Shapes = Mapping[int, Ints]  # what some values get, by ``id``; others keep their own
 Uses = Mapping[tuple[int, Ints], Node]  # values, by ``id`` and the shape that they are used in
@@ -36,11 +36,24 @@ def one_shape(graph: FuncGraph, *, gathers: bool = False) -> FuncGraph:
     With ``gathers`` single numbers alone: a reshape that drops the axis of one place makes a Gather
     of its slice, while slices at all places of a value are one Split.
     """
+    for _ in range(MOST_ROUNDS):
+        shapes = _best(graph, gathers)
+        if not shapes:
+            break
+        graph = _with_shapes(graph, shapes)  # values that differed in their shapes are one then
+    return graph
+
+
+def _best(graph: FuncGraph, gathers: bool) -> Shapes:
+    """The shapes of all groups that get another; each takes those before it into account."""
+    shapes: dict[int, Ints] = {}
     if not any(map(_is_moved, graph.cnodes())):
-        return graph
-    groups = [each for each in _groups(graph) if not gathers or each.members[0].aval.size == 1]
-    shapes = _best(groups, _count_with_gathers if gathers else _count)
-    return _with_shapes(graph, shapes) if shapes else graph
+        return shapes
+    count = _count_with_gathers if gathers else _count
+    for group in _groups(graph):
+        if not gathers or group.members[0].aval.size == 1:
+            shapes |= group.best(count, shapes)
+    return shapes
 
 
 # -------------------------------------------------------------------------------- groups of values
@@ -63,14 +76,19 @@ class _Group:
 
     def best(self, count: Count, others: Shapes) -> Shapes:
         """The shape of all that takes fewer operators than there are; empty if there is none."""
-        least, found = count(self._uses(others), others), dict[int, Ints]()
+        least, found = self._cost(count, others), dict[int, Ints]()
         for shape in self._shapes() if least[0] else ():
             own = {id(node): shape for node in self.members}
-            shapes = ChainMap(own, others)
-            taken = count(self._uses(shapes), shapes)
-            if taken < least:
-                least, found = taken, own
+            cost = self._cost(count, ChainMap(own, others))
+            if cost < least:
+                least, found = cost, own
         return found
+
+    def _cost(self, count: Count, shapes: Shapes) -> tuple[int, ...]:
+        """What it takes; of as much, reshapes behind the members are better, as other rules do."""
+        uses, own = self._uses(shapes), set(map(id, self.members))
+        moved = (key for (key, shape), root in uses.items() if shape != _made(root, shapes))
+        return *count(uses, shapes), sum(key not in own for key in moved)
 
     def _shapes(self) -> Sequence[Ints]:
         """Those of the members, of what they are computed from, and for their users."""
@@ -120,20 +138,6 @@ def _count_with_gathers(uses: Uses, shapes: Shapes) -> Cost:
             found += shape != _made(root, shapes)
     parts = sum(1 if len(there) == size else len(there) for size, there in places.values())
     return found + parts, 0
-
-
-def _best(groups: Sequence[_Group], count: Count) -> Shapes:
-    """The shapes of all groups; what is best for one depends on those around it."""
-    shapes: dict[int, Ints] = {}
-    for _ in range(MOST_ROUNDS):
-        changed = False
-        for group in groups:
-            found = group.best(count, shapes)
-            changed |= bool(found)
-            shapes |= found
-        if not changed:
-            break
-    return shapes
 
 
 def _groups(graph: FuncGraph) -> Iterable[_Group]:
