@@ -96,7 +96,7 @@ def _nan_or_negative_zero(build: Build, wide: Node) -> Node:
 def parts(root: CNode) -> Parts | None:
     """Those of ``root``: the places of a key in order, the numbers there, or the last of them."""
     if root.op in ("Gather", "GatherElements", "Slice"):
-        return _of_values(root) or _of_last(root)
+        return _of_values(root) or _of_last(root)  # the last may be read by a Gather, too
     found = _plain(root)
     return found and Parts(found[0].x, found[0].odd(Build(root), found[0].wide), found[1])
 
@@ -124,7 +124,7 @@ def _of_values(root: CNode) -> Parts | None:
 
     Which of two zeros comes first does not matter: they are equal.
     """
-    if root.op == "Slice":
+    if root.op not in ("Gather", "GatherElements"):
         return None
     x, places = root.inputs
     if isinstance(places, CNode) and places.op == "Cast":  # a file has int64
@@ -140,7 +140,7 @@ def _of_values(root: CNode) -> Parts | None:
 def _of_last(root: CNode) -> Parts | None:
     """Those of the last of the first k numbers: the least of them, so that they need no order."""
     values = root.inputs[0]
-    found = _of_values(values) if isinstance(values, CNode) and len(values.inputs) == 2 else None
+    found = _of_values(values) if isinstance(values, CNode) else None
     match found:
         case Parts(x, odd, CNode(_, (CNode("TopK", (numbers,)) as order,))):
             if root.aval.shape not in (values.aval.shape[:-1], (*values.aval.shape[:-1], 1)):

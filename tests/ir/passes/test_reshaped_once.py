@@ -29,6 +29,9 @@ MOVED: dict[str, tuple[Function, list[str]]] = {
     "a choice": (
         lambda x: also(jnp.where(np.repeat(MASK, 3).reshape(1, 12), x, 0).reshape(4, 3), x),
         ["Reshape", "Select", "CumSum"]),
+    "a number that is repeated": (
+        lambda x: also((x.reshape(4, 3)[:1, :1] + x).reshape(4, 3), x),
+        ["Reshape", "Slice", "Add", "CumSum"]),
 }  # fmt: skip
 STAY: dict[str, Function] = {
     "no other user": lambda x: jnp.tanh(x).reshape(4, 3),
@@ -36,7 +39,6 @@ STAY: dict[str, Function] = {
     "another user of what is computed": lambda x: (
         *also(jnp.tanh(x).reshape(4, 3), x), jnp.tanh(x)),
     "what else is computed": lambda x: also((x + jnp.cumsum(x, 1)).reshape(4, 3), x),
-    "repeated": lambda x: also((x.reshape(4, 3)[:1, :1] + x).reshape(4, 3), x),
 }  # fmt: skip
 
 
