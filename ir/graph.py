@@ -151,7 +151,23 @@ class FuncGraph:
 
     def cnodes(self) -> list[CNode]:
         """The operators, each after what it uses."""
-        return [node for node in self.nodes() if isinstance(node, CNode)]
+        return [node for node in self._ordered if isinstance(node, CNode)]
+
+    @cached_property
+    def ops(self) -> frozenset[str]:
+        """What its operators are called."""
+        return frozenset(node.op for node in self.cnodes())
+
+    @cached_property
+    def _uses(self) -> Mapping[int, int]:
+        counts: dict[int, int] = {}
+        for used in [n for node in self.cnodes() for n in node.inputs] + list(self.outputs):
+            counts[id(used)] = counts.get(id(used), 0) + 1
+        return counts
+
+    def use_counts(self) -> dict[int, int]:
+        """How often each node, by ``id``, is used by other nodes or is an output."""
+        return dict(self._uses)
 
     def every_graph(self) -> list["FuncGraph"]:
         """This graph, and those inside it."""
@@ -281,11 +297,3 @@ def inlined(graph: FuncGraph, inputs: Iterable[Node]) -> list[Node]:
             given = tuple(new[id(n)] for n in inputs_of(node))
             new[id(node)] = replace(node, inputs=given) if isinstance(node, CNode) else node
     return [new[id(node)] for node in graph.outputs]
-
-
-def use_counts(graph: FuncGraph) -> dict[int, int]:
-    """How often each node, by ``id``, is used by other nodes or is an output."""
-    counts: dict[int, int] = {}
-    for used in [n for node in graph.nodes() for n in inputs_of(node)] + list(graph.outputs):
-        counts[id(used)] = counts.get(id(used), 0) + 1
-    return counts

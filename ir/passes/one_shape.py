@@ -51,7 +51,7 @@ def _best(graph: FuncGraph, gathers: bool) -> Shapes:
         return shapes
     count = _count_with_gathers if gathers else _count
     for group in _groups(graph):
-        if not gathers or group.members[0].aval.size == 1:
+        if group.members[0].aval.size == 1 if gathers else group.moved:
             shapes |= group.best(count, shapes)
     return shapes
 
@@ -68,11 +68,13 @@ class _Group:
       users: the operators that use them or what they are computed from, but for reshapes; the
         members among it.
       outputs: results of the graph that are one of these values, or reshapes of it.
+      moved: whether one of them is reshaped.
     """
 
     members: Sequence[CNode]
     users: Sequence[CNode]
     outputs: Sequence[Node]
+    moved: bool
 
     def best(self, count: Count, others: Shapes) -> Shapes:
         """The shape of all that takes fewer operators than there are; empty if there is none."""
@@ -159,19 +161,20 @@ def _groups(graph: FuncGraph) -> Iterable[_Group]:
     groups: dict[int, list[CNode]] = {}
     for node in members:
         groups.setdefault(find(id(node)), []).append(node)
-    used = _Used(nodes, graph.outputs)
+    used = _Used(nodes, graph)
     return [used.by(group) for group in groups.values()]
 
 
 class _Used:
     """Which operators of a graph use a value, itself or in another shape."""
 
-    def __init__(self, nodes: Sequence[CNode], outputs: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[CNode], graph: FuncGraph) -> None:
+        self._outputs = graph.outputs
+        self._moved = {id(_root(node)) for node in graph.cnodes() if _is_moved(node)}
         self._users: dict[int, list[CNode]] = {}
         for node in nodes:
             for root in {id(root): root for root in map(_root, node.inputs)}:
                 self._users.setdefault(root, []).append(node)
-        self._outputs = outputs
 
     def by(self, members: Sequence[CNode]) -> _Group:
         """The group of ``members``, with all that uses them and their inputs."""
@@ -180,7 +183,7 @@ class _Used:
         users = {id(user): user for each in values for user in self._users.get(each, ())}
         users |= {id(node): node for node in members}
         outputs = [node for node in self._outputs if id(_root(node)) in values]
-        return _Group(members, tuple(users.values()), outputs)
+        return _Group(members, tuple(users.values()), outputs, bool(values & self._moved))
 
 
 def _is_moved(node: Node) -> bool:

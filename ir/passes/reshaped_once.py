@@ -6,7 +6,7 @@ It looks at all users of a value, so that it is a pass of its own, not a rule.
 from dataclasses import dataclass, replace
 
 from fnckpt.ir.attributes import Ints
-from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, rebuilt, use_counts, with_outputs
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, rebuilt, with_outputs
 from fnckpt.ir.operators import is_elementwise
 from fnckpt.ir.passes.axes import before
 from fnckpt.ir.passes.build import known
@@ -62,7 +62,7 @@ def reshaped_once(graph: FuncGraph) -> FuncGraph:
     moved = [n for n in graph.cnodes() if n.op == "Reshape" and all_known(n.aval.shape)]
     there = frozenset((id(n.inputs[0]), n.aval.shape) for n in moved)
     roots = {id(n): n for n in moved}
-    made = Reshaped(there, use_counts(graph), {})
+    made = Reshaped(there, graph.use_counts(), {})
     for node in graph.nodes():
         root = roots.get(id(node))
         found = None if root is None else made.computed(root.inputs[0], root)

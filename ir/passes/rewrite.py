@@ -16,7 +16,6 @@ from fnckpt.ir.graph import (
     FuncGraph,
     Node,
     rebuilt,
-    use_counts,
     with_outputs,
 )
 from fnckpt.ir.operators import OPERATORS
@@ -229,6 +228,8 @@ def rewrite(graph: FuncGraph, rules: Iterable[Rule]) -> FuncGraph:
     """
     index = _indexed(tuple(rules))
     for _ in range(MOST_WALKS):
+        if index.by_op.keys().isdisjoint(graph.ops):
+            return graph
         walked = _walk(graph, index)
         if walked is graph:
             return graph
@@ -299,7 +300,7 @@ def _indexed(rules: tuple[Rule, ...]) -> Index:
 
 
 def _walk(graph: FuncGraph, index: Index) -> FuncGraph:
-    uses = use_counts(graph)
+    uses = graph.use_counts()
     new: dict[int, Node] = {}
     alive: list[Node] = []  # an id is only good for as long as its node lives
     for node in graph.nodes():

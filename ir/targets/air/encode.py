@@ -8,7 +8,7 @@ from typing import overload
 import numpy as np
 
 from fnckpt.ir.border import KEY, Border
-from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter, use_counts
+from fnckpt.ir.graph import CNode, FuncGraph, Node, Parameter
 from fnckpt.ir.operators import apply
 from fnckpt.ir.targets.air.codes import descriptor
 from fnckpt.ir.targets.air.emit import CANNOT
@@ -79,7 +79,7 @@ def check_inputs(graph: FuncGraph) -> None:
 
 def biased_products(graph: FuncGraph) -> dict[int, tuple[CNode, Node]]:
     """The sums of a matrix product and a vector: MatMulV2 takes the vector as its bias."""
-    uses = use_counts(graph)
+    uses = graph.use_counts()
     found: dict[int, tuple[CNode, Node]] = {}
     for node in graph.cnodes():
         if node.op != "Add":

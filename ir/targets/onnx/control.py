@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from fnckpt.ir.attributes import flag, graph, graphs, integer, size
-from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter, inlined, use_counts
+from fnckpt.ir.graph import CNode, Constant, FuncGraph, Node, Parameter, inlined
 from fnckpt.ir.passes.build import INT32
 from fnckpt.ir.passes.control import boolean_of, with_known
 from fnckpt.ir.targets.names import base_name
@@ -31,7 +31,7 @@ def written(graph: FuncGraph) -> list[CNode]:
     """
     nodes = graph.cnodes()
     chosen = [n.inputs[0] for n in nodes if n.op == "Cond" and boolean_of(n.inputs[0]) is not None]
-    used = use_counts(graph)
+    used = graph.use_counts()
     for index in chosen:
         used[id(index)] -= 1
     return [n for n in nodes if n.op != "TupleGetItem" and (n.op != "Cast" or used[id(n)])]
