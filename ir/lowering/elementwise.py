@@ -1,10 +1,12 @@
 """Primitives that compute each element alone."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
 from fnckpt.ir.graph import CNode, Constant, Node
+from fnckpt.ir.lowering.conditions import Conditions, conditions_of
 from fnckpt.ir.lowering.ranges import range_of
 from fnckpt.ir.lowering.registry import Refusal, Site, lowers
 from fnckpt.ir.operators import constant
@@ -192,10 +194,24 @@ def lower_select_n(site: Site, which: Node, *cases: Node) -> Node:
         if _is_never(which):
             return cases[0]
         return site.apply("Select", which, cases[1], cases[0])
+    conditions = conditions_of(which)
+    if conditions is not None and len(conditions.rows) <= len(cases):
+        return _by_conditions(site, conditions, cases)
     result = cases[-1]
     for number in reversed(range(len(cases) - 1)):
         here = site.apply("LessEqual", which, site.constant(number, which))
         result = site.apply("Select", here, cases[number], result)
+    return result
+
+
+def _by_conditions(site: Site, conditions: Conditions, cases: Sequence[Node]) -> Node:
+    """The case of the first condition that holds, or of the last; the first case if none does."""
+    pairs = list(zip(conditions.rows, cases, strict=False))
+    result = cases[0]
+    for row, case in reversed(pairs) if conditions.first else pairs[1:]:
+        if not _is_never(row):
+            here = site.apply("Reshape", row, shape=row.aval.shape[1:])
+            result = site.apply("Select", here, case, result)
     return result
 
 

@@ -68,6 +68,7 @@ LARGE = partial(
         *reshape.RULES,
     ),
 )
+STACKED = partial(rewrite, rules=(reshape.stack_unreshaped, *reshape.RULES))
 GATHERED = (partial(one_shape, gathers=True), partial(rewrite, rules=parts.FUSE))
 UNFLATTENED = partial(rewrite, rules=(*reshape.RULES, *rows.RULES))
 
@@ -114,6 +115,7 @@ TARGET = Target(
         parts.split_rows,
         parts.reshape_rows,
         LARGE,
+        STACKED,
         one_shape,
     ),
     emitters=EMITTERS,
