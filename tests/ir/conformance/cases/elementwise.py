@@ -400,6 +400,16 @@ def choices() -> Iterator[Case]:
         lambda x: jnp.piecewise(x, [x < 0, x >= 0], [lambda v: -v, lambda v: v * 2]),
         (normal(4),),
     )
+    yield Case(
+        "select: two conditions hold, or none, of a large array",
+        lambda x: jnp.select([x > 1, x > 0, x < -1], [x, x * x, jnp.exp(x)], default=-x),
+        (normal(70, 64),),
+    )
+    yield Case(
+        "piecewise: two conditions hold, or none, of a large array",
+        lambda x: jnp.piecewise(x, [x > 0, x > 1, x < -1], [jnp.exp, jnp.square, 5, lambda v: -v]),
+        (normal(70, 64),),
+    )
     yield Case("clip", lambda x: (jnp.clip(x, -0.5, 0.5), jnp.clip(x, None, 0)), (normal(3, 4),))
     yield Case("clip: int8", lambda x: jnp.clip(x, -3, 3), (edges(SIGNED[0]),))
 
