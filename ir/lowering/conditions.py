@@ -34,7 +34,7 @@ def conditions_of(which: Node) -> Conditions | None:
         return None
     stack, first = _uncast(places.inputs[0]), True
     if isinstance(stack, CNode) and stack.op == "CumSum":
-        if integer(stack, "axis") != 0 or stack.attrs["reverse"]:
+        if integer(stack, "axis") != 0 or stack.attrs["reverse"] or not _counts(stack):
             return None
         stack, first = _uncast(stack.inputs[0]), False  # the greatest sum begins at the last
     rows = _rows(stack)
@@ -42,23 +42,34 @@ def conditions_of(which: Node) -> Conditions | None:
     return Conditions(rows, first) if alike else None
 
 
+def _counts(sums: CNode) -> bool:
+    """Whether its type holds the number of rows: any integer does, up to 127."""
+    return sums.aval.dtype.kind in "iu" and sums.aval.shape[0] < 128
+
+
 def _unclamped(which: Node) -> Node:
     """``which`` without limits that it is within."""
-    while isinstance(which, CNode) and which.op in ("Maximum", "Minimum"):
-        x, limit = which.inputs
-        inside, bound = range_of(x), range_of(limit)
-        low = which.op == "Maximum" and np.all(inside.low >= bound.high)
-        if not low and not (which.op == "Minimum" and np.all(inside.high <= bound.low)):
-            return which
-        which = x
+    while isinstance(which, CNode) and which.op in ("Maximum", "Minimum") and _is_within(which):
+        which, _ = which.inputs
     return which
+
+
+def _is_within(limited: CNode) -> bool:
+    """Whether a limit, its second input, changes nothing."""
+    x, limit = map(range_of, limited.inputs)
+    return bool(np.all(x.low >= limit.high if limited.op == "Maximum" else x.high <= limit.low))
 
 
 def _rows(stack: Node) -> list[Node]:
     """What is joined along the first axis, by one operator or several."""
-    if not isinstance(stack, CNode) or stack.op != "Concat" or integer(stack, "axis") != 0:
-        return [stack]
-    return [row for part in stack.inputs for row in _rows(part)]
+    rows, parts = list[Node](), [stack]
+    while parts:
+        part = parts.pop(0)
+        if isinstance(part, CNode) and part.op == "Concat" and integer(part, "axis") == 0:
+            parts[:0] = part.inputs
+        else:
+            rows.append(part)
+    return rows
 
 
 def _uncast(node: Node) -> Node:
