@@ -156,8 +156,10 @@ def _groups(graph: FuncGraph) -> Iterable[_Group]:
     for node in members:
         first[id(node)] = id(node)
         for each in map(_root, node.inputs) if is_elementwise(node) else ():
+            if each.aval.size == 1 == node.aval.size and not _is_free(each):
+                first.setdefault(id(each), id(each))  # numbers of one source belong together
             if id(each) in first and each.aval.size == node.aval.size:
-                first[find(id(each))] = id(node)
+                first[find(id(each))] = find(id(node))
     groups: dict[int, list[CNode]] = {}
     for node in members:
         groups.setdefault(find(id(node)), []).append(node)
