@@ -158,7 +158,9 @@ def _is_last(root: CNode, place: int) -> bool:
     """Whether what is read begins at ``place`` of the last axis."""
     if root.op == "Slice":
         return ints(root, "start")[-1] == place
-    return root.op == "Gather" and scalar_of(root.inputs[1]) == place
+    values, at = root.inputs
+    along = root.op == "Gather" and integer(root, "axis") == len(values.aval.shape) - 1
+    return along and scalar_of(at) == place
 
 
 def _before_moves(node: Node) -> tuple[Node, list[CNode]]:
