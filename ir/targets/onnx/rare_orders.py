@@ -130,7 +130,8 @@ def _of_values(root: CNode) -> Parts | None:
     if isinstance(places, CNode) and places.op == "Cast":  # a file has int64
         (places,) = places.inputs
     last = integer(root, "axis") == len(x.aval.shape) - 1
-    match _plain(places) if last and isinstance(places, CNode) else None:
+    each = root.aval.shape == places.aval.shape  # not each row at the places of all rows
+    match _plain(places) if last and each and isinstance(places, CNode) else None:
         case Key(of), CNode("TupleGetItem", (CNode("TopK", (numbers,)) as order,)):
             if numbers is x is of:
                 return Parts(x, _nan(Build(root), x), item(order, 0))

@@ -54,6 +54,7 @@ ORDERS: dict[str, Function] = {
     "the seventh": lambda x: jax.lax.top_k(x, 7)[0][:, -1],
     "the seventh of all": lambda x: jax.lax.top_k(x.reshape(-1), 7)[0][6],
     "the fifth row of five": lambda x: jax.lax.top_k(x, 5)[0][4],
+    "columns at the places of all rows": lambda x: x[:, jax.lax.top_k(x, 2)[1]],
     "the sixth of seven": lambda x: jax.lax.top_k(x, 7)[0][:, 5],
     "the seventh of some rows": lambda x: jax.lax.top_k(x, 7)[0][:3, 6:],
     "sort": lambda x: jnp.sort(x, 1),
